@@ -1,0 +1,80 @@
+"""The ledger: which patients each model has seen, and the refusal to evaluate on any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .files import read_json, write_json
+
+VERSION = 1
+
+
+def write(
+    path: str | Path,
+    *,
+    name: str,
+    stage: str,
+    split: str,
+    seen: dict[str, Iterable[str]],
+    upstream: Iterable[str | Path] = (),
+    settings: str,
+    code: str,
+) -> None:
+    """Write the ledger of a fitted model.
+
+    `seen` maps a part (training, validation) to the patients whose data any fit, choice or stopping rule used;
+    `upstream` are the ledger files of the models that made the inputs; they are embedded, so that one file tells all.
+    """
+    write_json(
+        path,
+        {
+            "schema_version": VERSION,
+            "name": name,
+            "stage": stage,
+            "split": split,
+            "seen": {part: sorted(set(patients)) for part, patients in seen.items()},
+            "upstream": [read(p) for p in upstream],
+            "settings": settings,
+            "code": code,
+        },
+    )
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    record = read_json(path)
+    if record.get("schema_version") != VERSION:
+        raise UserError(f"{path}: ledger of version {record.get('schema_version')}; remove it and run again.")
+    return record
+
+
+def seen_by(record: dict[str, Any]) -> dict[str, set[str]]:
+    """Patients seen by a model and by every model upstream of it, by model name."""
+    result = {record["name"]: {p for patients in record["seen"].values() for p in patients}}
+    for upstream in record["upstream"]:
+        result |= seen_by(upstream)
+    return result
+
+
+def refuse_leaks(evaluated: Iterable[str], ledgers: Iterable[str | Path], *, where: str) -> None:
+    """Raise if a model behind the inputs has seen a patient that is to be evaluated (or fitted downstream).
+
+    Raises
+    ------
+    UserError
+        naming each model and how many of its patients are concerned.
+    """
+    evaluated = set(evaluated)
+    problems = []
+    for path in ledgers:
+        for model, patients in seen_by(read(path)).items():
+            if leaked := sorted(evaluated & patients):
+                problems.append(
+                    f"{where}: model {model!r} behind its inputs has seen {len(leaked)} of its patients "
+                    f"({', '.join(leaked[:3])}{', ...' if len(leaked) > 3 else ''}). Give {where} a split that lies "
+                    f"within the test part of that model's split (splits: ...: {{within: <split>.test}})."
+                )
+    if problems:
+        raise UserError(*problems)

@@ -1,0 +1,205 @@
+"""Schemas of the tables that pass from one stage to another."""
+
+from __future__ import annotations
+
+from . import PARTS, STATUS, Column, Schema
+
+
+def text(description: str, *values: str) -> Column:
+    return Column("text", description, True, values)
+
+
+def optional(kind: str, description: str, *values: str) -> Column:
+    return Column(kind, description, False, values)  # type: ignore[arg-type]
+
+
+def integer(description: str) -> Column:
+    return Column("integer", description)
+
+
+def number(description: str) -> Column:
+    return Column("number", description)
+
+
+VERDICTS = ("accept", "flag", "repair", "reject")
+CONTRAST = ("yes", "no", "unknown")
+ROLES = ("development", "external")
+
+CENTRE = {"centre": text("name of the centre in the study file")}
+PATIENT = CENTRE | {"patient": text("pseudonym of the patient")}
+SCAN = PATIENT | {
+    "session": text("pseudonym of the imaging study (one visit)"),
+    "scan": text("id of the scan: HMAC of its series UID and sub-volume"),
+}
+FILE = {
+    "path": optional("text", "file relative to the study's results folder; empty unless status is ok"),
+    "sha256": optional("text", "SHA-256 of that file"),
+    "status": text("what became of the scan in this stage", *STATUS),
+    "reason": optional("text", "why, if not ok: CODE: explanation"),
+}
+GRID = {
+    **{f"size_{a}": optional("integer", f"voxels along {a}") for a in "xyz"},
+    **{f"spacing_{a}_mm": optional("number", f"voxel spacing along {a}") for a in "xyz"},
+    **{f"origin_{a}_mm": optional("number", f"LPS position of the first voxel, {a}") for a in "xyz"},
+    "direction": optional("text", "direction cosines, row-major, blank-separated"),
+}
+
+CURATION = Schema(
+    "curation",
+    1,
+    SCAN
+    | {
+        "modality": text("DICOM modality"),
+        "verdict": text("what curation decided", *VERDICTS),
+        "codes": optional("text", "defect codes, semicolon-separated"),
+        "reason": optional("text", "the codes in words"),
+        "repairs": optional("text", "JSON list of repairs, each with before and after"),
+        "files": integer("number of files of the candidate volume"),
+        "files_sha256": text("hash of the sorted instance identifiers and sizes"),
+        "slices": optional("integer", "slices after repair"),
+        "rows": optional("integer", "pixels per column"),
+        "columns": optional("integer", "pixels per row"),
+        "spacing_x_mm": optional("number", "pixel spacing along a row"),
+        "spacing_y_mm": optional("number", "pixel spacing along a column"),
+        "spacing_z_mm": optional("number", "median distance of slice positions"),
+        "thickness_mm": optional("number", "nominal slice thickness"),
+        "length_mm": optional("number", "distance of first and last slice position"),
+        "manufacturer": optional("text", "manufacturer"),
+        "model": optional("text", "scanner model"),
+        "kernel": optional("text", "convolution kernel"),
+        "kvp": optional("number", "tube voltage, kV"),
+        "exposure_mas": optional("number", "exposure, mAs"),
+        "contrast": text("contrast agent present, by the tags", *CONTRAST),
+        "transfer_syntax": optional("text", "transfer syntax UID"),
+        "structures": optional("integer", "RTSTRUCT or SEG objects that can be mapped to the scan"),
+    },
+    key=("scan",),
+)
+SCANS = Schema(
+    "scans",
+    1,
+    SCAN
+    | {
+        "role": text("role of the centre", *ROLES),
+        "shard": text("shard that handles the patient"),
+        "modality": text("DICOM modality"),
+        "contrast": text("contrast agent present", *CONTRAST),
+        "verdict": text("what curation decided", "accept", "flag", "repair"),
+        "codes": optional("text", "defect codes, semicolon-separated"),
+        **{
+            name: CURATION.columns[name]
+            for name in (
+                "slices",
+                "spacing_x_mm",
+                "spacing_y_mm",
+                "spacing_z_mm",
+                "thickness_mm",
+                "length_mm",
+                "manufacturer",
+                "model",
+                "kernel",
+                "kvp",
+                "structures",
+            )
+        },
+    },
+    key=("scan",),
+)
+# further columns: the clinical table's, with their declared names and types
+PATIENTS = Schema(
+    "patients",
+    1,
+    PATIENT
+    | {
+        "role": text("role of the centre", *ROLES),
+        "scans": integer("accepted scans"),
+        "clinical": Column("flag", "whether the clinical table has a row for the patient"),
+    },
+    key=("patient",),
+    open=True,
+)
+SHARD = Schema(
+    "shard",
+    1,
+    SCAN | {"modality": text("DICOM modality"), "files_sha256": text("hash of the scan's files, as in curation")},
+    key=("scan",),
+)
+FLOW = Schema(
+    "flow",
+    1,
+    CENTRE
+    | {
+        "step": integer("order of the box in the diagram"),
+        "box": text("what is counted: files, candidates, excluded, accepted, ..."),
+        "code": optional("text", "reason of an exclusion"),
+        "patients": integer("patients"),
+        "scans": integer("scans or candidate volumes (files for the first box)"),
+    },
+)
+SPLIT = Schema(
+    "split",
+    1,
+    PATIENT | {"part": text("part of the split", *PARTS), "stratum": optional("text", "stratum of the assignment")},
+    key=("patient",),
+)
+VOLUMES = Schema(
+    "volumes",
+    1,
+    SCAN
+    | {"modality": text("DICOM modality"), **FILE, **GRID}
+    | {"pixels_sha256": optional("text", "hash of the decoded pixels, before repair of the grid")},
+    key=("scan",),
+)
+VIEWS = Schema(
+    "views",
+    1,
+    SCAN | {"view": text("view"), "fold": text("fold"), **FILE, **GRID},
+    key=("scan", "view", "fold"),
+)
+MASKS = Schema(
+    "masks",
+    1,
+    SCAN
+    | {
+        "source": text("mask source"),
+        "fold": text("fold"),
+        "roi": text("region of interest; * where the scan as a whole failed"),
+        **FILE,
+        "voxels": optional("integer", "voxels of the mask"),
+        "volume_ml": optional("number", "volume of the mask"),
+        "contour_volume_ml": optional("number", "area of the planar contours times the slice distance, even-odd"),
+        "codes": optional("text", "contour codes, semicolon-separated"),
+    },
+    key=("scan", "source", "fold", "roi"),
+)
+# further columns: the features, float64
+FEATURES = Schema(
+    "features",
+    1,
+    SCAN
+    | {
+        "set": text("feature set"),
+        "view": optional("text", "view"),
+        "source": optional("text", "mask source"),
+        "roi": text("region of interest"),
+        "fold": text("fold"),
+        "status": FILE["status"],
+        "reason": FILE["reason"],
+    },
+    key=("scan", "set", "roi", "fold"),
+    open=True,
+)
+# what an analysis or a reader study shows: figures and tables with their captions
+ARTEFACTS = Schema(
+    "artefacts",
+    1,
+    {
+        "kind": text("figure, picture or table", "figure", "picture", "table"),
+        "path": text("file relative to the study's results folder"),
+        "sha256": text("SHA-256 of that file"),
+        "title": text("short title"),
+        "caption": text("what it shows, with n and units"),
+        "data": optional("text", "CSV of the plotted numbers, relative to the results folder"),
+    },
+    key=("path",),
+)

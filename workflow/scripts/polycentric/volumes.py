@@ -1,0 +1,112 @@
+"""Volumes: arrays with their geometry in the patient, stored as uncompressed NIfTI.
+
+Arrays are indexed (z, y, x), as SimpleITK gives them; spacing, size and origin are (x, y, z) in mm in DICOM's LPS
+system; direction is the row-major 3 x 3 matrix of SimpleITK.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .files import atomic
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Grid of a volume: size in voxels, spacing and origin in mm (x, y, z), direction cosines row-major."""
+
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = IDENTITY
+
+    @property
+    def voxel_ml(self) -> float:
+        return float(np.prod(self.spacing)) / 1000.0
+
+    def columns(self) -> dict[str, Any]:
+        """The geometry as manifest columns, float64: NIfTI's own header holds float32 only."""
+        names = {}
+        for axis, n, s, o in zip("xyz", self.size, self.spacing, self.origin, strict=True):
+            names |= {f"size_{axis}": n, f"spacing_{axis}_mm": float(s), f"origin_{axis}_mm": float(o)}
+        return names | {"direction": " ".join(repr(float(d)) for d in self.direction)}
+
+    @staticmethod
+    def from_columns(row: Any) -> Geometry:
+        return Geometry(
+            tuple(int(row[f"size_{a}"]) for a in "xyz"),
+            tuple(float(row[f"spacing_{a}_mm"]) for a in "xyz"),
+            tuple(float(row[f"origin_{a}_mm"]) for a in "xyz"),
+            tuple(float(d) for d in str(row["direction"]).split()),
+        )
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image or mask: `array` (z, y, x) and its `geometry`."""
+
+    array: np.ndarray
+    geometry: Geometry
+
+    def with_array(self, array: np.ndarray) -> Volume:
+        if array.shape != self.array.shape:
+            raise ValueError(f"array of shape {array.shape} does not fit a grid of shape {self.array.shape}")
+        return replace(self, array=array)
+
+    def to_sitk(self) -> sitk.Image:
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(self.array)
+        image.SetSpacing(self.geometry.spacing)
+        image.SetOrigin(self.geometry.origin)
+        image.SetDirection(self.geometry.direction)
+        return image
+
+    @staticmethod
+    def from_sitk(image: sitk.Image) -> Volume:
+        import SimpleITK as sitk
+
+        geometry = Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+        return Volume(sitk.GetArrayFromImage(image), geometry)
+
+
+def write(volume: Volume, path: str | Path) -> None:
+    """Write uncompressed NIfTI atomically; gzip would cost 20 times the time."""
+    import SimpleITK as sitk
+
+    with atomic(path) as temporary:
+        sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=False)
+
+
+def read(path: str | Path, row: Any | None = None) -> Volume:
+    """Read a volume; `row`, its manifest row, restores the float64 geometry that NIfTI rounds to float32."""
+    import SimpleITK as sitk
+
+    volume = Volume.from_sitk(sitk.ReadImage(str(path)))
+    if row is None:
+        return volume
+    geometry = Geometry.from_columns(row)
+    if geometry.size != volume.geometry.size:
+        raise ValueError(f"{Path(path).name}: size {volume.geometry.size} is not the manifest's {geometry.size}")
+    return Volume(volume.array, geometry)
+
+
+def resample(volume: Volume, geometry: Geometry, *, interpolation: str = "linear", fill: float = 0.0) -> Volume:
+    """Map a volume onto another grid. `interpolation` is nearest, linear or bspline."""
+    import SimpleITK as sitk
+
+    kind = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear, "bspline": sitk.sitkBSpline}[interpolation]
+    image = sitk.Resample(
+        volume.to_sitk(), geometry.size, sitk.Transform(3, sitk.sitkIdentity), kind,
+        geometry.origin, geometry.spacing, geometry.direction, fill,
+    )  # fmt: skip
+    return Volume(sitk.GetArrayFromImage(image), geometry)
