@@ -1,0 +1,49 @@
+# Index: one row per file of a centre. Refresh it with `-R index` when files of a folder changed.
+
+
+# The key itself is never a declared output: Snakemake deletes outputs before it runs a rule again.
+rule pseudonym_key:
+    output:
+        fingerprint=private("salt.sha256"),
+    params:
+        settings=settings("pseudonym_key"),
+        code=code("pseudonym_key"),
+        salt=private("salt"),
+    log:
+        logfile("pseudonym_key"),
+    conda:
+        "../../envs/dicom.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    localrule: True
+    script:
+        "../scripts/pseudonym_key.py"
+
+
+def simulated_manifest(wildcards):
+    return [result(f"simulated/{wildcards.centre}.tsv")] if wildcards.centre in study.simulated else []
+
+
+rule index:
+    input:
+        simulated=simulated_manifest,
+    output:
+        index=private("index/{centre}.parquet"),
+    params:
+        settings=settings("index"),
+        code=code("index"),
+        previous=private("index/{centre}.previous.parquet"),
+    log:
+        logfile("index", "{centre}"),
+    benchmark:
+        timing("index", "{centre}")
+    conda:
+        "../../envs/dicom.yaml"
+    threads: study.workers
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(120),
+    script:
+        "../scripts/index.py"

@@ -1,0 +1,24 @@
+"""Assign patients to the parts of one split."""
+
+import json
+from pathlib import Path
+
+from polycentric.config.clinical import read_outcomes
+from polycentric.config.splits import Split
+from polycentric.jobs import start
+from polycentric.split import assign
+
+log = start(snakemake)
+job = json.loads(snakemake.params.settings)
+assign(
+    snakemake.wildcards.split,
+    Split.model_validate(job["split"]),
+    seed=job["seed"],
+    patients=Path(snakemake.input.patients),
+    outcomes=read_outcomes(job["outcomes"]),
+    parent=Path(snakemake.input.parent[0]) if snakemake.input.parent else None,
+    members=Path(snakemake.input.members[0]) if snakemake.input.members else None,
+    table=Path(snakemake.input.table[0]) if snakemake.input.table else None,
+    output=Path(snakemake.output.split),
+    log=log,
+)
