@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -8,11 +7,16 @@ from polycentric import files
 def test_atomic_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"
     path.write_text("old")
-    with pytest.raises(RuntimeError), files.atomic(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
+
+    def fail() -> None:
+        with files.atomic(path) as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["table.tsv"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_canonical_json_ignores_order_but_not_values() -> None:

@@ -17,7 +17,7 @@ def test_a_patient_seen_by_a_model_far_upstream_is_found(tmp_path: Path) -> None
     generator = write(tmp_path / "g.json", "generator", ["P1", "P2"])
     network = write(tmp_path / "n.json", "network", ["P3"], [generator])
     ledger.refuse_leaks(["P4", "P5"], [network], where="analyses.x")
-    with pytest.raises(UserError, match="generator.*seen 1 of its patients.*within"):
+    with pytest.raises(UserError, match=r"generator.*seen 1 of its patients.*within"):
         ledger.refuse_leaks(["P2", "P4"], [network], where="analyses.x")
     with pytest.raises(UserError, match="network"):
         ledger.refuse_leaks(["P3"], [network], where="analyses.x")

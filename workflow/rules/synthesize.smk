@@ -53,10 +53,16 @@ def synthesis_model(wildcards):
     return study.views[wildcards.view].synthesis
 
 
+def selecting_tables(wildcards):
+    """The cohort's tables, only where an expression selects scans: else a change of them would concern every shard."""
+    where = study.synthesis[synthesis_model(wildcards)].inference.where
+    return [result("cohort/scans.tsv"), result("cohort/patients.tsv")] if where else []
+
+
 rule synthesize:
     input:
         source=prepared_from,
-        scans=result("cohort/scans.tsv"),
+        cohort=selecting_tables,
         weights=lambda wildcards: result(f"models/{synthesis_model(wildcards)}/{wildcards.fold}/weights.safetensors"),
         ledger=lambda wildcards: result(f"models/{synthesis_model(wildcards)}/{wildcards.fold}/ledger.json"),
     output:

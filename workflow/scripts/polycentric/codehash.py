@@ -20,7 +20,7 @@ def code_hash(adapter: str | Path) -> str:
     """Hash of an adapter script and of the library modules behind it."""
     adapter = Path(adapter)
     modules: set[str] = set()
-    todo = [name for name in imports(adapter, PACKAGE.name)]
+    todo = list(imports(adapter, PACKAGE.name))
     while todo:
         name = todo.pop()
         if name in modules or (path := module_file(name)) is None:

@@ -289,7 +289,8 @@ def describe(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
     if kind == "union_tag_not_found":
         return f"{where}: the kind is missing. Add a line 'kind: ...'."
     if kind == "string_pattern_mismatch":
-        return f"{where}: {error['input']!r} is not a valid name. Use letters, digits and single hyphens; start with a letter."
+        hint = "Use letters, digits and single hyphens; start with a letter."
+        return f"{where}: {error['input']!r} is not a valid name. {hint}"
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | type(None)) else ""
@@ -372,7 +373,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
     if study.clinical and study.clinical.table and not study.simulated and not Path(study.clinical.table).is_file():
         yield (
             "clinical.table",
-            f"the file {study.clinical.table!r} does not exist. Write its path relative to the project.",
+            f"the file {study.clinical.table!r} does not exist. Write its path.",
         )
     if MANUAL in study.segmentation:
         yield "segmentation.manual", "the name 'manual' means contours by people. Choose another name."
@@ -411,7 +412,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
             if name in study.models_of_view(getattr(model, domain).view):
                 yield (
                     f"{where}.{domain}.view",
-                    "this view is made by the model itself. Train on the view it comes from.",
+                    "this view is made by the model itself. Write the view it comes from.",
                 )
     for name, net in study.segmentation.items():
         where = f"segmentation.{name}"
@@ -462,7 +463,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                 if by != reader.split and not study.held_out(reader.split, by):
                     yield (
                         f"{where}.split",
-                        f"the images come from model {model!r} of split {by!r}; use that split or one within its test part.",
+                        f"its images come from model {model!r} of split {by!r}; use that or one 'within: {by}.test'.",
                     )
 
 
@@ -494,8 +495,8 @@ def _analysis_checks(
             if not study.held_out(split, by):
                 yield (
                     f"{where}.split",
-                    f"feature set {name!r} comes from images or masks of model {model!r}, which was trained in split "
-                    f"{by!r}; evaluating its own training patients would be a leak. Use a split with 'within: {by}.test'.",
+                    f"feature set {name!r} comes from images or masks of model {model!r}, trained in split {by!r}; "
+                    f"evaluating its own training patients would be a leak. Use a split with 'within: {by}.test'.",
                 )
         for harmonised in study.harmonisers_of_features(name):
             by = study.features[harmonised].split
@@ -518,10 +519,7 @@ def _analysis_checks(
     if isinstance(analysis, FidelityAnalysis) and analysis.synthesis in study.synthesis:
         made = study.views_of_model(analysis.synthesis)
         if not made:
-            yield (
-                f"{where}.synthesis",
-                f"no view is made by {analysis.synthesis!r}. Add a view with 'synthesis: {analysis.synthesis}'.",
-            )
+            yield f"{where}.synthesis", f"no view is made by it. Add a view with 'synthesis: {analysis.synthesis}'."
         elif analysis.view is None and len(made) > 1:
             yield f"{where}.view", f"the model makes several views; write one of: {', '.join(made)}."
         elif analysis.view and analysis.view not in made:
