@@ -49,7 +49,7 @@ def test_lint_is_clean(clone: Path) -> None:
 
 
 def test_two_thousand_scans_are_planned_in_ten_seconds(clone: Path) -> None:
-    centre = {"patients": 200, "scanner": {"matrix": 56, "spacing_mm": [6, 6, 6], "slices": 32}}
+    centre = {"patients": 167, "scanner": {"matrix": 56, "spacing_mm": [6, 6, 6], "slices": 32}}
     centres = {
         f"site{n}": {
             "simulate": {**centre, "patients": 167},

@@ -6,29 +6,33 @@ folder; incomplete files are made again.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-LOCK = Path(".snakemake") / "polycentric.lock"
+import psutil
+
+
+def others() -> list[int]:
+    """Snakemake processes at work in this folder."""
+    here, found = Path.cwd(), []
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        words = process.info["cmdline"] or []
+        if process.pid != os.getpid() and process.info["cwd"] == str(here) and any("snakemake" in w for w in words):
+            found.append(process.pid)
+    return found
 
 
 def main(arguments: list[str]) -> int:
-    LOCK.parent.mkdir(exist_ok=True)
-    with LOCK.open("w") as lock:
-        try:
-            # the system frees this lock when its holder dies, whatever killed it
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Another `make run` works in this folder. Wait for it, or stop it first.", file=sys.stderr)
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    if any((Path(".snakemake") / "locks").glob("*")):
+        if pids := others():
+            numbers = ", ".join(map(str, pids))
+            print(f"Snakemake works in this folder already (process {numbers}). Wait for it, or stop it first.")
             return 1
-        os.set_inheritable(lock.fileno(), True)
-        command = [sys.executable, "-m", "snakemake", *arguments]
-        if any((Path(".snakemake") / "locks").glob("*")):
-            subprocess.run([*command, "--unlock"], check=True, pass_fds=(lock.fileno(),))
-        return subprocess.run([*command, "--rerun-incomplete"], check=False, pass_fds=(lock.fileno(),)).returncode
+        subprocess.run([*command, "--unlock"], check=True)
+    return subprocess.run([*command, "--rerun-incomplete"], check=False).returncode
 
 
 if __name__ == "__main__":
