@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from .schemas import ARMS
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,23}")
 
 
-@dataclass(frozen=True)
 class Refusal(Exception):
     """Why an answer file is not used."""
 
-    code: str
-    reason: str
+    def __init__(self, code: str, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(f"{code}: {reason}")
 
 
 def order_of(build: str, reader: str, items: list[str]) -> list[str]:

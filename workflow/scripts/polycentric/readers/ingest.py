@@ -88,7 +88,7 @@ def evaluate(
     positive = (key["arm"] == "synthetic").to_numpy()
     for column in LEAKS:
         auc, p = statistics.separation(key[column].to_numpy(float), positive)
-        leaks[column] = {"auc": auc, "p": p}
+        leaks[column] = {"auc": statistics.finite(auc), "p": statistics.finite(p)}
         if p < 0.01:
             warnings.append(
                 f"The images' {column} alone tells the two kinds apart (AUC {auc:.2f}): a reader may have seen that "
@@ -144,7 +144,7 @@ def _pooled(name: str, settings: ReaderStudy, answers: pd.DataFrame, key: pd.Dat
     counts = statistics.counts(wide.to_numpy().T.astype(str))
     kappa, z, p = statistics.fleiss_kappa(counts)
     lower, upper = statistics.kappa_interval(counts, settings.bootstraps, rng)
-    facts = {"z": z if np.isfinite(z) else None, "p": p if np.isfinite(p) else None}
+    facts = {"z": statistics.finite(z), "p": statistics.finite(p)}
     return {
         "accuracy": statistics.estimate(
             float(correct.mean()),
@@ -186,8 +186,8 @@ def _show(
     caption = (
         f"What the readers said of {n['acquired']} acquired and {n['synthetic']} synthetic slices of "
         f"{metrics['patients']} patients ({metrics['status']}). Left: share of synthetic slices called synthetic "
-        f"(sensitivity) and of acquired ones called acquired (specificity), with 95 % Wilson intervals; the dashed line "
-        f"is guessing. Right: every answer; a column is an item."
+        f"(sensitivity) and of acquired ones called acquired (specificity), with 95 % Wilson intervals; the dashed "
+        f"line is guessing. Right: every answer; a column is an item."
         if each
         else f"No answers yet: {metrics['status']}."
     )

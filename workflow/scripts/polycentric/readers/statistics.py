@@ -30,9 +30,12 @@ def proportion(successes: int, n: int) -> dict[str, Any]:
 
 def estimate(value: float, lower: float, upper: float, method: str, n: int, **more: Any) -> dict[str, Any]:
     """An estimate as it stands in metrics.json; what is not finite becomes null."""
-    numbers = {"value": value, "lower": lower, "upper": upper}
-    finite = {k: float(v) if v is not None and math.isfinite(v) else None for k, v in numbers.items()}
-    return {**finite, "level": LEVEL, "method": method, "n": int(n), **more}
+    numbers = {"value": finite(value), "lower": finite(lower), "upper": finite(upper)}
+    return {**numbers, "level": LEVEL, "method": method, "n": int(n), **more}
+
+
+def finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def counts(ratings: np.ndarray) -> np.ndarray:
