@@ -1,0 +1,1 @@
+"""Training that resumes bit for bit: patches, checkpoints, the loop. numpy, torch and safetensors alone, but `cohort`."""
