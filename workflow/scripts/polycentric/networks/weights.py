@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -18,10 +18,10 @@ KEY = "polycentric"
 VERSION = 1
 
 
-def write(tensors: dict[str, Tensor], path: str | Path, **facts: Any) -> None:
-    """Write tensors atomically, with `facts` as canonical JSON under the one metadata key (several change order)."""
+def write(tensors: dict[str, Tensor], path: str | Path, **stated: Any) -> None:
+    """Write tensors atomically, with `stated` facts as canonical JSON under the one metadata key (several change order)."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    metadata = {KEY: canonical_json({"schema_version": VERSION, **facts})}
+    metadata = {KEY: canonical_json({"schema_version": VERSION, **stated})}
     with atomic(path) as temporary:
         save_file(stored, temporary, metadata=metadata)
 
@@ -34,17 +34,22 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     UserError
         for a file of another kind or version.
     """
+    stated = facts(path)
+    with safe_open(str(path), framework="pt") as stream:
+        return {name: stream.get_tensor(name) for name in stream.keys()}, stated  # noqa: SIM118 (no mapping)
+
+
+def facts(path: str | Path) -> dict[str, Any]:
+    """The facts alone, without reading the tensors; raises as `read`."""
+    advice = "remove it and run again."
     try:
         with safe_open(str(path), framework="pt") as stream:
-            facts = json.loads((stream.metadata() or {}).get(KEY, "{}"))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
-    except Exception as error:
-        raise UserError(
-            f"{Path(path).name}: not a readable safetensors file ({error}); remove it and run again."
-        ) from None
-    if facts.get("schema_version") != VERSION:
-        raise UserError(f"{Path(path).name}: not weights of this version of Polycentric; remove it and run again.")
-    return tensors, facts
+            stated = json.loads((stream.metadata() or {}).get(KEY, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{Path(path).name}: not a readable safetensors file ({error}); {advice}") from None
+    if stated.get("schema_version") != VERSION:
+        raise UserError(f"{Path(path).name}: not weights of this version of Polycentric; {advice}")
+    return stated
 
 
 def of(network: nn.Module, prefix: str) -> dict[str, Tensor]:

@@ -138,13 +138,13 @@ class Outliner:
         window = settings.inference.window or settings.patch
         self.window = patches.full_size(window)
         self.stride = patches.full_size(settings.inference.stride or tuple(max(1, w // 2) for w in window))
+        trained, wanted = weight_files.facts(weights)["settings"], settings.model_dump(mode="json")
+        if any(trained[part] != wanted[part] for part in ("dimensions", "width", "depth", "hu_range")):
+            raise UserError(f"{where}: {weights.name} belongs to another network; train the model again.")
 
     @cached_property
     def network(self) -> nn.Module:
-        tensors, facts = weight_files.read(self.weights)
-        wanted = self.settings.model_dump(mode="json")
-        if any(facts["settings"][part] != wanted[part] for part in ("dimensions", "width", "depth", "hu_range")):
-            raise UserError(f"{self.where}: {self.weights.name} belongs to another network; train the model again.")
+        tensors, _ = weight_files.read(self.weights)
         network = unet(self.settings)
         weight_files.into(network, tensors, "network")
         return Probability(network).to(self.device).eval()

@@ -114,13 +114,13 @@ class Translator:
         self.window = patches.full_size(inference.window or settings.patch)
         stride = inference.stride or tuple(max(1, w // 4) for w in inference.window or settings.patch)
         self.stride = patches.full_size(stride)
+        trained, wanted = weight_files.facts(weights)["settings"], settings.model_dump(mode="json")
+        if any(trained[part] != wanted[part] for part in ("dimensions", "generator", "hu_range")):
+            raise UserError(f"{where}: {weights.name} belongs to another generator; train the model again.")
 
     @cached_property
     def network(self) -> Generator:
-        tensors, facts = weight_files.read(self.weights)
-        wanted = self.settings.model_dump(mode="json")
-        if any(facts["settings"][part] != wanted[part] for part in ("dimensions", "generator", "hu_range")):
-            raise UserError(f"{self.where}: {self.weights.name} belongs to another generator; train the model again.")
+        tensors, _ = weight_files.read(self.weights)
         network = generator(self.settings)
         weight_files.into(network, tensors, "forward")
         return network.to(self.device).eval()

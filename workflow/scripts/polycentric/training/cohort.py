@@ -62,7 +62,7 @@ def images(frame: pd.DataFrame, manifests: list[Path], view: str, at: str) -> pd
     found = rows[rows["status"] == "ok"].sort_values("scan").reset_index(drop=True)
     if found.empty:
         raise UserError(
-            f"{at}: no scan is left to train on: of {len(frame)} selected scans of training patients, {len(rows)} are in "
-            f"view {view!r} and none of them has an image there. Write another `where`, `view` or `split`."
+            f"{at}: no scan is left to train on: of {len(frame)} selected scans of training patients, {len(rows)} are "
+            f"in view {view!r} and none of them has an image there. Write another `where`, `view` or `split`."
         )
     return found

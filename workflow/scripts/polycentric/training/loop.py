@@ -104,8 +104,8 @@ def run(
             estimate = (now - begun) / MEASURED * (plan.iterations - first)
             if estimate > plan.limit_s:
                 raise UserError(
-                    f"{name}: training would take about {estimate / 3600:.1f} hours on the CPU, and device: auto accepts "
-                    f"{plan.limit_s / 3600:g}. Write device: cpu to insist, device: cuda on a machine with a GPU, or "
+                    f"{name}: training would take about {estimate / 3600:.1f} hours on the CPU, and device: auto "
+                    f"accepts {plan.limit_s / 3600:g}. Write device: cpu to insist, device: cuda on a machine with a GPU, or "
                     f"make the training smaller (iterations, patch, width)."
                 )
         last = iteration == plan.iterations
@@ -142,8 +142,8 @@ def _check(name: str, iteration: int, losses: dict[str, float]) -> None:
     if bad:
         listed = ", ".join(f"{n} = {v:.3g}" for n, v in bad.items())
         raise UserError(
-            f"{name}: training diverged at iteration {iteration} ({listed}). Write a lower learning_rate (a tenth), and "
-            f"look at the images of its view."
+            f"{name}: training diverged at iteration {iteration} ({listed}). Write a lower learning_rate (a tenth), "
+            f"and look at the images of its view."
         )
 
 

@@ -136,8 +136,8 @@ def checked(
         if any(n < s for n, s in zip(volume.shape, size, strict=True)):
             have, need = " x ".join(map(str, volume.shape[::-1])), " x ".join(map(str, size[::-1]))
             problems.append(
-                f"{where}: scan {scan} has {have} voxels, fewer than the patch of {need}. Write a smaller patch, a finer "
-                f"spacing for its view, or a `where` that leaves the scan out."
+                f"{where}: scan {scan} has {have} voxels, fewer than the patch of {need}. Write a smaller patch, a "
+                f"finer spacing for its view, or a `where` that leaves the scan out."
             )
             continue
         low, high = np.inf, -np.inf
