@@ -1,0 +1,1 @@
+"""Networks over whole images by a sliding window. numpy and torch alone."""

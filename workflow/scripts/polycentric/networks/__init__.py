@@ -1,0 +1,1 @@
+"""Network modules that synthesis and segmentation share: numpy, torch and safetensors alone."""

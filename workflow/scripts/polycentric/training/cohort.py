@@ -1,0 +1,68 @@
+"""Which scans a model may be trained on: the one part of training that reads tables (pandas)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from .. import ledger, tables
+from ..errors import UserError
+from ..tables import schemas
+
+
+def cohort(scans: Path, patients: Path) -> pd.DataFrame:
+    """The scan table with the columns of the patient table (the clinical ones) behind it."""
+    left = tables.read(scans, schemas.SCANS)
+    right = tables.read(patients, schemas.PATIENTS)
+    extra = [c for c in right.columns if c not in left.columns]
+    return left.merge(right[["patient", *extra]], on="patient", how="left", validate="many_to_one")
+
+
+def select(frame: pd.DataFrame, where: str | None, at: str) -> pd.DataFrame:
+    """Rows of the cohort that an expression selects; all without one.
+
+    Raises
+    ------
+    UserError
+        for an expression that cannot be evaluated; names the columns there are.
+    """
+    if where is None:
+        return frame
+    columns = ", ".join(map(str, frame.columns))
+    advice = f"Write an expression over the columns {columns}, such as contrast == 'yes'."
+    if "@" in where or "__" in where:
+        raise UserError(f"{at}: where: {where!r} may not contain '@' or '__'. {advice}")
+    try:
+        chosen = frame.eval(where, engine="python")
+    except Exception as error:
+        raise UserError(f"{at}: where: {where!r} cannot be evaluated ({error}). {advice}") from None
+    if not isinstance(chosen, pd.Series) or chosen.dtype not in ("bool", "boolean"):
+        raise UserError(f"{at}: where: {where!r} is not a condition. {advice}")
+    return frame[chosen.fillna(False).astype(bool)]
+
+
+def training_patients(split: Path, upstream: list[Path], at: str) -> set[str]:
+    """Patients of the training part, none of whom a model behind the images has seen."""
+    frame = tables.read(split, schemas.SPLIT)
+    ledger.refuse_leaks(frame["patient"], upstream, where=at)
+    return set(frame.loc[frame["part"] == "training", "patient"])
+
+
+def images(frame: pd.DataFrame, manifests: list[Path], view: str, at: str) -> pd.DataFrame:
+    """Manifest rows of a view for the scans of `frame`, sorted by scan, that have an image.
+
+    Raises
+    ------
+    UserError
+        when there is none.
+    """
+    rows = tables.read_all(manifests, schemas.VIEWS)
+    rows = rows[(rows["view"] == view) & rows["scan"].isin(frame["scan"])]
+    found = rows[rows["status"] == "ok"].sort_values("scan").reset_index(drop=True)
+    if found.empty:
+        raise UserError(
+            f"{at}: no scan is left to train on: of {len(frame)} selected scans of training patients, {len(rows)} are "
+            f"in view {view!r} and none of them has an image there. Write another `where`, `view` or `split`."
+        )
+    return found
