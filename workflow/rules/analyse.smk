@@ -47,10 +47,8 @@ rule classify:
     input:
         features=feature_tables,
         patients=result("cohort/patients.tsv"),
-        scans=result("cohort/scans.tsv"),
         split=analysis_split,
-        ledgers=image_ledgers,
-        harmonisers=harmoniser_ledgers,
+        ledgers=feature_ledgers,
     output:
         **analysis_outputs("Classification"),
         predictions=result("analyses/{analysis}/predictions.parquet"),
@@ -78,10 +76,8 @@ rule survive:
     input:
         features=feature_tables,
         patients=result("cohort/patients.tsv"),
-        scans=result("cohort/scans.tsv"),
         split=analysis_split,
-        ledgers=image_ledgers,
-        harmonisers=harmoniser_ledgers,
+        ledgers=feature_ledgers,
     output:
         **analysis_outputs("Survival"),
         predictions=result("analyses/{analysis}/predictions.parquet"),

@@ -5,7 +5,8 @@ import os
 from polycentric import codehash
 from polycentric.config import plan
 from polycentric.config.features import HarmonisedSet, ImportedSet, RadiomicsSet
-from polycentric.config.study import MANUAL, centre_of, features_of
+from polycentric.config.analyses import features_of
+from polycentric.config.study import MANUAL
 from polycentric.jobs import THREAD_VARIABLES
 
 # Sums depend on the number of threads: numerical libraries get one; training sets its own from the study file.
@@ -92,11 +93,6 @@ def ledgers(models, fold=MAIN):
     return [result(f"models/{model}/{fold}/ledger.json") for model in models]
 
 
-def section(name, wildcard):
-    """The entry of a section of the study file that a wildcard names."""
-    return lambda wildcards: getattr(study, name)[wildcards[wildcard]]
-
-
 def analyses_of(kind):
     return [name for name, analysis in study.analyses.items() if analysis.kind == kind]
 
@@ -111,12 +107,8 @@ def feature_tables(wildcards):
     return [feature_table(name) for name in features_of(study.analyses[wildcards.analysis])]
 
 
-def image_ledgers(wildcards):
-    """Ledgers of the image models behind the features of an analysis."""
+def feature_ledgers(wildcards):
+    """Ledgers of all that was fitted behind the features of an analysis: image models and harmonisation."""
     names = features_of(study.analyses[wildcards.analysis])
-    return ledgers(dict.fromkeys(m for name in names for m in study.models_of_features(name)))
-
-
-def harmoniser_ledgers(wildcards):
-    names = features_of(study.analyses[wildcards.analysis])
-    return ledgers(dict.fromkeys(h for name in names for h in study.harmonisers_of_features(name)))
+    models = [m for name in names for m in (*study.models_of_features(name), *study.harmonisers_of_features(name))]
+    return ledgers(dict.fromkeys(models))

@@ -6,7 +6,7 @@ from pathlib import Path
 from polycentric.config.clinical import read_outcomes
 from polycentric.config.splits import Split
 from polycentric.jobs import start
-from polycentric.split import assign
+from polycentric.split import assign, members_of
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
@@ -17,8 +17,7 @@ assign(
     patients=Path(snakemake.input.patients),
     outcomes=read_outcomes(job["outcomes"]),
     parent=Path(snakemake.input.parent[0]) if snakemake.input.parent else None,
-    members=Path(snakemake.input.members[0]) if snakemake.input.members else None,
-    table=Path(snakemake.input.table[0]) if snakemake.input.table else None,
+    members=members_of(Path(snakemake.input.members[0])) if snakemake.input.members else None,
     output=Path(snakemake.output.split),
     log=log,
 )

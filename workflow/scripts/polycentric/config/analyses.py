@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -159,3 +159,12 @@ class SurvivalAnalysis(TableAnalysis):
         if self.primary is not None and self.primary not in self.models:
             raise ValueError(f"primary: {self.primary!r} is not one of models: write one of {list(self.models)}")
         return self
+
+
+def features_of(analysis: Any) -> list[str]:
+    """Names of the feature sets that an analysis reads, in order, without repeats."""
+    if isinstance(analysis, SurvivalAnalysis):
+        names = [m.features for m in analysis.models.values() if m.features]
+    else:
+        names = list(getattr(analysis, "features", []))
+    return list(dict.fromkeys(names))

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from ..errors import UserError
 from .agreement import FeatureAgreementAnalysis
-from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis
+from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis, features_of
 from .base import Name, Section
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
@@ -176,15 +176,6 @@ class Study(Section):
 
 def centre_of(shard: str) -> str:
     return shard.rpartition("-")[0]
-
-
-def features_of(analysis: Any) -> list[str]:
-    """Names of the feature sets that an analysis reads, in order, without repeats."""
-    if isinstance(analysis, SurvivalAnalysis):
-        names = [m.features for m in analysis.models.values() if m.features]
-    else:
-        names = list(getattr(analysis, "features", []))
-    return list(dict.fromkeys(names))
 
 
 # ---------------------------------------------------------------------------------------------------------- loading

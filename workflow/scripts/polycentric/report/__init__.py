@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .build import build
-from .inputs import AnalysisFiles, ModelFiles, ReaderFiles, ReportInputs
-from .provenance import provenance
+from .inputs import AnalysisFiles, ModelFiles, ReaderFiles, ReportInputs, collect
+from .provenance import PACKAGES, provenance
 
-__all__ = ["AnalysisFiles", "ModelFiles", "ReaderFiles", "ReportInputs", "build", "provenance"]
+__all__ = ["PACKAGES", "AnalysisFiles", "ModelFiles", "ReaderFiles", "ReportInputs", "build", "collect", "provenance"]

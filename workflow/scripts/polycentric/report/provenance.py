@@ -12,6 +12,14 @@ from .. import __version__
 from ..files import hash_of, sha256_file, write_json
 
 
+# what results depend on; the lock pins them all
+PACKAGES = (
+    "snakemake", "numpy", "scipy", "pandas", "pyarrow", "pydicom", "SimpleITK", "pyradiomics-bhklab", "torch",
+    "safetensors", "scikit-learn", "scikit-survival", "lifelines", "statsmodels", "skops", "matplotlib", "pydantic",
+    "jinja2",
+)  # fmt: skip
+
+
 def provenance(
     output: Path,
     *,

@@ -14,7 +14,7 @@ from .. import tables
 from ..config.splits import Split
 from ..errors import UserError
 from ..jobs import SILENT, Log
-from ..tables.schemas import PATIENTS, SPLIT
+from ..tables.schemas import FEATURES, PATIENTS, SPLIT
 from .where import holds
 
 LEVELS = 12  # a stratifying column with more values is a measurement, not a group
@@ -97,6 +97,12 @@ def assign(
         if wanted and not counts[part]:
             log.event("warning", split=name, text=f"no patient in the {part} part")
     return tables.write(table.sort_values("patient"), output, SPLIT)
+
+
+def members_of(features: Path) -> set[str]:
+    """Patients of a feature table (schema FEATURES)."""
+    frame = tables.read(features, FEATURES)
+    return set(frame.loc[frame["status"] == "ok", "patient"])
 
 
 def _population(frame: pd.DataFrame, settings: Split, members: Set[str] | None, where: str) -> pd.Series:
