@@ -14,7 +14,6 @@ sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 from polycentric.config.study import load
 from polycentric.errors import UserError
 
-
 # Snakemake merges config files deeply, which would mix two studies: the default one is read only when none is given.
 if not workflow.overwrite_configfiles:
 
@@ -41,6 +40,7 @@ wildcard_constraints:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/index.smk"
 include: "workflow/rules/curate.smk"

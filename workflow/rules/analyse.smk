@@ -1,21 +1,6 @@
 # Analyses: each a question of the study file with its method. All write the same files.
 
 
-def analysis_outputs(category):
-    folder = result("analyses/{analysis}")
-    return {
-        "metrics": f"{folder}/metrics.json",
-        "manifest": f"{folder}/manifest.tsv",
-        "ledger": f"{folder}/ledger.json",
-        "figure": report(
-            f"{folder}/figures/summary.svg",
-            caption="../report/analysis.rst",
-            category=category,
-            labels={"analysis": "{analysis}"},
-        ),
-    }
-
-
 rule describe:
     input:
         patients=result("cohort/patients.tsv"),
@@ -23,22 +8,22 @@ rule describe:
         split=analysis_split,
     output:
         **analysis_outputs("Cohort"),
-    params:
-        settings=settings("describe"),
-        code=code("describe"),
-        root=study.root,
     log:
         logfile("describe", "{analysis}"),
     benchmark:
         timing("describe", "{analysis}")
-    conda:
-        "../../envs/statistics.yaml"
     wildcard_constraints:
         analysis=any_of(analyses_of("cohort")),
+    conda:
+        "../../envs/statistics.yaml"
     threads: 1
     resources:
         mem_mb=memory(2000),
         runtime=minutes(15),
+    params:
+        settings=settings("describe"),
+        code=code("describe"),
+        root=results_root,
     script:
         "../scripts/describe.py"
 
@@ -52,22 +37,22 @@ rule classify:
     output:
         **analysis_outputs("Classification"),
         predictions=result("analyses/{analysis}/predictions.parquet"),
-    params:
-        settings=settings("classify"),
-        code=code("classify"),
-        root=study.root,
     log:
         logfile("classify", "{analysis}"),
     benchmark:
         timing("classify", "{analysis}")
-    conda:
-        "../../envs/statistics.yaml"
     wildcard_constraints:
         analysis=any_of(analyses_of("classification")),
+    conda:
+        "../../envs/statistics.yaml"
     threads: 1
     resources:
         mem_mb=memory(3000, per_input_mb=20),
         runtime=minutes(480),
+    params:
+        settings=settings("classify"),
+        code=code("classify"),
+        root=results_root,
     script:
         "../scripts/classify.py"
 
@@ -81,40 +66,24 @@ rule survive:
     output:
         **analysis_outputs("Survival"),
         predictions=result("analyses/{analysis}/predictions.parquet"),
-    params:
-        settings=settings("survive"),
-        code=code("survive"),
-        root=study.root,
     log:
         logfile("survive", "{analysis}"),
     benchmark:
         timing("survive", "{analysis}")
-    conda:
-        "../../envs/statistics.yaml"
     wildcard_constraints:
         analysis=any_of(analyses_of("survival")),
+    conda:
+        "../../envs/statistics.yaml"
     threads: 1
     resources:
         mem_mb=memory(3000, per_input_mb=20),
         runtime=minutes(480),
+    params:
+        settings=settings("survive"),
+        code=code("survive"),
+        root=results_root,
     script:
         "../scripts/survive.py"
-
-
-def fidelity_model(wildcards):
-    return study.analyses[wildcards.analysis].synthesis
-
-
-def fidelity_source(wildcards):
-    return views([study.synthesis[fidelity_model(wildcards)].source.view], study.shards)
-
-
-def fidelity_target(wildcards):
-    return views([study.synthesis[fidelity_model(wildcards)].target.view], study.shards)
-
-
-def fidelity_synthetic(wildcards):
-    return views([study.fidelity_view(study.analyses[wildcards.analysis])], study.shards)
 
 
 rule fidelity:
@@ -128,44 +97,24 @@ rule fidelity:
         ledgers=lambda wildcards: ledgers([fidelity_model(wildcards)]),
     output:
         **analysis_outputs("Synthesis"),
-    params:
-        settings=settings("fidelity"),
-        code=code("fidelity"),
-        root=study.root,
     log:
         logfile("fidelity", "{analysis}"),
     benchmark:
         timing("fidelity", "{analysis}")
-    conda:
-        "../../envs/images.yaml"
     wildcard_constraints:
         analysis=any_of(analyses_of("synthesis-fidelity")),
+    conda:
+        "../../envs/images.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),
         runtime=minutes(120),
+    params:
+        settings=settings("fidelity"),
+        code=code("fidelity"),
+        root=results_root,
     script:
         "../scripts/fidelity.py"
-
-
-def judged_model(wildcards):
-    return study.analyses[wildcards.analysis].segmentation
-
-
-def judged_masks(wildcards):
-    return masks(judged_model(wildcards), study.shards)
-
-
-def reference_masks(wildcards):
-    return masks(study.analyses[wildcards.analysis].reference, study.shards)
-
-
-def mask_ledgers(wildcards):
-    return ledgers(study.models_of_masks(judged_model(wildcards)))
-
-
-def mask_split(wildcards):
-    return split_table(study.segmentation[judged_model(wildcards)].split)
 
 
 rule segmentation_quality:
@@ -179,36 +128,24 @@ rule segmentation_quality:
         ledgers=mask_ledgers,
     output:
         **analysis_outputs("Segmentation"),
-    params:
-        settings=settings("segmentation_quality"),
-        code=code("segmentation_quality"),
-        root=study.root,
     log:
         logfile("segmentation_quality", "{analysis}"),
     benchmark:
         timing("segmentation_quality", "{analysis}")
-    conda:
-        "../../envs/images.yaml"
     wildcard_constraints:
         analysis=any_of(analyses_of("segmentation-quality")),
+    conda:
+        "../../envs/images.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),
         runtime=minutes(120),
+    params:
+        settings=settings("segmentation_quality"),
+        code=code("segmentation_quality"),
+        root=results_root,
     script:
         "../scripts/segmentation_quality.py"
-
-
-def agreement_masks(wildcards):
-    """Mask manifests of the extracted sets, for volumes."""
-    sets = [study.features[name] for name in features_of(study.analyses[wildcards.analysis])]
-    sources = dict.fromkeys(s.masks for s in sets if isinstance(s, RadiomicsSet))
-    return [path for source in sources for path in masks(source, study.shards)]
-
-
-def known_volumes(wildcards):
-    path = study.analyses[wildcards.analysis].volumes
-    return [path] if path else []
 
 
 rule feature_agreement:
@@ -216,25 +153,25 @@ rule feature_agreement:
         features=feature_tables,
         masks=agreement_masks,
         volumes=known_volumes,
-        key=private("salt.sha256"),
+        key=private("fingerprint.sha256"),
     output:
         **analysis_outputs("Features"),
-    params:
-        settings=settings("feature_agreement"),
-        code=code("feature_agreement"),
-        root=study.root,
-        salt=private("salt"),
     log:
         logfile("feature_agreement", "{analysis}"),
     benchmark:
         timing("feature_agreement", "{analysis}")
-    conda:
-        "../../envs/radiomics.yaml"
     wildcard_constraints:
         analysis=any_of(analyses_of("feature-agreement")),
+    conda:
+        "../../envs/radiomics.yaml"
     threads: 1
     resources:
         mem_mb=memory(2000, per_input_mb=20),
         runtime=minutes(15),
+    params:
+        settings=settings("feature_agreement"),
+        code=code("feature_agreement"),
+        root=results_root,
+        salt=private("salt"),
     script:
         "../scripts/feature_agreement.py"

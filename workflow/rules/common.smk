@@ -23,12 +23,16 @@ def private(path):
     return f"{study.private_root}/{path}"
 
 
+def results_root(wildcards):
+    return study.root
+
+
 def logfile(rule, *wildcards):
-    return result("/".join(["logs", rule, *(wildcards or [rule])]) + ".log")
+    return str(Path(result("logs"), rule, *(wildcards or [rule]))) + ".log"
 
 
 def timing(rule, *wildcards):
-    return result("/".join(["benchmarks", rule, *(wildcards or [rule])]) + ".tsv")
+    return str(Path(result("benchmarks"), rule, *(wildcards or [rule]))) + ".tsv"
 
 
 def settings(rule):

@@ -8,10 +8,6 @@ rule convert:
     output:
         volumes=result("volumes/{shard}.tsv"),
         masks=mask_manifest(MANUAL, MAIN, "{shard}"),
-    params:
-        settings=settings("convert"),
-        code=code("convert"),
-        root=study.root,
     log:
         logfile("convert", "{shard}"),
     benchmark:
@@ -22,5 +18,9 @@ rule convert:
     resources:
         mem_mb=memory(3000),
         runtime=minutes(120),
+    params:
+        settings=settings("convert"),
+        code=code("convert"),
+        root=results_root,
     script:
         "../scripts/convert.py"

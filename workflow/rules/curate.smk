@@ -3,15 +3,11 @@
 
 rule curate:
     input:
-        index=private("index/{centre}.parquet"),
-        key=private("salt.sha256"),
+        table=private("index/{centre}.parquet"),
+        key=private("fingerprint.sha256"),
     output:
         curation=result("cohort/curation/{centre}.parquet"),
         files=private("curated/{centre}.parquet"),
-    params:
-        settings=settings("curate"),
-        code=code("curate"),
-        salt=private("salt"),
     log:
         logfile("curate", "{centre}"),
     benchmark:
@@ -22,14 +18,12 @@ rule curate:
     resources:
         mem_mb=memory(1500, per_input_mb=10),
         runtime=minutes(60),
+    params:
+        settings=settings("curate"),
+        code=code("curate"),
+        salt=private("salt"),
     script:
         "../scripts/curate.py"
-
-
-def clinical_table(_):
-    if study.clinical is None:
-        return []
-    return [result("simulated/clinical.csv") if study.simulated else study.clinical.table]
 
 
 rule cohort:
@@ -37,7 +31,7 @@ rule cohort:
         curation=expand(result("cohort/curation/{centre}.parquet"), centre=study.centres),
         files=expand(private("curated/{centre}.parquet"), centre=study.centres),
         clinical=clinical_table,
-        key=private("salt.sha256"),
+        key=private("fingerprint.sha256"),
     output:
         curation=result("cohort/curation.parquet"),
         scans=result("cohort/scans.tsv"),
@@ -46,10 +40,6 @@ rule cohort:
         shards=expand(result("cohort/shards/{shard}.tsv"), shard=study.shards),
         files=expand(private("files/{shard}.parquet"), shard=study.shards),
         pseudonyms=private("pseudonyms.tsv"),
-    params:
-        settings=settings("cohort"),
-        code=code("cohort"),
-        salt=private("salt"),
     log:
         logfile("cohort"),
     benchmark:
@@ -60,5 +50,9 @@ rule cohort:
     resources:
         mem_mb=memory(1500, per_input_mb=10),
         runtime=minutes(30),
+    params:
+        settings=settings("cohort"),
+        code=code("cohort"),
+        salt=private("salt"),
     script:
         "../scripts/cohort.py"

@@ -13,22 +13,22 @@ rule extract:
         masks=lambda wildcards: mask_manifest(study.features[wildcards.set].masks, MAIN, wildcards.shard),
     output:
         features=result("features/{set}/{shard}.parquet"),
-    params:
-        settings=settings("extract"),
-        code=code("extract"),
-        root=study.root,
     log:
         logfile("extract", "{set}", "{shard}"),
     benchmark:
         timing("extract", "{set}", "{shard}")
-    conda:
-        "../../envs/radiomics.yaml"
     wildcard_constraints:
         set=SETS[RadiomicsSet],
+    conda:
+        "../../envs/radiomics.yaml"
     threads: study.workers
     resources:
         mem_mb=memory(4000),
         runtime=minutes(240),
+    params:
+        settings=settings("extract"),
+        code=code("extract"),
+        root=results_root,
     script:
         "../scripts/extract.py"
 
@@ -38,21 +38,21 @@ rule merge_features:
         shards=expand(result("features/{{set}}/{shard}.parquet"), shard=study.shards),
     output:
         features=feature_table("{set}"),
-    params:
-        settings=settings("merge_features"),
-        code=code("merge_features"),
     log:
         logfile("merge_features", "{set}"),
     benchmark:
         timing("merge_features", "{set}")
-    conda:
-        "../../envs/radiomics.yaml"
     wildcard_constraints:
         set=SETS[RadiomicsSet],
+    conda:
+        "../../envs/radiomics.yaml"
     threads: 1
     resources:
         mem_mb=memory(1000, per_input_mb=5),
         runtime=minutes(10),
+    params:
+        settings=settings("merge_features"),
+        code=code("merge_features"),
     script:
         "../scripts/merge_features.py"
 
@@ -60,31 +60,27 @@ rule merge_features:
 rule import_features:
     input:
         table=lambda wildcards: study.features[wildcards.set].table,
-        key=private("salt.sha256"),
+        key=private("fingerprint.sha256"),
     output:
         features=feature_table("{set}"),
-    params:
-        settings=settings("import_features"),
-        code=code("import_features"),
-        salt=private("salt"),
     log:
         logfile("import_features", "{set}"),
     benchmark:
         timing("import_features", "{set}")
-    conda:
-        "../../envs/radiomics.yaml"
     wildcard_constraints:
         set=SETS[ImportedSet],
+    conda:
+        "../../envs/radiomics.yaml"
     threads: 1
     resources:
         mem_mb=memory(1000, per_input_mb=20),
         runtime=minutes(10),
+    params:
+        settings=settings("import_features"),
+        code=code("import_features"),
+        salt=private("salt"),
     script:
         "../scripts/import_features.py"
-
-
-def harmonise_upstream(wildcards):
-    return ledgers(study.models_of_features(wildcards.set))
 
 
 rule harmonise:
@@ -98,20 +94,20 @@ rule harmonise:
         features=feature_table("{set}"),
         model=result("models/{set}/main/parameters.json"),
         ledger=result("models/{set}/main/ledger.json"),
-    params:
-        settings=settings("harmonise"),
-        code=code("harmonise"),
     log:
         logfile("harmonise", "{set}"),
     benchmark:
         timing("harmonise", "{set}")
-    conda:
-        "../../envs/statistics.yaml"
     wildcard_constraints:
         set=SETS[HarmonisedSet],
+    conda:
+        "../../envs/statistics.yaml"
     threads: 1
     resources:
         mem_mb=memory(1000, per_input_mb=20),
         runtime=minutes(30),
+    params:
+        settings=settings("harmonise"),
+        code=code("harmonise"),
     script:
         "../scripts/harmonise.py"

@@ -4,37 +4,29 @@
 # The key itself is never a declared output: Snakemake deletes outputs before it runs a rule again.
 rule pseudonym_key:
     output:
-        fingerprint=private("salt.sha256"),
-    params:
-        settings=settings("pseudonym_key"),
-        code=code("pseudonym_key"),
-        salt=private("salt"),
+        fingerprint=private("fingerprint.sha256"),
     log:
         logfile("pseudonym_key"),
+    localrule: True
     conda:
         "../../envs/dicom.yaml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=5,
-    localrule: True
+    params:
+        settings=settings("pseudonym_key"),
+        code=code("pseudonym_key"),
+        salt=private("salt"),
     script:
         "../scripts/pseudonym_key.py"
-
-
-def simulated_manifest(wildcards):
-    return [result(f"simulated/{wildcards.centre}.tsv")] if wildcards.centre in study.simulated else []
 
 
 rule index:
     input:
         simulated=simulated_manifest,
     output:
-        index=private("index/{centre}.parquet"),
-    params:
-        settings=settings("index"),
-        code=code("index"),
-        previous=private("index/{centre}.previous.parquet"),
+        table=private("index/{centre}.parquet"),
     log:
         logfile("index", "{centre}"),
     benchmark:
@@ -45,5 +37,9 @@ rule index:
     resources:
         mem_mb=memory(1500),
         runtime=minutes(120),
+    params:
+        settings=settings("index"),
+        code=code("index"),
+        previous=private("index/{centre}.previous.parquet"),
     script:
         "../scripts/index.py"

@@ -36,10 +36,6 @@ rule provenance:
         evidence=EVIDENCE,
     output:
         record=result("report/provenance.json"),
-    params:
-        settings=settings("provenance"),
-        code=json.dumps({name: code(name) for name in ADAPTERS}, sort_keys=True),
-        root=study.root,
     log:
         logfile("provenance"),
     benchmark:
@@ -50,6 +46,10 @@ rule provenance:
     resources:
         mem_mb=memory(1000),
         runtime=minutes(10),
+    params:
+        settings=settings("provenance"),
+        code=json.dumps({name: code(name) for name in ADAPTERS}, sort_keys=True),
+        root=results_root,
     script:
         "../scripts/provenance.py"
 
@@ -65,10 +65,6 @@ rule report:
             category="Report",
             labels={"report": study.study},
         ),
-    params:
-        settings=settings("report"),
-        code=code("report"),
-        root=study.root,
     log:
         logfile("report"),
     benchmark:
@@ -79,6 +75,10 @@ rule report:
     resources:
         mem_mb=memory(2000),
         runtime=minutes(20),
+    params:
+        settings=settings("report"),
+        code=code("report"),
+        root=results_root,
     script:
         "../scripts/report.py"
 
@@ -87,19 +87,19 @@ rule report:
 rule audit:
     input:
         manifests=MANIFESTS,
-    params:
-        settings=settings("audit"),
-        code=code("audit"),
-        root=study.root,
-        table=result("audit.tsv"),
     log:
         logfile("audit"),
+    localrule: True
     conda:
         "../../envs/images.yaml"
     threads: 1
     resources:
         mem_mb=memory(1000),
         runtime=minutes(240),
-    localrule: True
+    params:
+        settings=settings("audit"),
+        code=code("audit"),
+        root=results_root,
+        table=result("audit.tsv"),
     script:
         "../scripts/audit.py"

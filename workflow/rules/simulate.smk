@@ -6,9 +6,6 @@ rule plan_cohort:
         clinical=result("simulated/clinical.csv"),
         truth=result("simulated/truth.parquet"),
         effects=result("simulated/effects.json"),
-    params:
-        settings=settings("plan_cohort"),
-        code=code("plan_cohort"),
     log:
         logfile("plan_cohort"),
     benchmark:
@@ -19,6 +16,9 @@ rule plan_cohort:
     resources:
         mem_mb=memory(1000),
         runtime=minutes(10),
+    params:
+        settings=settings("plan_cohort"),
+        code=code("plan_cohort"),
     script:
         "../scripts/plan_cohort.py"
 
@@ -29,21 +29,21 @@ rule simulate_centre:
         truth=rules.plan_cohort.output.truth,
     output:
         manifest=result("simulated/{centre}.tsv"),
-    params:
-        settings=settings("simulate_centre"),
-        code=code("simulate_centre"),
-        folder=result("simulated/{centre}"),
     log:
         logfile("simulate_centre", "{centre}"),
     benchmark:
         timing("simulate_centre", "{centre}")
-    conda:
-        "../../envs/dicom.yaml"
     wildcard_constraints:
         centre=any_of(study.simulated),
+    conda:
+        "../../envs/dicom.yaml"
     threads: 1
     resources:
         mem_mb=memory(1500),
         runtime=minutes(60),
+    params:
+        settings=settings("simulate_centre"),
+        code=code("simulate_centre"),
+        folder=result("simulated/{centre}"),
     script:
         "../scripts/simulate_centre.py"

@@ -11,7 +11,7 @@ from polycentric.pseudonyms import salt
 log = start(snakemake)
 curate(
     snakemake.wildcards.centre,
-    Path(snakemake.input.index),
+    Path(snakemake.input.table),
     settings=CurationSettings.model_validate(json.loads(snakemake.params.settings)["curation"]),
     salt=salt(Path(snakemake.params.salt)),
     curation=Path(snakemake.output.curation),

@@ -21,6 +21,8 @@ export(
     secret=salt(Path(snakemake.params.salt)),
     root=Path(snakemake.params.root),
     folder=Path(snakemake.params.folder),
-    **{name: Path(snakemake.output[name]) for name in ("items", "key", "manifest")},
+    items=Path(snakemake.output.blinded),
+    key=Path(snakemake.output.key),
+    manifest=Path(snakemake.output.manifest),
     log=log,
 )

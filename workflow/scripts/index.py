@@ -10,7 +10,7 @@ log = start(snakemake)
 build(
     snakemake.wildcards.centre,
     Path(json.loads(snakemake.params.settings)["images"]),
-    output=Path(snakemake.output.index),
+    output=Path(snakemake.output.table),
     previous=Path(snakemake.params.previous),
     log=log,
     workers=snakemake.threads,

@@ -14,7 +14,7 @@ ingest(
     snakemake.wildcards.reader,
     settings,
     seed=job["seed"],
-    items=Path(snakemake.input.items),
+    items=Path(snakemake.input.blinded),
     key=Path(snakemake.input.key),
     answers=Path(settings.answers) if settings.answers else None,
     root=Path(snakemake.params.root),
