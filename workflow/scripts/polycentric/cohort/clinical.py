@@ -49,7 +49,9 @@ def read_clinical(path: Path, settings: ClinicalSettings, *, centres: Collection
     frame = pd.DataFrame(index=raw.index)
     identifiers = raw[settings.patient].str.strip()
     if (empty := identifiers.isin(settings.missing)).any():
-        problems.append(f"{rows_in_words(raw.index[empty])}, column {settings.patient!r}: no patient. Write one or remove the row.")
+        problems.append(
+            f"{rows_in_words(raw.index[empty])}, column {settings.patient!r}: no patient. Write one or remove the row."
+        )
     frame["patient_id"] = identifiers.mask(empty, "")
     frame["centre"] = _centres(raw, settings, centres, where, problems)
     for key, group in frame[~empty].groupby(["centre", "patient_id"]):
@@ -70,7 +72,9 @@ def read_clinical(path: Path, settings: ClinicalSettings, *, centres: Collection
     for name, outcome in settings.outcomes.items():
         _check_outcome(frame, name, outcome, problems)
     if problems:
-        raise UserError(f"{where} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *(f"  - {p}" for p in problems))
+        raise UserError(
+            f"{where} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *(f"  - {p}" for p in problems)
+        )
     return frame
 
 
@@ -88,7 +92,9 @@ def _read(path: Path) -> pd.DataFrame:
 
             frame = pd.read_csv(StringIO(text), sep=separator, skip_blank_lines=False, index_col=False, **options)
         else:
-            raise UserError(f"{path.name}: tables of type {path.suffix!r} cannot be read. Save it as .csv, .tsv or .xlsx.")
+            raise UserError(
+                f"{path.name}: tables of type {path.suffix!r} cannot be read. Save it as .csv, .tsv or .xlsx."
+            )
     except FileNotFoundError:
         raise UserError(f"clinical.table: the file {path.name!r} does not exist. Write its path.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
@@ -142,7 +148,9 @@ def _centres(
 ) -> pd.Series:
     if settings.centre is not None and settings.centre.value:
         if centres is not None and settings.centre.value not in centres:
-            problems.append(f"clinical.centre.value: {settings.centre.value!r} is no centre; write one of {sorted(centres)}.")
+            problems.append(
+                f"clinical.centre.value: {settings.centre.value!r} is no centre; write one of {sorted(centres)}."
+            )
         return pd.Series(settings.centre.value, index=raw.index)
     column = settings.centre.column if settings.centre is not None else "centre" if "centre" in raw.columns else None
     if column is None:
@@ -150,11 +158,15 @@ def _centres(
         return pd.Series(only, index=raw.index)
     values = raw[column].str.strip()
     if centres is not None and (wrong := ~values.isin(list(centres))).any():
-        problems.append(f"{rows_in_words(raw.index[wrong])}, column {column!r}: no centre of the study; write one of {sorted(centres)}.")
+        problems.append(
+            f"{rows_in_words(raw.index[wrong])}, column {column!r}: no centre of the study; write one of {sorted(centres)}."
+        )
     return values
 
 
-def _numeric(text: pd.Series, missing: pd.Series, name: str, declared: ColumnSettings, problems: list[str]) -> pd.Series:
+def _numeric(
+    text: pd.Series, missing: pd.Series, name: str, declared: ColumnSettings, problems: list[str]
+) -> pd.Series:
     values = pd.to_numeric(text.mask(missing), errors="coerce")
     values = values.where(np.isfinite(values.astype(float)))
     if (bad := ~missing & values.isna()).any():
@@ -165,7 +177,10 @@ def _numeric(text: pd.Series, missing: pd.Series, name: str, declared: ColumnSet
             f"{rows_in_words(text.index[bad])}, column {name!r}: text{example} where a number is needed.{comma} "
             "Write a number, or nothing if it is missing."
         )
-    for limit, off, word in ((declared.min, values < (declared.min or 0), "below"), (declared.max, values > (declared.max or 0), "above")):
+    for limit, off, word in (
+        (declared.min, values < (declared.min or 0), "below"),
+        (declared.max, values > (declared.max or 0), "above"),
+    ):
         if limit is not None and off.any():
             problems.append(
                 f"{rows_in_words(text.index[off])}, column {name!r}: {word} the limit of {limit:g}"
@@ -178,7 +193,9 @@ def _numeric(text: pd.Series, missing: pd.Series, name: str, declared: ColumnSet
     return values.astype("float64")
 
 
-def _categorical(text: pd.Series, missing: pd.Series, name: str, declared: ColumnSettings, problems: list[str]) -> pd.Series:
+def _categorical(
+    text: pd.Series, missing: pd.Series, name: str, declared: ColumnSettings, problems: list[str]
+) -> pd.Series:
     if declared.values is not None:
         wrong = ~missing & ~text.isin(declared.values)
         for value, group in text[wrong].groupby(text[wrong]):

@@ -10,7 +10,9 @@ import pandas as pd
 from ..config.codes import ORDER
 
 
-def flow_rows(every: pd.DataFrame, used: pd.DataFrame, people: pd.DataFrame, centres: Sequence[str]) -> list[dict[str, Any]]:
+def flow_rows(
+    every: pd.DataFrame, used: pd.DataFrame, people: pd.DataFrame, centres: Sequence[str]
+) -> list[dict[str, Any]]:
     """Rows of the flow table (schema `FLOW`), in the order of the centres.
 
     files = skipped + contours + the files of the candidates; candidates = excluded + accepted, where a candidate is
@@ -21,7 +23,9 @@ def flow_rows(every: pd.DataFrame, used: pd.DataFrame, people: pd.DataFrame, cen
         candidates, files, patients = (t[t["centre"] == centre] for t in (every, used, people))
 
         def add(step: int, box: str, scans: int, patients: int, code: str = "", centre: str = centre) -> None:
-            rows.append({"centre": centre, "step": step, "box": box, "code": code, "patients": patients, "scans": scans})
+            rows.append(
+                {"centre": centre, "step": step, "box": box, "code": code, "patients": patients, "scans": scans}
+            )
 
         add(1, "files", len(files), files.loc[files["patient"] != "", "patient"].nunique())
         for code, group in _by_code(files[files["use"] == "skipped"], "code"):

@@ -10,7 +10,9 @@ from ..pseudonyms import patient
 from .clinical import rows_in_words
 
 
-def link(table: pd.DataFrame, people: pd.DataFrame, settings: ClinicalSettings, *, salt: bytes, where: str) -> pd.DataFrame:
+def link(
+    table: pd.DataFrame, people: pd.DataFrame, settings: ClinicalSettings, *, salt: bytes, where: str
+) -> pd.DataFrame:
     """Append the clinical columns to the patients, and the patients that only the table knows.
 
     Parameters
@@ -63,7 +65,9 @@ def link(table: pd.DataFrame, people: pd.DataFrame, settings: ClinicalSettings, 
             "column that holds the DICOM patient identifiers: clinical.patient."
         )
     if problems:
-        raise UserError(f"{where} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *(f"  - {p}" for p in problems))
+        raise UserError(
+            f"{where} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *(f"  - {p}" for p in problems)
+        )
 
     if settings.without_scans == "keep":
         added = unknown[["centre", "patient_id"]].copy()

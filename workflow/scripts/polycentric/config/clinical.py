@@ -30,7 +30,9 @@ class ColumnSettings(Section):
     unit: str | None = Field(None, description="Unit, for tables and figures.")
     min: float | None = Field(None, description="Smallest possible value.")
     max: float | None = Field(None, description="Largest possible value.")
-    values: tuple[str, ...] | None = Field(None, description="Possible values of a categorical column; null allows any.")
+    values: tuple[str, ...] | None = Field(
+        None, description="Possible values of a categorical column; null allows any."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -116,7 +118,8 @@ class ClinicalSettings(Section):
         description="Where the centre stands; null takes a column named centre, or else finds a patient by the images.",
     )
     missing: tuple[str, ...] = Field(
-        ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?"), description="Texts that mean a missing value."
+        ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?"),
+        description="Texts that mean a missing value.",
     )
     without_scans: Literal["keep", "ignore", "error"] = Field(
         "keep",

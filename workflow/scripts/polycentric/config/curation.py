@@ -43,7 +43,9 @@ class CurationSettings(Section):
         0.05, ge=0, description="Largest deviation of a slice distance from the scan's own that counts as jitter, mm."
     )
     spacing_tolerance_share: float = Field(0.02, ge=0, le=0.5, description="The same as a share of the slice distance.")
-    tilt_tolerance_deg: float = Field(0.1, ge=0, description="Largest shear of the slices against their normal, degrees.")
+    tilt_tolerance_deg: float = Field(
+        0.1, ge=0, description="Largest shear of the slices against their normal, degrees."
+    )
     kernels: tuple[str, ...] | None = Field(
         None, description="Convolution kernels that are wanted, upper and lower case alike; null accepts any."
     )
@@ -129,5 +131,6 @@ class ConvertSettings(Section):
         0.1, gt=0, description="Largest distance of a contour from the plane of its slice, mm."
     )
     clip_below_hu: float | None = Field(
-        -1024.0, description="CT values below this are padding outside the field of view and are set to it, HU; null keeps them."
+        -1024.0,
+        description="CT values below this are padding outside the field of view and are set to it, HU; null keeps them.",
     )

@@ -51,7 +51,9 @@ def identifiers(c: Candidate, s: CurationSettings) -> Found:
 
 def meta(c: Candidate, s: CurationSettings) -> Found:
     if forced := int((c.files["reading"] == "forced").sum()):
-        yield Finding("FILE_NO_META", f"{forced} files without preamble", before=forced, after="read as plain data sets")
+        yield Finding(
+            "FILE_NO_META", f"{forced} files without preamble", before=forced, after="read as plain data sets"
+        )
 
 
 def secondary_capture(c: Candidate, s: CurationSettings) -> Found:
@@ -125,7 +127,9 @@ def position(c: Candidate, s: CurationSettings) -> Found:
 def matrix(c: Candidate, s: CurationSettings) -> Found:
     grids = c.files[["rows", "columns"]].drop_duplicates()
     if len(grids) > 1:
-        sizes = ", ".join(f"{int(r.columns)} x {int(r.rows)}" for r in grids.sort_values(["rows", "columns"]).itertuples())
+        sizes = ", ".join(
+            f"{int(r.columns)} x {int(r.rows)}" for r in grids.sort_values(["rows", "columns"]).itertuples()
+        )
         yield Finding("GEOM_MATRIX_MIXED", f"matrices {sizes}")
         return
     spacing = c.files[["pixel_spacing_x_mm", "pixel_spacing_y_mm"]]
@@ -173,7 +177,7 @@ def shared_positions(c: Candidate, s: CurationSettings) -> Found:
         values = c.files[tag]
         groups = [tuple(g.index) for _, g in c.files.groupby(values, sort=True)]
         alone = all(not c.files.loc[list(g)].duplicated(POSITION).any() for g in groups)
-        if values.notna().all() and 1 < len(groups) and alone and min(map(len, groups)) >= s.slices[0]:
+        if values.notna().all() and len(groups) > 1 and alone and min(map(len, groups)) >= s.slices[0]:
             yield Finding(
                 "SERIES_MULTI_ACQ",
                 f"{len(groups)} volumes, told apart by {tag.removesuffix('_ms').replace('_', ' ')}",
@@ -209,9 +213,13 @@ def spacing(c: Candidate, s: CurationSettings) -> Found:
         whole = (multiples >= 2) & (np.abs(steps[off] - multiples * modal) <= tolerance(modal, s) * multiples)
         if whole.all() and off.sum() * 4 <= len(steps):
             missing = int((multiples - 1).sum())
-            yield Finding("GEOM_MISSING_SLICE", f"{missing} slices are missing in {int(off.sum())} gaps of {modal:.4g} mm")
+            yield Finding(
+                "GEOM_MISSING_SLICE", f"{missing} slices are missing in {int(off.sum())} gaps of {modal:.4g} mm"
+            )
         else:
-            yield Finding("GEOM_VARIABLE_SPACING", f"slice distance varies from {steps.min():.4g} to {steps.max():.4g} mm")
+            yield Finding(
+                "GEOM_VARIABLE_SPACING", f"slice distance varies from {steps.min():.4g} to {steps.max():.4g} mm"
+            )
     elif np.ptp(steps) > 1e-3:
         yield Finding("GEOM_JITTER", f"slice distance deviates by up to {np.abs(steps - modal).max():.3g} mm")
 
@@ -290,11 +298,16 @@ def contrast(c: Candidate, s: CurationSettings) -> Found:
     if described := {_described_contrast(d) for d in set(c.files["series_description"])} - {"unknown"}:
         by_tag = contrast_by_tag(c.files)
         if len(described) > 1 or (by_tag != "unknown" and described != {by_tag}):
-            yield Finding("CONTRAST_CONFLICT", f"contrast agent {by_tag} by its tag, {' and '.join(sorted(described))} by the description")
+            yield Finding(
+                "CONTRAST_CONFLICT",
+                f"contrast agent {by_tag} by its tag, {' and '.join(sorted(described))} by the description",
+            )
 
 
 _NO_AGENT = re.compile(r"^\W*(no|none|non|without|w/?o|n/?a|nil|0|nativ)\b", re.IGNORECASE)
-_WITHOUT = re.compile(r"\b(without|w/o|non[- ]?contrast|no contrast|native?|unenhanced|ohne km|c-)(?=\W|$)", re.IGNORECASE)
+_WITHOUT = re.compile(
+    r"\b(without|w/o|non[- ]?contrast|no contrast|native?|unenhanced|ohne km|c-)(?=\W|$)", re.IGNORECASE
+)
 _WITH = re.compile(
     r"\b(with contrast|contrast|w/ ?c(ontrast)?|enhanced|post[- ]?contrast|arterial|portal|venous|mit km|ce|c\+)(?=\W|$)",
     re.IGNORECASE,

@@ -69,7 +69,9 @@ def curate(
     if len(uses) != len(table):
         raise AssertionError(f"{len(table)} files in the index, {len(uses)} in the table of files")
     tables.write(sorted(rows, key=lambda r: (r["patient"], r["session"], r["scan"])), curation, CURATION)
-    uses.sort(key=lambda r: (r["use"], r.get("scan") or "", r["order"] if r.get("order") is not None else -1, r["path"]))
+    uses.sort(
+        key=lambda r: (r["use"], r.get("scan") or "", r["order"] if r.get("order") is not None else -1, r["path"])
+    )
     tables.write(uses, files, FILES)
     verdicts = pd.Series([r["verdict"] for r in rows], dtype="object").value_counts().sort_index()
     log.event("curated", centre=centre, files=len(table), candidates=len(rows), **verdicts.to_dict())

@@ -39,7 +39,9 @@ def match(structures: pd.DataFrame, candidates: list[Candidate], settings: Curat
             refused |= _surplus(several, structures, settings)
     reason = "several structure sets for one scan"
     return [
-        Match(m.label, m.candidate, (*m.findings, Finding("RT_MULTIPLE_FOR_SERIES", reason))) if m.label in refused else m
+        Match(m.label, m.candidate, (*m.findings, Finding("RT_MULTIPLE_FOR_SERIES", reason)))
+        if m.label in refused
+        else m
         for m in matches
     ]
 
@@ -75,16 +77,25 @@ def _match(label: Any, row: pd.Series, candidates: list[Candidate]) -> Match:
     findings: list[Finding] = []
     chosen = named or framed
     if not named:
-        findings.append(Finding("RT_SERIES_MISMATCH", f"another series is named, {len(framed)} share the frame of reference"))
+        findings.append(
+            Finding("RT_SERIES_MISMATCH", f"another series is named, {len(framed)} share the frame of reference")
+        )
     if len(chosen) > 1:  # volumes split from one series, or several series in one frame: prefer what can be used
         usable = [n for n in chosen if candidates[n].verdict != "reject"]
         chosen = usable or chosen
     if len(chosen) > 1 and not named:
-        return Match(label, None, (Finding("RT_NO_IMAGE", f"{len(chosen)} series share the frame of reference, none is named"),))
+        return Match(
+            label, None, (Finding("RT_NO_IMAGE", f"{len(chosen)} series share the frame of reference, none is named"),)
+        )
     candidate = candidates[chosen[0]]
     instances = set(facts["instances"])
     if stale := len(instances - set(candidate.files["sop_instance"])):
         findings.append(
-            Finding("RT_SOPREF_STALE", f"{stale} of {len(instances)} slices named by contours do not exist", before=stale, after="by position")
+            Finding(
+                "RT_SOPREF_STALE",
+                f"{stale} of {len(instances)} slices named by contours do not exist",
+                before=stale,
+                after="by position",
+            )
         )
     return Match(label, chosen[0], tuple(findings))

@@ -23,9 +23,7 @@ CHUNK = 64
 _POSITION = ["position_x_mm", "position_y_mm", "position_z_mm"]
 
 
-def build(
-    centre: str, folder: Path, *, output: Path, log: Log, workers: int = 1, previous: Path | None = None
-) -> None:
+def build(centre: str, folder: Path, *, output: Path, log: Log, workers: int = 1, previous: Path | None = None) -> None:
     """Write the index of a centre: one row per file, sorted by path, schema `INDEX`.
 
     Parameters
