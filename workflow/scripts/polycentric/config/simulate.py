@@ -69,7 +69,7 @@ class Scanner(Section):
     transfer_syntax: TransferSyntax = Field("explicit-little", description="How the files are encoded.")
     padding: bool = Field(
         False,
-        description="Fill the corners outside the circular field of view with the padding value -2000, as GE does.",
+        description="Fill the corners outside the round field of view with the padding value -2000, as GE does.",
     )
 
     @model_validator(mode="after")
@@ -100,7 +100,7 @@ class Defect(Section):
 
     code: DefectCode = Field(description="Code of the defect, as curation reports it.")
     count: int = Field(
-        1, ge=1, description="How many patients of the centre get it; a patient gets one defect at most."
+        1, ge=1, description="How many patients of the centre get it; a patient gets at most one defect."
     )
 
 
@@ -164,9 +164,7 @@ class Simulation(Section):
     )
     hazard_log_age: float = Field(0.3, description="Log hazard ratio of death per SD of age (10 years).")
     median_survival_days: PositiveFloat = Field(600.0, description="Median survival of an average patient, days.")
-    survival_shape: PositiveFloat = Field(
-        1.2, description="Shape of the Weibull baseline hazard; 1 is constant hazard."
-    )
+    survival_shape: PositiveFloat = Field(1.2, description="Shape of the Weibull baseline hazard; 1 is constant.")
     follow_up_days: PositiveFloat = Field(1800.0, description="Follow-up ends for everyone after this time, days.")
     censoring_rate_per_year: Annotated[float, Field(ge=0)] = Field(
         0.15, description="Rate at which patients are lost to follow-up, per year."

@@ -224,8 +224,8 @@ def tumour_polygon(tumour: Tumour, y0: float, z0: float, tangent: float = 0.0) -
 def lung_polygon(chest: Anatomy, side: int, y0: float, z0: float, tangent: float = 0.0) -> Array | None:
     """Outline of a lung in a plane, seen from a point in its outer half: up to the first wall along each ray."""
     x, y = side * 95 * chest.scale, 10 * chest.scale
-    angle = np.linspace(0, 2 * np.pi, POINTS, endpoint=False)[:, None]
-    steps = np.arange(1, 110 * chest.scale, 0.5)[None]
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, None]
+    steps = np.arange(1, 110 * chest.scale, 1.0)[None]
     px, py = x + steps * np.cos(angle), y + steps * np.sin(angle)
     inside = chest.air_mm(side, px, py, z0 + (py - y0) * tangent) > 0
     reach = np.where(inside.all(axis=1), steps.max(), steps[0, np.argmin(inside, axis=1)])

@@ -9,13 +9,13 @@ from typing import Any
 from .. import tables
 from ..config.simulate import SimulatedCentre, Simulation
 from ..errors import UserError
-from ..files import atomic, sha256_bytes
+from ..files import sha256_bytes
 from ..jobs import SILENT, Log
 from ..randomness import generator
 from ..tables.simulate import SIMULATED, TRUTH
 from .anatomy import draw_anatomy
 from .defects import inject
-from .encode import MARK
+from .encode import MARKS
 from .export import Export, add_images, add_structure, make_grid
 from .headers import Subject
 from .render import scan
@@ -98,8 +98,11 @@ def _write(path: Path, data: bytes) -> None:
     # an equal file keeps its time stamp, so that an incremental index does not read it again
     if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return
-    with atomic(path) as temporary:
-        temporary.write_bytes(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # renamed into place, but not synchronised with the disk one by one: the manifest vouches for all, and comes last
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -112,7 +115,8 @@ def _refuse_foreign(folder: Path) -> None:
         if path.name.startswith(".tmp-") or path.stat().st_size == 0:
             continue
         with path.open("rb") as stream:
-            if MARK not in stream.read(4096):
+            head = stream.read(4096)
+            if not any(mark in head for mark in MARKS):
                 raise UserError(
                     f"simulate: {folder} holds files that were not simulated, such as {path.relative_to(folder)}. "
                     f"Give the study another name, or move these files elsewhere."

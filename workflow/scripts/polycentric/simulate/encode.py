@@ -18,8 +18,9 @@ from pydicom.uid import (
 )
 
 ROOT = "2.25."
-MARK = b"SIMULATED"
 IMPLEMENTATION = ROOT + "310385163184617018240293749172361923561"
+# one of them stands near the start of every file of the simulator
+MARKS = (b"SIMULATED", IMPLEMENTATION.encode())
 SYNTAXES = {
     "implicit-little": ImplicitVRLittleEndian,
     "explicit-little": ExplicitVRLittleEndian,

@@ -32,7 +32,7 @@ EXPECTED: dict[str, Expected] = {
     "DUP_EXACT": Expected("series", "repair"),
     "SERIES_MULTI_ACQ": Expected("series", "repair", 2, 2),
     "RESCALE_MISSING": Expected("series", "reject", 0, 0),
-    "HU_IMPLAUSIBLE": Expected("series", "repair"),
+    "HU_IMPLAUSIBLE": Expected("series", "flag"),
     "KERNEL_MISSING": Expected("series", "flag"),
     "CONTRAST_CONFLICT": Expected("series", "flag"),
     "PATIENT_ID_EMPTY": Expected("series", "reject", 0, 0),

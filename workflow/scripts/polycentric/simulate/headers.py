@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     MRImageStorage,
@@ -226,12 +228,17 @@ def structure_set(
 
 
 def _contour(instance: str, points: np.ndarray) -> Dataset:
-    return _item(
+    item = _item(
         ContourImageSequence=Sequence([_item(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=instance)]),
-        ContourGeometricType="CLOSED_PLANAR" if len(points) > 1 else "POINT",
+        ContourGeometricType="CLOSED_PLANAR",
         NumberOfContourPoints=len(points),
-        ContourData=[f"{round(float(v), 3) + 0.0:.3f}" for v in points.ravel()],
     )
+    # thousands of coordinates: as bytes, since pydicom would parse every one of them
+    text = "\\".join(f"{round(v, 3) + 0.0:.3f}" for v in points.ravel().tolist()).encode()
+    text += b" " * (len(text) % 2)
+    tag = Tag("ContourData")
+    item[tag] = RawDataElement(tag, "DS", len(text), text, 0, False, True)
+    return item
 
 
 def _item(**values: Any) -> Dataset:
