@@ -68,15 +68,21 @@ def summary(
     for entry in [*(a for a in analyses if a["kind"] != "cohort"), *readers]:
         sentences = entry["sentences"] or [f"{e.what}: {interval(e)}" for e in _first(entry["estimates"])]
         if entry["status"]:
-            sentences = [f"Status: {entry['status']}.", *sentences]
+            sentences = [entry["status"][:1].upper() + entry["status"][1:] + ".", *sentences]
         answers.append(
             {"name": entry["name"], "title": entry["title"], "question": entry["question"], "sentences": sentences}
         )
     return {"cohort": cohort, "answers": answers}
 
 
-def _first(estimates: Sequence[Estimate], number: int = 3) -> list[Estimate]:
-    return [e for e in estimates if e.value is not None and e.lower is not None][:number]
+def _first(estimates: Sequence[Estimate], limit: int = 4) -> list[Estimate]:
+    """The first estimate of each group, on patients that fitted nothing where there are such."""
+    known = [e for e in estimates if e.value is not None and e.lower is not None]
+    chosen = [e for e in known if set(e.path) & {"test", "external"}] or known
+    groups: dict[tuple[str, ...], Estimate] = {}
+    for e in chosen:
+        groups.setdefault(e.path[:-1], e)
+    return list(groups.values())[:limit]
 
 
 def _list(names: Sequence[str]) -> str:
