@@ -24,7 +24,7 @@ def interval(e: Estimate) -> str:
     if e.lower is not None and e.upper is not None:
         extra.append(f"{e.level:.0%} interval {number(e.lower)} to {number(e.upper)}".replace("%", "\u202f%"))
     if e.n is not None:
-        extra.append(f"n = {number(e.n)}")
+        extra.append(f"n\u00a0=\u00a0{number(e.n)}")
     return f"{text} ({', '.join(extra)})" if extra else text
 
 
