@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,8 @@ from .results import Estimate, number
 
 PRIVATE = ("images", "table", "answers", "private", "withdraw", "path", "import")
 HIDDEN = "‹kept private›"
+PLAIN = re.compile(r"[A-Za-z‹][\w ./›-]*[\w./›-]|[A-Za-z]")
+RESERVED = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")  # other things in YAML
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
@@ -154,9 +158,9 @@ def settings_text(value: Any, indent: int = 0) -> str:
             if item is None or item == {} or item == []:
                 continue
             if _inline(item) is not None:
-                lines.append(f"{pad}{key}: {_inline(item)}")
+                lines.append(f"{pad}{_inline(key)}: {_inline(item)}")
             else:
-                lines.append(f"{pad}{key}:\n{settings_text(item, indent + 1)}")
+                lines.append(f"{pad}{_inline(key)}:\n{settings_text(item, indent + 1)}")
         return "\n".join(lines)
     if isinstance(value, list):
         return "\n".join(
@@ -172,8 +176,9 @@ def _inline(value: Any) -> str | None:
     if value is None or isinstance(value, int | float):
         return "null" if value is None else repr(value)
     if isinstance(value, str):
-        plain = value and value[0].isalnum() and not any(c in value for c in ":#{}[],&*!|>'\"%@`\n")
-        return value if plain and value.strip() == value else '"' + value.replace('"', '\\"').replace("\n", "\\n") + '"'
+        return (
+            value if PLAIN.fullmatch(value) and value.lower() not in RESERVED else json.dumps(value, ensure_ascii=False)
+        )
     if isinstance(value, list) and all(not isinstance(v, Mapping | list) for v in value):
         text = "[" + ", ".join(_inline(v) or "" for v in value) + "]"
         return text if len(text) <= 96 else None
