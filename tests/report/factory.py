@@ -160,7 +160,7 @@ def make(root: Path, *, simulated: bool = True) -> Study:
             "ct": {"from": "scan", "spacing_mm": [5, 5, 6]},
             "noncontrast": {"from": "ct", "synthesis": "decontrast"},
         },
-        "synthesis": {"decontrast": {"split": "synthesis", "iterations": 1000}},
+        "synthesis": {"decontrast": {"split": "synthesis", "source": {"view": "ct", "where": "contrast == 'yes'"}}},
         "analyses": {
             "covid": {"kind": "classification", "question": "Do features of the lesion tell the diagnosis?"},
             "cohort": {"kind": "cohort"}, "survival": {"kind": "survival", "title": "Survival with radiomics"},

@@ -86,8 +86,8 @@ def test_pictures_respect_anisotropic_spacing(tmp_path: Path) -> None:
     """A 40 x 60 slice with 3 mm rows and 1 mm columns is twice as high as wide."""
     figures.picture(tmp_path / "a.png", [panel(-1000.0, spacing=(1.0, 3.0))], width_mm=60)
     black = pixels(tmp_path / "a.png").max(axis=-1) < 3
-    bar = black[:, : int(black.shape[1] * 0.75)]
-    rows, columns = bar.any(axis=1).sum(), bar.any(axis=0).sum()
+    rows = (black.sum(axis=1) > black.sum(axis=1).max() / 2).sum()
+    columns = (black.sum(axis=0) > black.sum(axis=0).max() / 2).sum()
     assert rows / columns == pytest.approx(2, rel=0.05)
 
 

@@ -138,8 +138,7 @@ def picture(
     rows = math.ceil(len(panels) / columns)
     aspects = [p.image.shape[0] * p.spacing[1] / (p.image.shape[1] * p.spacing[0]) for p in panels]
     titled = any(p.title for p in panels)
-    cell = (width_mm - 16 * len(windows)) / columns
-    height_mm = rows * (cell * max(aspects) + (6 if titled else 2))
+    height_mm = rows * (width_mm / columns * max(aspects) + (5 if titled else 1)) + 11
     fig, axes = new(width_mm, height_mm, columns, rows, squeeze=False)
     shown: dict[str, Any] = {}
     for axis in axes.flat[len(panels) :]:
@@ -167,8 +166,17 @@ def picture(
     axis.text(left, bottom - 0.02 * extent_mm, f"{length / 10:g} cm" if length >= 10 else f"{length:g} mm",
               color="white", fontsize=6.5, va="bottom")  # fmt: skip
     for kind in sorted(shown, reverse=True):
-        bar = fig.colorbar(shown[kind], ax=axes, fraction=0.03, pad=0.01, aspect=30)
-        bar.set_label(unit if kind == "grey" else f"difference, {unit}")
+        below = sorted({number % columns for number, panel in enumerate(panels) if panel.map == kind})
+        bar = fig.colorbar(
+            shown[kind],
+            ax=[axes[-1, k] for k in below],
+            location="bottom",
+            fraction=0.05,
+            pad=0.03,
+            aspect=22 * len(below),
+        )
+        bar.set_label(unit if kind == "grey" else f"difference, {unit}", fontsize=6.5, labelpad=1)
+        bar.ax.tick_params(labelsize=6, length=2)
         bar.outline.set_linewidth(0.4)
     save(fig, path)
 

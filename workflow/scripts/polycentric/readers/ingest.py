@@ -18,7 +18,12 @@ from . import statistics
 from .answers import read_folder, simulate
 from .schemas import ANSWERS, ARMS, ITEMS, KEY, REJECTED
 
-LEAKS = ("lowest_hu", "highest_hu", "mean_hu", "at_lowest")
+LEAKS = {
+    "lowest_hu": "lowest grey value",
+    "highest_hu": "highest grey value",
+    "mean_hu": "mean grey value",
+    "at_lowest": "share of pixels at the lowest grey value",
+}
 
 
 def ingest(
@@ -86,12 +91,12 @@ def evaluate(
         warnings.append(f"{len(settings.simulated)} of the readers are simulated: they show that the path works.")
     leaks = {}
     positive = (key["arm"] == "synthetic").to_numpy()
-    for column in LEAKS:
+    for column, words in LEAKS.items():
         auc, p = statistics.separation(key[column].to_numpy(float), positive)
         leaks[column] = {"auc": statistics.finite(auc), "p": statistics.finite(p)}
         if p < 0.01:
             warnings.append(
-                f"The images' {column} alone tells the two kinds apart (AUC {auc:.2f}): a reader may have seen that "
+                f"The {words} alone tells the two kinds of images apart (AUC {auc:.2f}): a reader may have seen that "
                 f"instead of the anatomy."
             )
     status = f"{people} of {settings.readers} readers"

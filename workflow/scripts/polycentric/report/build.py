@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,6 +145,11 @@ def _csp_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _title(text: str) -> str:
+    text = results.words(text)
+    return text[:1].upper() + text[1:]
+
+
 def _artefacts(manifest: Path, root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     shown, listed = [], []
     for artefact in results.artefacts(manifest, root):
@@ -155,9 +161,17 @@ def _artefacts(manifest: Path, root: Path) -> tuple[list[dict[str, Any]], list[d
             entry |= {"table": results.read_csv(artefact.path), "uri": data_uri(artefact.path.read_bytes(), "text/csv")}
             listed.append(entry)
         else:
-            entry["uri"] = _file_uri(artefact.path)
+            entry |= {"uri": _file_uri(artefact.path), "wide": _width_mm(artefact.path) > 125}
             shown.append(entry)
     return shown, listed
+
+
+def _width_mm(path: Path) -> float:
+    """Width of an SVG as it would be printed; pictures count as wide."""
+    if path.suffix.lower() != ".svg":
+        return 180.0
+    found = re.search(r'<svg[^>]*?width="([\d.]+)pt"', path.read_text(encoding="utf-8")[:2000])
+    return float(found[1]) / 72 * 25.4 if found else 0.0
 
 
 def _results(
@@ -167,7 +181,7 @@ def _results(
     return {
         "name": name,
         "kind": str(metrics.get("kind", "")),
-        "title": str(metrics.get("title") or results.words(name)),
+        "title": _title(str(metrics.get("title") or name)),
         "question": str(metrics.get("question") or ""),
         "note": settings.captions.get(name, ""),
         "status": str(metrics.get("status") or ""),
@@ -219,7 +233,7 @@ def _pictures(
                 continue
             picture = gallery.translations(
                 view, source, model, inputs.views, inputs.masks, root, folder / f"view-{view}.jpg",
-                held_out=leaks.held_out_by(inputs.models.get(model), splits),
+                held_out=leaks.held_out_by(inputs.models.get(model), splits), prefer=_meant(study, model, inputs),
                 number=settings.gallery, window=settings.window_hu, difference=settings.difference_hu,
             )  # fmt: skip
             if picture is not None:
@@ -228,6 +242,18 @@ def _pictures(
             [{"title": p.title, "caption": p.caption, "uri": _file_uri(p.path), "name": p.path.name} for p in group]
             for group in (centres, made)
         )
+
+
+def _meant(study: Mapping[str, Any], model: str, inputs: ReportInputs) -> set[str] | None:
+    """Scans that the source domain of a model names; None where it names none in terms of the scan table."""
+    where = (((study.get("synthesis") or {}).get(model) or {}).get("source") or {}).get("where")
+    if not where:
+        return None
+    scans = tables.read(inputs.scans, schemas.SCANS)
+    try:
+        return set(scans.query(where, engine="python")["scan"])
+    except Exception:  # a condition on other tables' columns: pictures of any scan will do
+        return None
 
 
 def _flow_table(steps: pd.DataFrame) -> results.Table:

@@ -13,6 +13,8 @@ import pandas as pd
 from .. import figures, tables, volumes
 from ..jobs import Log
 from ..tables import schemas
+from .results import number as number_text
+from .writing import plural
 
 OUTLINE_NAMES = ("orange", "light blue", "pink", "green", "yellow")
 
@@ -24,6 +26,10 @@ class Picture:
     path: Path
     title: str
     caption: str
+
+
+def window_text(window: tuple[int, int]) -> str:
+    return f"window {number_text(window[0])} to {number_text(window[1])} HU"
 
 
 def masks_of(scan: str, masks: pd.DataFrame, root: Path) -> list[tuple[str, volumes.Volume]]:
@@ -71,8 +77,8 @@ def scans(
             panels.append(figures.Panel(volume.array[index], (sx, sy), window, title, outlines))
         if panels:
             path = folder / f"scans-{centre}.jpg"
-            figures.picture(path, panels, columns=max(number, 1), width_mm=80 * max(number, 1))
-            caption = f"{len(panels)} scans of {centre}, window {window[0]} to {window[1]} HU."
+            figures.picture(path, panels, columns=max(number, 1), width_mm=60 * max(number, 1) + 10)
+            caption = f"{plural(len(panels), 'scan')} of {centre}, {window_text(window)}."
             if names:
                 legend = (f"{n} {OUTLINE_NAMES[k % len(OUTLINE_NAMES)]}" for k, n in enumerate(names))
                 caption += f" Outlines: {', '.join(legend)}."
@@ -101,14 +107,15 @@ def translations(
     path: Path,
     *,
     held_out: set[str] | None,
+    prefer: set[str] | None,
     number: int,
     window: tuple[int, int],
     difference: int,
 ) -> Picture | None:
     """Source, synthetic image and difference of up to `number` scans that the model has not seen.
 
-    Scans whose image changed most are no better than others: they are taken in the order of their ids, one per
-    centre first.
+    Scans of `prefer` (those that the model is meant to translate) come first, then in the order of their ids, one per
+    centre before a second of any: no picture is chosen by how it looks.
     """
     a, b = (tables.read_all(list(manifests[v]), schemas.VIEWS) for v in (source, view))
     rows = a[a["status"] == "ok"].merge(
@@ -122,8 +129,12 @@ def translations(
         unseen = ""
     if rows.empty or number == 0:
         return None
-    rows = rows.sort_values(["centre", "scan"])
-    rows = rows.assign(turn=rows.groupby("centre").cumcount()).sort_values(["turn", "centre", "scan"]).head(number)
+    rows = rows.assign(other=~rows["scan"].isin(prefer or set())).sort_values(["other", "centre", "scan"])
+    rows = (
+        rows.assign(turn=rows.groupby("centre").cumcount())
+        .sort_values(["other", "turn", "centre", "scan"])
+        .head(number)
+    )
     outlined = tables.read_all([p for s in sorted(masks) for p in masks[s]], schemas.MASKS)
     panels = []
     for row in rows.to_dict("records"):
@@ -146,9 +157,9 @@ def translations(
         ]
     if not panels:
         return None
-    figures.picture(path, panels, columns=3, width_mm=190)
+    figures.picture(path, panels, columns=3, width_mm=170)
     caption = (
-        f"{len(panels) // 3} scans{unseen}: {source} (left), {view} as made by {model} (middle, window {window[0]} to "
-        f"{window[1]} HU), and the difference (right, ±{difference} HU)."
+        f"{plural(len(panels) // 3, 'scan')}{unseen}: {source} (left), {view} as made by {model} (middle), both with "
+        f"{window_text(window)}, and the difference (right, ±{difference} HU)."
     )
     return Picture(path, f"{source} to {view}", caption)

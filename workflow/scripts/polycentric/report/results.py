@@ -12,18 +12,22 @@ from typing import Any
 from .. import tables
 from ..errors import UserError
 from ..files import sha256_file
+from ..tables import PARTS
 from ..tables.schemas import ARTEFACTS
 
-CONTAINERS = ("estimates", "metrics", "results")  # keys that only hold others
+CONTAINERS = ("estimates", "metrics", "results", "parts")  # keys that only hold others
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 HIDDEN = (
-    "schema_version", "warnings", "summary", "status", "kind", "title", "question", "caption", "name", "seed", "level",
+    "schema_version", "warnings", "summary", "status", "kind", "title", "question", "caption", "name", "analysis",
+    "seed", "level", "positive",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A row of a table of results."""
+    """A row of a table of results; `path` are the keys above it."""
 
+    path: tuple[str, ...]
     what: str
     value: float | None
     lower: float | None
@@ -66,6 +70,7 @@ def estimates(metrics: dict[str, Any]) -> list[Estimate]:
     """All estimates of a metrics.json, in the order of the file, named by the keys above them."""
     return [
         Estimate(
+            path,
             " · ".join(words(k) for k in path if k not in CONTAINERS) or "value",
             node["value"],
             node.get("lower"),
@@ -93,7 +98,7 @@ def _walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], A
     if is_estimate(node) or node is None or isinstance(node, str | int | float):
         yield path, node
     elif isinstance(node, dict):
-        for key, value in node.items():
+        for key, value in sorted(node.items(), key=lambda kv: PARTS.index(kv[0]) if kv[0] in PARTS else -1):
             yield from _walk(value, (*path, str(key)))
     elif isinstance(node, list) and path and all(isinstance(value, dict) for value in node):
         for number, value in enumerate(node, start=1):
@@ -146,12 +151,12 @@ def number(value: float | None, digits: int = 3) -> str:
         return "yes" if value else "no"
     if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 10 ** (digits - 1)):
         text = f"{int(value):,}".replace(",", "\u202f")
-    elif value != 0 and not 1e-3 <= abs(value) < 10**6:
+    elif value != 0 and not 1e-4 <= abs(value) < 10**6:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        return f"{mantissa}×10^{int(exponent)}".replace("-", "−")
+        text = f"{mantissa} × 10" + str(int(exponent)).translate(SUPERSCRIPT)
     else:
         places = digits - 1 - math.floor(math.log10(abs(value))) if value else digits - 1
-        text = f"{value:.{max(0, min(places, digits))}f}"
+        text = f"{value:.{max(0, min(places, digits + 1))}f}"
     return text.replace("-", "−")
 
 

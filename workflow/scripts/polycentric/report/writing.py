@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,8 @@ from .results import Estimate, number
 
 PRIVATE = ("images", "table", "answers", "private", "withdraw", "path", "import")
 HIDDEN = "‹kept private›"
+PLAIN = re.compile(r"[A-Za-z‹][\w ./›-]*[\w./›-]|[A-Za-z]")
+RESERVED = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")  # other things in YAML
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
@@ -24,7 +28,7 @@ def interval(e: Estimate) -> str:
     if e.lower is not None and e.upper is not None:
         extra.append(f"{e.level:.0%} interval {number(e.lower)} to {number(e.upper)}".replace("%", "\u202f%"))
     if e.n is not None:
-        extra.append(f"n = {number(e.n)}")
+        extra.append(f"n\u00a0=\u00a0{number(e.n)}")
     return f"{text} ({', '.join(extra)})" if extra else text
 
 
@@ -68,15 +72,21 @@ def summary(
     for entry in [*(a for a in analyses if a["kind"] != "cohort"), *readers]:
         sentences = entry["sentences"] or [f"{e.what}: {interval(e)}" for e in _first(entry["estimates"])]
         if entry["status"]:
-            sentences = [f"Status: {entry['status']}.", *sentences]
+            sentences = [entry["status"][:1].upper() + entry["status"][1:] + ".", *sentences]
         answers.append(
             {"name": entry["name"], "title": entry["title"], "question": entry["question"], "sentences": sentences}
         )
     return {"cohort": cohort, "answers": answers}
 
 
-def _first(estimates: Sequence[Estimate], number: int = 3) -> list[Estimate]:
-    return [e for e in estimates if e.value is not None and e.lower is not None][:number]
+def _first(estimates: Sequence[Estimate], limit: int = 4) -> list[Estimate]:
+    """The first estimate of each group, on patients that fitted nothing where there are such."""
+    known = [e for e in estimates if e.value is not None and e.lower is not None]
+    chosen = [e for e in known if set(e.path) & {"test", "external"}] or known
+    groups: dict[tuple[str, ...], Estimate] = {}
+    for e in chosen:
+        groups.setdefault(e.path[:-1], e)
+    return list(groups.values())[:limit]
 
 
 def _list(names: Sequence[str]) -> str:
@@ -148,9 +158,9 @@ def settings_text(value: Any, indent: int = 0) -> str:
             if item is None or item == {} or item == []:
                 continue
             if _inline(item) is not None:
-                lines.append(f"{pad}{key}: {_inline(item)}")
+                lines.append(f"{pad}{_inline(key)}: {_inline(item)}")
             else:
-                lines.append(f"{pad}{key}:\n{settings_text(item, indent + 1)}")
+                lines.append(f"{pad}{_inline(key)}:\n{settings_text(item, indent + 1)}")
         return "\n".join(lines)
     if isinstance(value, list):
         return "\n".join(
@@ -166,8 +176,9 @@ def _inline(value: Any) -> str | None:
     if value is None or isinstance(value, int | float):
         return "null" if value is None else repr(value)
     if isinstance(value, str):
-        plain = value and value[0].isalnum() and not any(c in value for c in ":#{}[],&*!|>'\"%@`\n")
-        return value if plain and value.strip() == value else '"' + value.replace('"', '\\"').replace("\n", "\\n") + '"'
+        return (
+            value if PLAIN.fullmatch(value) and value.lower() not in RESERVED else json.dumps(value, ensure_ascii=False)
+        )
     if isinstance(value, list) and all(not isinstance(v, Mapping | list) for v in value):
         text = "[" + ", ".join(_inline(v) or "" for v in value) + "]"
         return text if len(text) <= 96 else None
