@@ -26,6 +26,8 @@ FACTS = {
     "diagnostics_Versions_PyRadiomics": "PyRadiomics",
     "diagnostics_Versions_SimpleITK": "SimpleITK",
 }
+MASK_FACTS = [FACTS[f"diagnostics_Mask-{stage}_VoxelNum"] for stage in ("original", "interpolated")]
+IMAGE_FACTS = [words for name, words in FACTS.items() if name.startswith("diagnostics_Image-")]
 
 
 def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -116,8 +116,9 @@ def import_table(
         duplicates=sum(row["status"] != "ok" for row in rows),
         patients=len({row["patient"] for row in rows}),
         features=len(features),
-        dropped=[str(c) for c in dropped],
+        dropped=len(dropped),
     )
+    log.event("dropped", quiet=True, columns=[str(c) for c in dropped])
     result = frame_of(rows).sort_values(["centre", "patient", "scan", "roi"], kind="stable", ignore_index=True)
     tables.write(result, output, FEATURES)
 
