@@ -33,7 +33,7 @@ def table(path: Path, name: str, patients: list[str], factor: dict[str, float], 
         row = {"centre": "c", "patient": patient, "session": "s", "scan": f"{name}-{patient}", "set": name, "view": ""}
         row |= {"source": "", "roi": "GTV-1", "fold": "main", "status": "ok", "reason": ""}
         facts = {"diagnostics_Mask-original_VoxelNum": voxels, "diagnostics_Versions_PyRadiomics": name}
-        row["facts"] = json.dumps(facts)
+        row["diagnostics"] = json.dumps(facts)
         rows.append(row | {f: (ord(patient) - 90.0) * (1 + x) for f, x in factor.items()} | {f"only_in_{name}": 1.0})
     tables.write(pd.DataFrame(rows), path, FEATURES)
 
@@ -59,7 +59,7 @@ def run(root: Path, known: Path | None = None) -> Path:
         features={"ours": root / "ours.parquet", "theirs": root / "theirs.parquet"},
         masks=[root / "masks.tsv"],
         known_volumes=known,
-        pseudonym=lambda patient: patient.lower(),
+        pseudonym=lambda centre, patient: patient.lower(),
         root=root,
         folder=folder,
     )
@@ -125,7 +125,7 @@ def test_nothing_in_common(tmp_path):
     with pytest.raises(UserError, match="in common"):
         analyse(
             "agreement", settings, features={n: tmp_path / f"{n}.parquet" for n in ("ours", "theirs")},
-            masks=[tmp_path / "masks.tsv"], known_volumes=None, pseudonym=str, root=tmp_path, folder=tmp_path / "a",
+            masks=[tmp_path / "masks.tsv"], known_volumes=None, pseudonym=max, root=tmp_path, folder=tmp_path / "a",
         )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def cohort(root: Path, seed: int = 0, change_test: float = 0.0) -> dict[str, Pat
             measured = measured + change_test
         keys = key | {"session": "s", "scan": f"scan{n:03d}"}
         row = keys | {"set": "mixed", "view": "ct", "source": "manual", "roi": "tumour", "fold": "main"}
-        row |= {"status": "ok", "reason": "", "facts": "{}"} | {f"f{i}": v for i, v in enumerate(measured)}
+        row |= {"status": "ok", "reason": "", "diagnostics": "{}"} | {f"f{i}": v for i, v in enumerate(measured)}
         if n == 5:
             row |= {"status": "rejected", "reason": "ROI_EMPTY: the mask has no voxel"} | {
                 f"f{i}": np.nan for i in range(8)

@@ -195,7 +195,7 @@ def test_shard_and_merge(tmp_path):
     assert sorted(values) == names
     assert frame[names].dtypes.eq("float64").all()
     assert [values[n] for n in names] == tumour.loc["scan5", names].tolist()
-    assert json.loads(tumour.loc["scan5", "facts"])["diagnostics_Mask-original_VoxelNum"] == mask.array.sum()
+    assert json.loads(tumour.loc["scan5", "diagnostics"])["diagnostics_Mask-original_VoxelNum"] == mask.array.sum()
 
     before = output.read_bytes()
     output.unlink()
@@ -205,7 +205,7 @@ def test_shard_and_merge(tmp_path):
     # a shard without any feature must not disturb the whole table
     nothing = tmp_path / "features" / "mixed" / "east-0.parquet"
     row = frame[frame["scan"].eq("scan1")].assign(scan="other", centre="east")
-    tables.write(row[[*FEATURES.columns, "facts"]], nothing, FEATURES)
+    tables.write(row[[*FEATURES.columns, "diagnostics"]], nothing, FEATURES)
     whole, again = tmp_path / "features" / "mixed.parquet", tmp_path / "features" / "again.parquet"
     merge([output, nothing], whole)
     merge([nothing, output], again)

@@ -28,8 +28,12 @@ TABLE = pd.DataFrame(
 )
 
 
-def pseudonym(value: str) -> str:
-    return "P" + hashlib.sha256(b"salt" + value.encode()).hexdigest()[:8]
+def pseudonym(value: str, centre: str = "north") -> str:
+    return "P" + hashlib.sha256(f"salt {centre} {value}".encode()).hexdigest()[:8]
+
+
+def by_centre(centre: str, value: str) -> str:
+    return pseudonym(value, centre)
 
 
 def settings(**changes) -> ImportedSet:
@@ -55,7 +59,7 @@ def imported(tmp_path: Path, table: pd.DataFrame = TABLE, suffix: str = ".csv", 
     else:
         table.to_parquet(path)
     output = tmp_path / "features.parquet"
-    import_table("theirs", settings(**changes), table=path, pseudonym=pseudonym, output=output)
+    import_table("theirs", settings(**changes), table=path, pseudonym=by_centre, output=output)
     return tables.read(output, FEATURES)
 
 
@@ -66,7 +70,7 @@ def test_rows(tmp_path, suffix):
     a, b = (frame.loc[f"imported-{pseudonym(p)}"] for p in ("A-1", "B-2"))
     assert (a["roi"], a["status"], a["shape_Volume"], a["glcm_Contrast"]) == ("GTV", "ok", 2.5, 0.1)
     assert pd.isna(b["glcm_Contrast"])
-    assert json.loads(b["facts"]) == {"diagnostics_Mask-original_VoxelNum": 10}
+    assert json.loads(b["diagnostics"]) == {"diagnostics_Mask-original_VoxelNum": 10}
     second = frame.loc[f"imported-{pseudonym('A-1')}-2"]
     assert second["status"] == "rejected"
     assert second["reason"].startswith("FEATURE_ROW_DUPLICATE: row 2 of this patient and ROI, 1 of 2 features differ")
@@ -82,7 +86,7 @@ def test_no_identifier_is_left(tmp_path):
     TABLE.to_csv(tmp_path / "t.csv", index=False)
     output = tmp_path / "o.parquet"
     log = Log(stream)
-    import_table("theirs", settings(), table=tmp_path / "t.csv", pseudonym=pseudonym, output=output, log=log)
+    import_table("theirs", settings(), table=tmp_path / "t.csv", pseudonym=by_centre, output=output, log=log)
     text = tables.read(output, FEATURES).to_csv() + stream.getvalue()
     assert not any(p in text for p in ("A-1", "B-2", "C-3"))
     assert '"other_rois": 0' in stream.getvalue()
@@ -120,14 +124,14 @@ def test_lung1_table(realdata, tmp_path):
     )
     output = tmp_path / "authors.parquet"
     table = realdata("lung1") / "pyradiomics_features.xlsx"
-    import_table("authors", chosen, table=table, pseudonym=pseudonym, output=output)
+    import_table("authors", chosen, table=table, pseudonym=by_centre, output=output)
     frame = tables.read(output, FEATURES)
     ok = frame[frame["status"].eq("ok")]
     assert len(ok) == ok["patient"].nunique() == 145
     twice = frame[frame["status"].eq("rejected")]
-    assert {*twice["patient"]} == {pseudonym("LUNG1-002"), pseudonym("LUNG1-003")}
+    assert {*twice["patient"]} == {pseudonym("LUNG1-002", "lung1"), pseudonym("LUNG1-003", "lung1")}
     assert twice["reason"].str.contains("with equal values").all()
     assert sum(c.startswith(("original_", "log-", "wavelet-")) for c in frame.columns) == 1218
-    first = ok.set_index("patient").loc[pseudonym("LUNG1-001")]
-    assert json.loads(first["facts"])["diagnostics_Mask-original_VoxelNum"] == 54449
+    first = ok.set_index("patient").loc[pseudonym("LUNG1-001", "lung1")]
+    assert json.loads(first["diagnostics"])["diagnostics_Mask-original_VoxelNum"] == 54449
     assert first["original_shape_VoxelVolume"] == 155517

@@ -26,7 +26,7 @@ def analyse(
     features: Mapping[str, Path],
     masks: Sequence[Path],
     known_volumes: Path | None,
-    pseudonym: Callable[[str], str],
+    pseudonym: Callable[[str, str], str],
     root: Path,
     folder: Path,
     upstream: Sequence[Path] = (),
@@ -37,8 +37,8 @@ def analyse(
     """Compare our features of the shared patients with another extraction's, and mask volumes with known ones.
 
     `features` maps both set names to their tables, `masks` are the manifests of the mask source behind our set,
-    `pseudonym` turns a patient_id of `known_volumes` into its pseudonym. Writes metrics.json, manifest.tsv,
-    ledger.json, tables/ and figures/ into `folder`.
+    `pseudonym` turns a centre and a patient_id of `known_volumes` into the pseudonym. Writes metrics.json,
+    manifest.tsv, ledger.json, tables/ and figures/ into `folder`.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def analyse(
     outlines = tables.read_all(list(masks), MASKS)
     known = pd.DataFrame(columns=["patient", "roi", "volume_ml", "source"])
     if known_volumes is not None:
-        known = volume.read_known(known_volumes, pseudonym, where)
+        known = volume.read_known(known_volumes, pseudonym, outlines["centre"].unique().tolist(), where)
     volumes = volume.compare(outlines, known, settings.volume_tolerance)
     explained = explanation(pairs, facts, volumes, settings.tolerances)
 

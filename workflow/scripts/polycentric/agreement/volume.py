@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,13 +12,17 @@ from ..errors import UserError
 COLUMNS = ("patient_id", "roi", "volume_ml", "source")
 
 
-def read_known(path: Path, pseudonym: Callable[[str], str], where: str) -> pd.DataFrame:
-    """Known volumes with pseudonyms in place of the identifiers: patient, roi, volume_ml, source."""
+def read_known(path: Path, pseudonym: Callable[[str, str], str], centres: Sequence[str], where: str) -> pd.DataFrame:
+    """Known volumes with pseudonyms in place of the identifiers: patient, roi, volume_ml, source.
+
+    The table does not tell the centre, so a row stands for the patient of that identifier in each of `centres`.
+    """
     frame = pd.read_csv(path, dtype={"patient_id": "string", "roi": "string", "source": "string"})
     if missing := [c for c in COLUMNS if c not in frame.columns]:
         raise UserError(f"{where}: volumes: the table has no column {missing}; it needs {', '.join(COLUMNS)}")
-    frame["patient"] = [pseudonym(str(p)) for p in frame["patient_id"]]
-    return frame[["patient", "roi", "volume_ml", "source"]]
+    parts = [frame.assign(patient=[pseudonym(c, str(p)) for p in frame["patient_id"]]) for c in sorted(centres)]
+    columns = ["patient", "roi", "volume_ml", "source"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def compare(masks: pd.DataFrame, known: pd.DataFrame, tolerance: float) -> pd.DataFrame:

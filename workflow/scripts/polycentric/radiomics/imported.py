@@ -26,16 +26,16 @@ def import_table(
     settings: ImportedSet,
     *,
     table: Path,
-    pseudonym: Callable[[str], str],
+    pseudonym: Callable[[str, str], str],
     output: Path,
     fold: str = "main",
     log: Log = SILENT,
 ) -> None:
     """Read a feature table into schema features, one row with status ok per patient and ROI.
 
-    `pseudonym` turns an original patient identifier into the pseudonym. The rows belong to no scan of the study: their
+    `pseudonym` turns a centre and an original patient identifier into the pseudonym. The rows belong to no scan of the study: their
     scan is `imported-<pseudonym>`, and a second row of a patient and ROI is `imported-<pseudonym>-2`, rejected with
-    FEATURE_ROW_DUPLICATE. Dropped columns named `diagnostics_*` stay readable in the text column `facts`.
+    FEATURE_ROW_DUPLICATE. Dropped columns named `diagnostics_*` stay readable in the text column `diagnostics`.
 
     Raises
     ------
@@ -76,9 +76,10 @@ def import_table(
     copies: dict[tuple[str, str], int] = {}
     wanted = [i for i in range(len(frame)) if not settings.rois or rois.iloc[i] in settings.rois]
     for i in wanted:
-        name, roi = pseudonym(patients.iloc[i]), rois.iloc[i]
+        centre = settings.centre or centres.iloc[i]
+        name, roi = pseudonym(centre, patients.iloc[i]), rois.iloc[i]
         row: Row = {
-            "centre": settings.centre or centres.iloc[i],
+            "centre": centre,
             "patient": name,
             "session": "imported",
             "scan": f"imported-{name}",
@@ -89,7 +90,7 @@ def import_table(
             "fold": fold,
             "status": "ok",
             "reason": "",
-            "facts": canonical_json({c: _plain(frame[c].iloc[i]) for c in diagnostics}),
+            "diagnostics": canonical_json({c: _plain(frame[c].iloc[i]) for c in diagnostics}),
         }
         if (name, roi) in first:
             number = copies[name, roi] = copies.get((name, roi), 1) + 1
