@@ -33,9 +33,9 @@ def import_table(
 ) -> None:
     """Read a feature table into schema features, one row with status ok per patient and ROI.
 
-    `pseudonym` turns a centre and an original patient identifier into the pseudonym. The rows belong to no scan of the study: their
-    scan is `imported-<pseudonym>`, and a second row of a patient and ROI is `imported-<pseudonym>-2`, rejected with
-    FEATURE_ROW_DUPLICATE. Dropped columns named `diagnostics_*` stay readable in the text column `diagnostics`.
+    `pseudonym` turns a centre and an original patient identifier into the pseudonym. The rows belong to no
+    scan of the study: their scan is `imported-<pseudonym>`, and a second row of a patient and ROI is
+    `imported-<pseudonym>-2`, rejected with FEATURE_ROW_DUPLICATE. Dropped columns named `diagnostics_*` stay readable in the text column `diagnostics`.
 
     Raises
     ------

@@ -91,7 +91,7 @@ def feature_names(frame: pd.DataFrame) -> list[str]:
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
-    """Rows as a table of schema features: keys, diagnostics, then the features as float64, NaN where there is no value."""
+    """Rows as a table of schema features: keys, diagnostics, then the features as float64, NaN where there is none."""
     names = [*FEATURES.columns, "diagnostics"]
     features = sorted({name for row in rows for name in row if name not in names})
     columns: dict[str, list[Any]] = {name: [row.get(name, "") for row in rows] for name in names}
