@@ -35,7 +35,8 @@ def import_table(
 
     `pseudonym` turns a centre and an original patient identifier into the pseudonym. The rows belong to no
     scan of the study: their scan is `imported-<pseudonym>`, and a second row of a patient and ROI is
-    `imported-<pseudonym>-2`, rejected with FEATURE_ROW_DUPLICATE. Dropped columns named `diagnostics_*` stay readable in the text column `diagnostics`.
+    `imported-<pseudonym>-2`, rejected with FEATURE_ROW_DUPLICATE.
+    Dropped columns named `diagnostics_*` stay readable in the text column `diagnostics`.
 
     Raises
     ------
