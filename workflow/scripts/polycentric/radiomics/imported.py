@@ -41,7 +41,7 @@ def import_table(
     Raises
     ------
     UserError
-        listing everything that is wrong: columns, patterns that do not match, text in feature columns, duplicates.
+        for absent columns, patterns that do not match, text in feature columns, and duplicates unless allowed.
     """
     where = f"features: {set_name}"
     frame = read_table(table, settings.sheet, where)
