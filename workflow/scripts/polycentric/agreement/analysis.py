@@ -26,7 +26,7 @@ def analyse(
     features: Mapping[str, Path],
     masks: Sequence[Path],
     known_volumes: Path | None,
-    pseudonym: Callable[[str], str],
+    pseudonym: Callable[[str, str], str],
     root: Path,
     folder: Path,
     upstream: Sequence[Path] = (),
@@ -37,8 +37,8 @@ def analyse(
     """Compare our features of the shared patients with another extraction's, and mask volumes with known ones.
 
     `features` maps both set names to their tables, `masks` are the manifests of the mask source behind our set,
-    `pseudonym` turns a patient_id of `known_volumes` into its pseudonym. Writes metrics.json, manifest.tsv,
-    ledger.json, tables/ and figures/ into `folder`.
+    `pseudonym` turns a centre and a patient_id of `known_volumes` into the pseudonym. Writes metrics.json,
+    manifest.tsv, ledger.json, tables/ and figures/ into `folder`.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def analyse(
     outlines = tables.read_all(list(masks), MASKS)
     known = pd.DataFrame(columns=["patient", "roi", "volume_ml", "source"])
     if known_volumes is not None:
-        known = volume.read_known(known_volumes, pseudonym, where)
+        known = volume.read_known(known_volumes, pseudonym, outlines["centre"].unique().tolist(), where)
     volumes = volume.compare(outlines, known, settings.volume_tolerance)
-    explained = explanation(pairs, by_patient, facts, volumes, settings.tolerances)
+    explained = explanation(pairs, facts, volumes, settings.tolerances)
 
     manifest: list[dict[str, str]] = []
     n = f"{pairs['patient'].nunique()} patients, {pairs['feature'].nunique()} features"
@@ -110,9 +110,9 @@ def analyse(
     tables.write(manifest, folder / "manifest.tsv", ARTEFACTS)
 
 
-def cumulative(pairs: pd.DataFrame, points: int = 121) -> pd.DataFrame:
-    """Share of values at or below a relative difference, on a grid from 1e-6 to 1, by class and for all."""
-    grid = np.logspace(-6, 0, points)
+def cumulative(pairs: pd.DataFrame, points: int = 161) -> pd.DataFrame:
+    """Share of values at or below a relative difference, on a grid from 1e-16 to 1, by class and for all."""
+    grid = np.logspace(-16, 0, points)
     groups = {"all": pairs["relative_difference"].to_numpy(dtype=float)}
     for kind, group in pairs.groupby("class", sort=True):
         groups[str(kind)] = group["relative_difference"].to_numpy(dtype=float)
@@ -133,61 +133,46 @@ def cumulative(pairs: pd.DataFrame, points: int = 121) -> pd.DataFrame:
 
 
 def explanation(
-    pairs: pd.DataFrame,
-    by_patient: pd.DataFrame,
-    facts: pd.DataFrame,
-    volumes: pd.DataFrame,
-    tolerances: Sequence[float],
+    pairs: pd.DataFrame, facts: pd.DataFrame, volumes: pd.DataFrame, tolerances: Sequence[float]
 ) -> pd.DataFrame:
-    """Measured statements on why features differ: the mask, the intensities, what small differences do, versions."""
+    """Measured statements, a row each with its cause and number: do the masks, the images, the versions differ?
+
+    What differs although mask and image are equal can only come from the library or its settings.
+    """
     tight = min(tolerances)
     rows: list[dict[str, Any]] = []
 
-    def say(cause: str, patient: str, statement: str, value: float | None = None) -> None:
-        rows.append({"cause": cause, "patient": patient, "statement": statement, "value": value})
+    def say(cause: str, patient: str, roi: str, statement: str, value: float | None = None) -> None:
+        rows.append({"cause": cause, "patient": patient, "roi": roi, "statement": statement, "value": value})
 
-    for patient, group in pairs.groupby("patient", sort=True):
-        told = facts[facts["patient"].eq(patient)].drop_duplicates("fact").set_index("fact")
-        for fact in ("voxels of the mask on the scan's grid", "voxels of the mask after resampling"):
-            if fact in told.index:
-                a, b = told.loc[fact, "ours"], told.loc[fact, "theirs"]
-                say("rasterisation", patient, f"{fact}: {a} ours, {b} theirs; relative difference", a / b - 1)
+    for (patient, roi), group in pairs.groupby(["patient", "roi"], sort=True):
+        told = facts[facts["patient"].eq(patient) & facts["roi"].eq(roi)].drop_duplicates("fact").set_index("fact")
+        differing = {"rasterisation": False, "image": False}
+        for cause, words in (("rasterisation", compare.MASK_FACTS), ("image", compare.IMAGE_FACTS)):
+            for fact in words:
+                if fact in told.index:
+                    a, b = float(told.loc[fact, "ours"]), float(told.loc[fact, "theirs"])
+                    say(cause, patient, roi, f"{fact}: {a:.10g} ours, {b:.10g} theirs; difference", a - b)
+                    differing[cause] |= not math.isclose(a, b, rel_tol=1e-9)
+        known = volumes[volumes["patient"].eq(patient) & volumes["roi"].eq(roi)].drop_duplicates("roi")
+        for _, row in known.iterrows():
+            if math.isfinite(row["mask_against_contour"]):
+                text = "volume of our mask against the area of its contours times the slice distance; relative"
+                say("rasterisation", patient, roi, text, float(row["mask_against_contour"]))
         shape = group[group["class"].eq("shape")]["relative_difference"]
         if len(shape):
-            say(
-                "rasterisation", patient,
-                "median relative difference of the shape features, which depend on the mask alone", shape.median(),
-            )  # fmt: skip
-        same = [
-            told.loc[f, "relative_difference"] == 0
-            for f in ("smallest intensity of the image", "largest intensity of the image")
-            if f in told.index
-        ]
-        if same:
-            verdict = "equal" if all(same) else "not equal"
-            say("image", patient, f"smallest and largest intensity of the whole image are {verdict} in both", None)
-        far = group[group["relative_difference"] > tight]
-        if len(far):
-            extreme = far["feature"].str.contains("Minimum|Maximum|Range|Shade|LowGray|Small", regex=True)
-            tails = far["theirs"].abs() < 0.05
-            say(
-                "sensitivity", patient,
-                f"share of the features beyond {tight:g} that depend on few voxels (extremes, shade, low grey levels, "
-                f"small zones) or lie near zero (|theirs| < 0.05)", float((extreme | tails).mean()),
-            )  # fmt: skip
+            text = "median relative difference of shape features, which depend on the mask alone"
+            say("rasterisation", patient, roi, text, float(shape.median()))
+        far = int((group["relative_difference"] > tight).sum())
+        say("all", patient, roi, f"features of {len(group)} whose relative difference is above {tight:g}", far)
+        if far:
+            causes = [c for c, differs in differing.items() if differs] or ["version or settings"]
+            say("all", patient, roi, f"explained by: {', '.join(causes)}; features", far)
     for fact in ("PyRadiomics", "SimpleITK"):
         told = facts[facts["fact"].eq(fact)].drop_duplicates(["ours", "theirs"])
         for _, row in told.iterrows():
-            say("version", "all", f"{fact}: {row['ours']} ours, {row['theirs']} theirs", None)
-    analytic = volumes[volumes["reference"].eq("analytic")]
-    for _, row in analytic.iterrows():
-        say(
-            "rasterisation", row["patient"],
-            f"{row['roi']}: mask volume against the analytic volume of its contours; relative difference",
-            float(row["mask_difference"]),
-        )  # fmt: skip
-    del by_patient
-    return pd.DataFrame(rows, columns=["cause", "patient", "statement", "value"])
+            say("version", "all", "all", f"{fact}: {row['ours']} ours, {row['theirs']} theirs")
+    return pd.DataFrame(rows, columns=["cause", "patient", "roi", "statement", "value"])
 
 
 def _metrics(
@@ -217,10 +202,7 @@ def _metrics(
         "features": list(settings.features),
         "all": {f"within_{t:g}": counted(int((difference <= t).sum()), len(pairs)) for t in settings.tolerances},
         "patients": patients,
-        "volumes": [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-            for row in volumes.to_dict("records")
-        ],
+        "volumes": [{k: None if pd.isna(v) else v for k, v in row.items()} for row in volumes.to_dict("records")],
         "volume_tolerance": settings.volume_tolerance,
     }
 
@@ -243,10 +225,11 @@ def _draw(curves: pd.DataFrame, tolerances: Sequence[float], path: Path) -> None
         )
     for tolerance in tolerances:
         axes.axvline(tolerance, color="#888888", linewidth=0.7, linestyle="--")
-    axes.set(xscale="log", xlim=(1e-6, 1), ylim=(0, 101))
+        axes.text(tolerance, 2, f"{100 * tolerance:g} %", rotation=90, ha="right", va="bottom", fontsize=6)
+    axes.set(xscale="log", xlim=(1e-16, 1), ylim=(0, 101))
     axes.set_xlabel("relative difference")
     axes.set_ylabel("features at or below, %")
-    axes.legend(loc="upper left", title="class (values)", title_fontsize=7)
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="class (values)", title_fontsize=7)
     figures.save(fig, path)
 
 

@@ -26,6 +26,8 @@ FACTS = {
     "diagnostics_Versions_PyRadiomics": "PyRadiomics",
     "diagnostics_Versions_SimpleITK": "SimpleITK",
 }
+MASK_FACTS = [FACTS[f"diagnostics_Mask-{stage}_VoxelNum"] for stage in ("original", "interpolated")]
+IMAGE_FACTS = [words for name, words in FACTS.items() if name.startswith("diagnostics_Image-")]
 
 
 def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -40,7 +42,7 @@ def paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
 
     A patient with several scans of an ROI in our set counts with each of them.
     """
-    known = [*FEATURES.columns, "facts"]
+    known = [*FEATURES.columns, "diagnostics"]
     names = [c for c in ours.columns if c in theirs.columns and c not in known]
     both = _ok(ours).merge(_ok(theirs), on=["patient", "roi"], suffixes=("", "|theirs"))
     both = both.sort_values(["centre", "patient", "roi", "scan"], kind="stable")
@@ -84,10 +86,13 @@ def facts(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """What the two extractions tell about themselves, side by side: voxels, intensities, versions."""
     rows = []
     both = _ok(ours).merge(_ok(theirs), on=["patient", "roi"], suffixes=("", "|theirs"))
-    if "facts" not in both.columns or "facts|theirs" not in both.columns:
+    if "diagnostics" not in both.columns or "diagnostics|theirs" not in both.columns:
         return pd.DataFrame(columns=["patient", "roi", "fact", "ours", "theirs", "relative_difference"])
     for _, row in both.sort_values(["centre", "patient", "roi", "scan"], kind="stable").iterrows():
-        a, b = (json.loads(row[c]) if isinstance(row[c], str) and row[c] else {} for c in ("facts", "facts|theirs"))
+        a, b = (
+            json.loads(row[c]) if isinstance(row[c], str) and row[c] else {}
+            for c in ("diagnostics", "diagnostics|theirs")
+        )
         for name, words in FACTS.items():
             if name in a and name in b:
                 numbers = all(isinstance(v, (int, float)) for v in (a[name], b[name]))

@@ -18,9 +18,13 @@ class FeatureAgreementAnalysis(Section):
         (0.01, 0.05), description="Relative differences below which features count as agreeing."
     )
     volumes: str | None = Field(
-        None, description="CSV of known ROI volumes with columns patient_id, roi, volume_ml, source; null: none."
+        None,
+        description="CSV of known ROI volumes with columns patient_id, roi, volume_ml and source (such as analytic or "
+        "published); null: none.",
     )
-    volume_tolerance: float = Field(0.003, gt=0, description="Relative difference of volumes that is acceptable.")
+    volume_tolerance: float = Field(
+        0.003, gt=0, description="Acceptable relative difference of a mask from a volume whose source is `analytic`."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> FeatureAgreementAnalysis:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -118,22 +117,3 @@ class View(Section):
         if self.clip is not None:
             first.append(Clip(low=self.clip[0], high=self.clip[1]))
         return (*first, *self.steps)
-
-
-def problems(views: Mapping[str, View]) -> list[str]:
-    """What is wrong with the graph of views: an unknown source, a circle, a view called scan."""
-    found = []
-    if "scan" in views:
-        found.append("views: scan: this name means the converted scan itself; give the view another name")
-    for name, view in views.items():
-        if view.from_ != "scan" and view.from_ not in views:
-            known = ", ".join(["scan", *views])
-            found.append(f"views: {name}: from: {view.from_!r} is no view; write one of {known}")
-            continue
-        seen, at = [name], view.from_
-        while at != "scan" and at in views and at not in seen:
-            seen.append(at)
-            at = views[at].from_
-        if at == name:
-            found.append(f"views: {name}: the views {' <- '.join([*seen, at])} form a circle; one must start from scan")
-    return found

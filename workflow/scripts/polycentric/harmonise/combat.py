@@ -26,7 +26,7 @@ class ComBat(TransformerMixin, BaseEstimator):
     parametric
         Normal and inverse gamma priors; False: priors by Monte Carlo integration over the features (Johnson, eq. 3.2).
     mean_only
-        Adjust the mean of batches, not their variance.
+        Adjust the mean of batches, not their variance: eq. 3.1 with delta = 1 (neuroCombat also sets n to 1).
     unseen
         At transform, rows of a batch without training rows: `error`, or `identity` leaves them as they are.
     reference

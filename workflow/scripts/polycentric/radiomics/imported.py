@@ -26,21 +26,22 @@ def import_table(
     settings: ImportedSet,
     *,
     table: Path,
-    pseudonym: Callable[[str], str],
+    pseudonym: Callable[[str, str], str],
     output: Path,
     fold: str = "main",
     log: Log = SILENT,
 ) -> None:
     """Read a feature table into schema features, one row with status ok per patient and ROI.
 
-    `pseudonym` turns an original patient identifier into the pseudonym. The rows belong to no scan of the study: their
-    scan is `imported-<pseudonym>`, and a second row of a patient and ROI is `imported-<pseudonym>-2`, rejected with
-    FEATURE_ROW_DUPLICATE. Dropped columns named `diagnostics_*` stay readable in the text column `facts`.
+    `pseudonym` turns a centre and an original patient identifier into the pseudonym. The rows belong to no
+    scan of the study: their scan is `imported-<pseudonym>`, and a second row of a patient and ROI is
+    `imported-<pseudonym>-2`, rejected with FEATURE_ROW_DUPLICATE.
+    Dropped columns named `diagnostics_*` stay readable in the text column `diagnostics`.
 
     Raises
     ------
     UserError
-        listing everything that is wrong: columns, patterns that do not match, text in feature columns, duplicates.
+        for absent columns, patterns that do not match, text in feature columns, and duplicates unless allowed.
     """
     where = f"features: {set_name}"
     frame = read_table(table, settings.sheet, where)
@@ -76,9 +77,10 @@ def import_table(
     copies: dict[tuple[str, str], int] = {}
     wanted = [i for i in range(len(frame)) if not settings.rois or rois.iloc[i] in settings.rois]
     for i in wanted:
-        name, roi = pseudonym(patients.iloc[i]), rois.iloc[i]
+        centre = settings.centre or centres.iloc[i]
+        name, roi = pseudonym(centre, patients.iloc[i]), rois.iloc[i]
         row: Row = {
-            "centre": settings.centre or centres.iloc[i],
+            "centre": centre,
             "patient": name,
             "session": "imported",
             "scan": f"imported-{name}",
@@ -89,7 +91,7 @@ def import_table(
             "fold": fold,
             "status": "ok",
             "reason": "",
-            "facts": canonical_json({c: _plain(frame[c].iloc[i]) for c in diagnostics}),
+            "diagnostics": canonical_json({c: _plain(frame[c].iloc[i]) for c in diagnostics}),
         }
         if (name, roi) in first:
             number = copies[name, roi] = copies.get((name, roi), 1) + 1
@@ -116,8 +118,9 @@ def import_table(
         duplicates=sum(row["status"] != "ok" for row in rows),
         patients=len({row["patient"] for row in rows}),
         features=len(features),
-        dropped=[str(c) for c in dropped],
+        dropped=len(dropped),
     )
+    log.event("dropped", quiet=True, columns=[str(c) for c in dropped])
     result = frame_of(rows).sort_values(["centre", "patient", "scan", "roi"], kind="stable", ignore_index=True)
     tables.write(result, output, FEATURES)
 

@@ -43,7 +43,8 @@ def extract_shard(
     """Features of every scan and ROI of a shard as Parquet (schema features), one further float64 column per feature.
 
     `views`, `volumes` and `masks` are the shard's manifests of the view, of the converted scans (the grid of the
-    masks) and of the mask source. The text column `facts` holds JSON about the extraction: voxel counts, versions.
+    masks) and of the mask source. The text column `diagnostics` holds JSON about the extraction: voxel counts,
+    versions.
     An ROI that cannot be measured keeps its row, with a status and a reason. What a scan gave is kept in a sidecar in a
     folder beside `output`.
     """
@@ -86,17 +87,17 @@ def merge(parts: Sequence[Path], output: Path) -> None:
 
 def feature_names(frame: pd.DataFrame) -> list[str]:
     """Columns of a feature table that are features."""
-    return [name for name in frame.columns if name not in FEATURES.columns and name != "facts"]
+    return [name for name in frame.columns if name not in FEATURES.columns and name != "diagnostics"]
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
-    """Rows as a table of schema features: keys, facts, then the features as float64, NaN where there is no value."""
-    names = [*FEATURES.columns, "facts"]
+    """Rows as a table of schema features: keys, diagnostics, then the features as float64, NaN where there is none."""
+    names = [*FEATURES.columns, "diagnostics"]
     features = sorted({name for row in rows for name in row if name not in names})
     columns: dict[str, list[Any]] = {name: [row.get(name, "") for row in rows] for name in names}
     frame = pd.DataFrame(columns)
     values = {f: pd.array([_float(row.get(f)) for row in rows], dtype="float64") for f in features}
-    return pd.concat([frame.astype({"facts": "string"}), pd.DataFrame(values, index=frame.index)], axis=1)
+    return pd.concat([frame.astype({"diagnostics": "string"}), pd.DataFrame(values, index=frame.index)], axis=1)
 
 
 def _extract(
@@ -132,7 +133,7 @@ def _extract(
                 row |= {"status": "rejected", "reason": str(error)}
             else:
                 row |= {n: v if math.isfinite(v) else None for n, v in features.values.items()}
-                row["facts"] = canonical_json(features.facts)
+                row["diagnostics"] = canonical_json(features.facts)
         result.append(row)
     return result
 
