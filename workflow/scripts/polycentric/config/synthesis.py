@@ -29,6 +29,9 @@ class Generator(Section):
     width: PositiveInt = Field(64, description="channels of the first layer; doubled by each down-sampling")
     downs: Annotated[int, Field(ge=0, le=5)] = Field(2, description="down-samplings by 2, and as many up-samplings")
     residual_blocks: Annotated[int, Field(ge=0)] = Field(9, description="residual blocks between down and up")
+    kernel: Literal[3, 5, 7] = Field(
+        7, description="kernel of the first and the last convolution; 3 is much faster on a CPU"
+    )
     skip: bool = Field(
         False,
         description="add the input to the output, so that the network learns the change alone; learns much sooner, "
@@ -99,7 +102,8 @@ class Synthesis(Section):
         50, description="synthetic patches kept for the discriminators (Shrivastava et al. 2017); 0 keeps none"
     )
     hu_range: tuple[float, float] = Field(
-        (-1000.0, 1000.0), description="HU mapped to -1 and 1; what lies outside is clipped"
+        (-1000.0, 1000.0),
+        description="HU mapped to -1 and 1; what lies beyond is clipped off and added again afterwards",
     )
     history_every: PositiveInt = Field(100, description="iterations per row of the training history")
     checkpoint_minutes: PositiveFloat = Field(5.0, description="minutes between two saves of the training state")

@@ -25,9 +25,9 @@ class ResidualBlock(nn.Module):
 class Generator(nn.Module):
     """Maps (batch, inputs, [z,] y, x) in [-1, 1] to (batch, outputs, [z,] y, x).
 
-    Kernel 7, `downs` convolutions of stride 2, residual blocks, as many transposed convolutions, kernel 7, tanh
-    (Johnson et al. 2016; Zhu et al. 2017, appendix 7.2). Sizes must be multiples of 2**downs. With `skip` the tanh is
-    added to the input, so that the network learns a change.
+    A convolution of kernel 7, `downs` of stride 2, residual blocks, as many transposed convolutions, kernel 7, tanh
+    (Johnson et al. 2016; Zhu et al. 2017, appendix 7.2); `kernel` is that of the first and the last. Sizes must be
+    multiples of 2**downs. With `skip` the tanh is added to the input, so that the network learns a change.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Generator(nn.Module):
         width: int = 64,
         downs: int = 2,
         residual_blocks: int = 9,
+        kernel: int = 7,
         skip: bool = False,
         inputs: int = 1,
         outputs: int = 1,
@@ -45,7 +46,13 @@ class Generator(nn.Module):
         if skip and inputs != outputs:
             raise ValueError(f"skip needs as many outputs as inputs, not {outputs} and {inputs}")
         convolution, transposed, padding = CONVOLUTION[dimensions], TRANSPOSED[dimensions], PADDING[dimensions]
-        layers: list[nn.Module] = [padding(3), convolution(inputs, width, 7), InstanceNorm(), nn.ReLU(inplace=True)]
+        border = kernel // 2
+        layers: list[nn.Module] = [
+            padding(border),
+            convolution(inputs, width, kernel),
+            InstanceNorm(),
+            nn.ReLU(inplace=True),
+        ]
         channels = width
         for _ in range(downs):
             layers += [convolution(channels, channels * 2, 3, 2, 1), InstanceNorm(), nn.ReLU(inplace=True)]
@@ -58,7 +65,7 @@ class Generator(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             channels //= 2
-        layers += [padding(3), convolution(channels, outputs, 7), nn.Tanh()]
+        layers += [padding(border), convolution(channels, outputs, kernel), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.skip = skip
 

@@ -19,7 +19,7 @@ VERSION = 1
 
 
 def write(tensors: dict[str, Tensor], path: str | Path, **stated: Any) -> None:
-    """Write tensors atomically, with `stated` facts as canonical JSON under the one metadata key (several change order)."""
+    """Write tensors atomically, with `stated` facts as JSON under one metadata key (several change order)."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     metadata = {KEY: canonical_json({"schema_version": VERSION, **stated})}
     with atomic(path) as temporary:

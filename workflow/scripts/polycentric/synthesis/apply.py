@@ -104,7 +104,8 @@ def view_row(row: dict[str, Any], translator: Translator | None, root: Path, fol
 class Translator:
     """The forward generator, loaded once and when first needed; maps HU (z, y, x) to int16 HU.
 
-    The result lies within the model's range of HU. It is rounded to whole HU: the error of at most 0.5 HU is far below
+    What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business: the
+    part that is clipped off is added again. The result is rounded to whole HU: the error of at most 0.5 HU is far below
     noise, and the files are half of float32's.
     """
 
@@ -147,4 +148,5 @@ class Translator:
             device=self.device,
             progress=progress,
         )
-        return np.rint(patches.unscale(values, self.settings.hu_range)).astype(np.int16)
+        beyond = hu - np.clip(hu, *self.settings.hu_range)
+        return np.rint(patches.unscale(values, self.settings.hu_range) + beyond).astype(np.int16)

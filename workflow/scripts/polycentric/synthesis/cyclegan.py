@@ -31,6 +31,7 @@ def generator(settings: Synthesis) -> Generator:
         width=layout.width,
         downs=layout.downs,
         residual_blocks=layout.residual_blocks,
+        kernel=layout.kernel,
         skip=layout.skip,
     )
     return network.to(memory_format=LAYOUT[settings.dimensions])

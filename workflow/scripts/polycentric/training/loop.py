@@ -105,8 +105,8 @@ def run(
             if estimate > plan.limit_s:
                 raise UserError(
                     f"{name}: training would take about {estimate / 3600:.1f} hours on the CPU, and device: auto "
-                    f"accepts {plan.limit_s / 3600:g}. Write device: cpu to insist, device: cuda on a machine with a GPU, or "
-                    f"make the training smaller (iterations, patch, width)."
+                    f"accepts {plan.limit_s / 3600:g}. Write device: cpu to insist, device: cuda on a machine with a "
+                    f"GPU, or make the training smaller (iterations, patch, width)."
                 )
         last = iteration == plan.iterations
         if iteration % plan.history_every == 0 or last:

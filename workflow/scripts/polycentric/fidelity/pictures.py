@@ -1,0 +1,97 @@
+"""Figures and pictures of the analysis of fidelity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .. import figures
+from ..artefacts import Artefacts
+from ..volumes import Volume
+from . import measures
+
+if TYPE_CHECKING:
+    from ..config.image_analyses import FidelityAnalysis
+
+
+def triptych(path: Path, source: Volume, synthetic: Volume, within: np.ndarray, settings: FidelityAnalysis) -> None:
+    """Source, synthetic and difference in the axial slice with most enhanced blood."""
+    low, high = measures.TISSUES["enhanced blood"]
+    enhanced = within & (source.array >= low) & (source.array < high)
+    z = int(np.argmax(enhanced.sum(axis=(1, 2)))) if enhanced.any() else source.array.shape[0] // 2
+    a, b = (image.array[z].astype(np.float32) for image in (source, synthetic))
+    spacing = source.geometry.spacing[:2]
+    limit = settings.difference
+    panels = [
+        figures.Panel(a, spacing, settings.window, "source"),
+        figures.Panel(b, spacing, settings.window, "synthetic"),
+        figures.Panel(b - a, spacing, (-limit, limit), "synthetic minus source", map="difference"),
+    ]
+    figures.picture(path, panels, columns=3)
+
+
+def figures_of(
+    out: Artefacts,
+    changes: dict[str, Any],
+    distances: dict[str, Any],
+    domains: dict[str, Any],
+    hu_range: tuple[float, float],
+    counts: dict[str, Any],
+) -> None:
+    """The summary (HU change by tissue), the histograms, and their numbers."""
+    patients, target = counts["source"]["patients"], counts["target"]["patients"]
+    frame = pd.DataFrame([{"tissue": tissue, **e} for tissue, e in changes.items()])
+    frame = frame[["tissue", "value", "lower", "upper", "n"]]
+    data = out.csv(frame, "tables/tissue.csv")
+    fig, axis = figures.new(width_mm=110, height_mm=70)
+    for place, row in enumerate(frame.astype(dict.fromkeys(("value", "lower", "upper"), float)).itertuples()):
+        if np.isfinite(row.value):
+            axis.plot(row.value, place, "o", color=figures.COLOURS[0])
+        if np.isfinite(row.lower):
+            axis.plot([row.lower, row.upper], [place, place], color=figures.COLOURS[0])
+    axis.axvline(0, color="#555555", linewidth=0.6)
+    axis.set_yticks(range(len(frame)), [f"{t} (n = {n})" for t, n in zip(frame["tissue"], frame["n"], strict=True)])
+    axis.invert_yaxis()
+    axis.set_xlabel("synthetic minus source, HU")
+    path = out.folder / "figures" / "summary.svg"
+    figures.save(fig, path)
+    caption = (
+        f"Mean change in HU by tissue of the source image, {patients} patients that the generator has not seen; bars: "
+        "95 % intervals, bootstrap of patients. 'body, absolute': mean absolute change in the body."
+    )
+    out.add("figure", path, "Change by tissue", caption, data)
+
+    edges = np.linspace(*hu_range, domains["source"].histograms.shape[1] + 1)
+    middle = (edges[:-1] + edges[1:]) / 2
+    columns = {domain: d.histograms.mean(axis=0) for domain, d in domains.items() if d.patients}
+    data = out.csv(pd.DataFrame({"hu": middle, **columns}), "tables/histogram.csv")
+    fig, axis = figures.new(width_mm=110, height_mm=70)
+    for (domain, fractions), colour in zip(columns.items(), figures.COLOURS, strict=False):
+        shown = np.where(fractions > 0, fractions, np.nan)
+        axis.plot(middle, shown, label=f"{domain} (n = {counts[domain]['patients']})", color=colour, linewidth=1)
+    axis.set_yscale("log")
+    axis.set_xlabel("HU")
+    axis.set_ylabel("fraction of voxels of the body")
+    axis.legend()
+    path = out.folder / "figures" / "histogram.svg"
+    figures.save(fig, path)
+    caption = (
+        f"Histograms within the body, mean over patients: {patients} of the source domain, {target} of the target."
+    )
+    out.add("figure", path, "Histograms", caption, data)
+
+    rows = [
+        {"distance": label, "images": images, **{k: e[k] for k in ("value", "lower", "upper", "n", "method")}}
+        for label, found in distances.items()
+        for images, e in found.items()
+    ]
+    out.table(
+        pd.DataFrame(rows),
+        "tables/distances.csv",
+        "Distances to the target",
+        f"Of {patients} patients of the source domain, before and after translation, to {target} of the target domain; "
+        "95 % intervals, bootstrap of patients.",
+    )

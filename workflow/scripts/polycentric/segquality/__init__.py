@@ -1,0 +1,1 @@
+"""Quality of segmentation: agreement of two masks. numpy and scipy; tables by pandas."""
