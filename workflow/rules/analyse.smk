@@ -91,6 +91,7 @@ rule fidelity:
         source=fidelity_source,
         target=fidelity_target,
         synthetic=fidelity_synthetic,
+        masks=fidelity_masks,
         scans=result("cohort/scans.tsv"),
         patients=result("cohort/patients.tsv"),
         split=lambda wildcards: split_table(study.synthesis[fidelity_model(wildcards)].split),
@@ -121,9 +122,6 @@ rule segmentation_quality:
     input:
         masks=judged_masks,
         reference=reference_masks,
-        volumes=volumes(study.shards),
-        scans=result("cohort/scans.tsv"),
-        patients=result("cohort/patients.tsv"),
         split=mask_split,
         ledgers=mask_ledgers,
     output:

@@ -121,6 +121,11 @@ def fidelity_target(wildcards):
     return views([study.synthesis[fidelity_model(wildcards)].target.view], study.shards)
 
 
+def fidelity_masks(wildcards):
+    source = study.analyses[wildcards.analysis].masks
+    return masks(source, study.shards) if source else []
+
+
 def fidelity_synthetic(wildcards):
     return views([study.fidelity_view(study.analyses[wildcards.analysis])], study.shards)
 

@@ -8,7 +8,6 @@ rule train_segmentation:
         split=lambda wildcards: split_table(study.segmentation[wildcards.model].split),
         views=segmentation_views,
         masks=segmentation_masks,
-        volumes=volumes(study.development_shards),
         ledgers=segmentation_upstream,
     output:
         weights=result("models/{model}/{fold}/weights.safetensors"),

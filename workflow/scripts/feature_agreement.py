@@ -7,7 +7,7 @@ from pathlib import Path
 from polycentric.agreement import analyse
 from polycentric.config.agreement import FeatureAgreementAnalysis
 from polycentric.jobs import start
-from polycentric.pseudonyms import pseudonym, salt
+from polycentric.pseudonyms import patient, salt
 
 log = start(snakemake)
 settings = FeatureAgreementAnalysis.model_validate(json.loads(snakemake.params.settings)["analysis"])
@@ -17,7 +17,7 @@ analyse(
     features=dict(zip(settings.features, map(Path, snakemake.input.features), strict=True)),
     masks=[Path(path) for path in snakemake.input.masks],
     known_volumes=Path(snakemake.input.volumes[0]) if snakemake.input.volumes else None,
-    pseudonym=partial(pseudonym, salt(Path(snakemake.params.salt)), "patient"),
+    pseudonym=partial(patient, salt(Path(snakemake.params.salt))),
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,
     settings_json=snakemake.params.settings,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polycentric.config.features import ImportedSet
 from polycentric.jobs import start
-from polycentric.pseudonyms import pseudonym, salt
+from polycentric.pseudonyms import patient, salt
 from polycentric.radiomics import import_table
 
 log = start(snakemake)
@@ -14,7 +14,7 @@ import_table(
     snakemake.wildcards.set,
     ImportedSet.model_validate(json.loads(snakemake.params.settings)["features"]),
     table=Path(snakemake.input.table),
-    pseudonym=partial(pseudonym, salt(Path(snakemake.params.salt)), "patient"),
+    pseudonym=partial(patient, salt(Path(snakemake.params.salt))),
     output=Path(snakemake.output.features),
     log=log,
 )

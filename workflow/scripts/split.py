@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from polycentric.config.clinical import read_outcomes
+from polycentric.config.clinical import read_outcome
 from polycentric.config.splits import Split
 from polycentric.jobs import start
 from polycentric.split import assign, members_of
@@ -15,7 +15,7 @@ assign(
     Split.model_validate(job["split"]),
     seed=job["seed"],
     patients=Path(snakemake.input.patients),
-    outcomes=read_outcomes(job["outcomes"]),
+    outcomes={name: read_outcome(data) for name, data in job["outcomes"].items()},
     parent=Path(snakemake.input.parent[0]) if snakemake.input.parent else None,
     members=members_of(Path(snakemake.input.members[0])) if snakemake.input.members else None,
     output=Path(snakemake.output.split),

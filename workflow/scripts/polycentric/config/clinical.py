@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from .base import Name, Section
 
@@ -104,6 +104,11 @@ class TimeToEventOutcome(_Outcome):
 
 
 Outcome = Annotated[BinaryOutcome | MulticlassOutcome | TimeToEventOutcome, Field(discriminator="type")]
+
+
+def read_outcome(data: Any) -> BinaryOutcome | MulticlassOutcome | TimeToEventOutcome:
+    """An outcome from its plain data."""
+    return TypeAdapter(Outcome).validate_python(data)
 
 
 class ClinicalSettings(Section):

@@ -175,8 +175,9 @@ def survive(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def fidelity(study: Study, w: Wildcards) -> dict[str, Any]:
-    model = study.synthesis[study.analyses[w["analysis"]].synthesis]
-    return _analysis(study, w) | {"synthesis": training(model)}
+    analysis = study.analyses[w["analysis"]]
+    model = training(study.synthesis[analysis.synthesis])
+    return _analysis(study, w) | {"synthesis": model, "view": study.fidelity_view(analysis)}
 
 
 @_rule

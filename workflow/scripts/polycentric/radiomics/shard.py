@@ -87,12 +87,12 @@ def merge(parts: Sequence[Path], output: Path) -> None:
 
 def feature_names(frame: pd.DataFrame) -> list[str]:
     """Columns of a feature table that are features."""
-    return [name for name in frame.columns if name not in FEATURES.columns and name != "diagnostics"]
+    return [name for name in frame.columns if name not in FEATURES.columns]
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows as a table of schema features: keys, diagnostics, then the features as float64, NaN where there is none."""
-    names = [*FEATURES.columns, "diagnostics"]
+    names = list(FEATURES.columns)
     features = sorted({name for row in rows for name in row if name not in names})
     columns: dict[str, list[Any]] = {name: [row.get(name, "") for row in rows] for name in names}
     frame = pd.DataFrame(columns)

@@ -79,11 +79,15 @@ def collect(study: Mapping[str, Any], root: Path, fold: str = "main") -> ReportI
         views={name: of("views", name) for name in study["views"]},
         models={name: model(name) for name in (*trained, *harmonised)},
         analyses={
-            name: AnalysisFiles(*(root / "analyses" / name / file for file in ("metrics.json", "manifest.tsv", "ledger.json")))
+            name: AnalysisFiles(
+                *(root / "analyses" / name / file for file in ("metrics.json", "manifest.tsv", "ledger.json"))
+            )
             for name in study["analyses"]
         },
         readers={
-            name: ReaderFiles(*(root / "readers" / name / file for file in ("metrics.json", "manifest.tsv", "rejected.tsv")))
+            name: ReaderFiles(
+                *(root / "readers" / name / file for file in ("metrics.json", "manifest.tsv", "rejected.tsv"))
+            )
             for name in study["readers"]
         },
     )

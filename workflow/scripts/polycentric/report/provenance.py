@@ -11,7 +11,6 @@ from typing import Any
 from .. import __version__
 from ..files import hash_of, sha256_file, write_json
 
-
 # what results depend on; the lock pins them all
 PACKAGES = (
     "snakemake", "numpy", "scipy", "pandas", "pyarrow", "pydicom", "SimpleITK", "pyradiomics-bhklab", "torch",

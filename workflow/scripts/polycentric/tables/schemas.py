@@ -189,6 +189,7 @@ FEATURES = Schema(
         "fold": text("fold"),
         "status": FILE["status"],
         "reason": FILE["reason"],
+        "diagnostics": optional("text", "JSON about the extraction: voxel counts, image ranges, versions"),
     },
     key=("scan", "set", "roi", "fold"),
     open=True,
