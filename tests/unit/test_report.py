@@ -192,6 +192,23 @@ def test_the_flow_shows_every_number_once_per_centre_and_summed() -> None:
     assert sums == ["2", "4", "2", "1", "3"]  # all: A, B; x: A, B; y has no A
 
 
+def test_files_and_patients_beside_the_way_are_no_steps_of_it() -> None:
+    """100 files become 10 candidates: no sum; patients without scans stand beside and count as patients."""
+    more = [
+        (1, "files", "", 100, 9),
+        (2, "files skipped", "C", 4, 0),
+        (4, "patients without an accepted scan", "", 0, 3),
+    ]
+    rows = [{"centre": "x", "step": s, "box": b, "code": c, "patients": p, "scans": n} for s, b, c, n, p in more]
+    table = pd.concat([steps().query("step > 1").assign(step=lambda f: f["step"] + 1), pd.DataFrame(rows)])
+    table.loc[table["box"] == "patients without an accepted scan", "step"] = 9
+    assert flow.check(table) == []
+    chain = flow.boxes(table)
+    assert [b.name for b in chain if not b.aside] == ["files", "candidates", "accepted"]
+    words = [e.text for e in ET.fromstring(flow.draw(table, {})).iter("{http://www.w3.org/2000/svg}text")]
+    assert words[-3:] == ["patients without an", "accepted scan", "3"]
+
+
 def test_twelve_centres_are_wrapped() -> None:
     many = pd.concat([steps().assign(centre=f"c{k:02d}") for k in range(12)])
     box = ET.fromstring(flow.draw(many, {})).get("viewBox").split()
