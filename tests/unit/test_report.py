@@ -104,6 +104,7 @@ def test_numbers_and_words_of_the_study_are_there(page: str) -> None:
         "views noncontrast", "OutOfMemory", "No model, nor any model upstream of it, has seen", "Seed 7",
         "no-such-package",
         "Not for diagnosis", "Kaplan-Meier", "The test part of split 'synthesis' has 6 patients", "A. & B.",
+        "Ties are many.", "share of comparable pairs",
     ):  # fmt: skip
         assert expected in text, expected
 
@@ -163,6 +164,17 @@ def test_a_leak_upstream_counts_though_the_model_itself_is_clean(tmp_path: Path)
     entry = leaks.audit({"down": down}, {"s": split})[0]
     assert entry.overlaps == {"up": 1}
     assert entry.upstream == ["up"]
+
+
+def test_what_only_evaluates_still_shows_the_models_behind_it(tmp_path: Path) -> None:
+    split = pd.DataFrame({"patient": ["a", "b"], "part": ["training", "test"]})
+    up, only, described = (tmp_path / f"{n}.json" for n in ("up", "only", "described"))
+    common = {"split": "s", "settings": "", "code": ""}
+    ledger.write(up, name="up", stage="synthesis", seen={"training": ["a", "b"]}, **common)
+    ledger.write(only, name="only", stage="fidelity", seen={}, upstream=[up], **common)
+    ledger.write(described, name="described", stage="cohort", seen={}, **common)
+    entries = leaks.audit({"only": only, "described": described}, {"s": split})
+    assert [(e.name, e.overlaps) for e in entries] == [("only", {"up": 1})]
 
 
 def steps(**changes: int) -> pd.DataFrame:

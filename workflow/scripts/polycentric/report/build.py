@@ -153,7 +153,12 @@ def _title(text: str) -> str:
 def _artefacts(manifest: Path, root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     shown, listed = [], []
     for artefact in results.artefacts(manifest, root):
-        entry: dict[str, Any] = {"title": artefact.title, "caption": artefact.caption, "name": artefact.path.name}
+        entry: dict[str, Any] = {
+            "title": artefact.title,
+            "caption": artefact.caption,
+            "name": artefact.path.name,
+            "kind": artefact.kind,
+        }
         if artefact.data is not None:
             entry["data"] = data_uri(artefact.data.read_bytes(), "text/csv")
             entry["data_name"] = artefact.data.name
@@ -185,6 +190,8 @@ def _results(
     """What the page shows of an analysis or reader study; its words come from the study, so that they rerun nothing."""
     words = {k: str(declared.get(k) or metrics.get(k) or "") for k in ("kind", "title", "question", "caption")}
     shown, listed = _artefacts(manifest, root)
+    for entry in shown:
+        entry["synthetic"] = bool(declared.get("synthesis")) and entry["kind"] == "picture"
     return {
         "name": name,
         "kind": words["kind"],
@@ -193,12 +200,18 @@ def _results(
         "note": settings.captions.get(name) or words["caption"],
         "status": str(metrics.get("status") or ""),
         "sentences": [str(s) for s in metrics.get("summary") or []] if isinstance(metrics.get("summary"), list) else [],
-        "warnings": [str(w) for w in metrics.get("warnings") or []],
+        "warnings": [str(w) for key in ("warnings", "notes") for w in metrics.get(key) or []],
+        "definitions": [(results.words(k), v) for k, v in _definitions(metrics) if isinstance(v, str)],
         "estimates": results.estimates(metrics),
         "scalars": results.scalars(metrics),
         "figures": shown,
         "tables": listed,
     }
+
+
+def _definitions(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    given = metrics.get("definitions")
+    return list(given.items()) if isinstance(given, Mapping) else []
 
 
 def _analysis(
