@@ -20,7 +20,7 @@ from polycentric.files import read_json
 from polycentric.report import ReaderFiles, build, flow, leaks, provenance, results, writing
 from polycentric.tables import schemas
 from pydantic import ValidationError
-from report import factory
+from report_support import factory
 
 
 class Reader(HTMLParser):
