@@ -133,8 +133,8 @@ def _refuse_collisions(identities: pd.DataFrame) -> None:
     twice = identities[identities.duplicated(["kind", "pseudonym"])]
     if len(twice):
         raise UserError(
-            f"{len(twice)} pseudonyms stand for two identifiers each (first: {twice['pseudonym'].iloc[0]}). This happens "
-            "once in millions of studies: remove the file 'salt' in the private folder to get other pseudonyms."
+            f"{len(twice)} pseudonyms stand for two identifiers each (first: {twice['pseudonym'].iloc[0]}). This "
+            "happens once in millions of studies: remove the file 'salt' in the private folder to get other pseudonyms."
         )
 
 
@@ -149,7 +149,8 @@ def _check_limits(every: pd.DataFrame, centres: Mapping[str, CentreFacts], limit
             why = ", ".join(f"{code} {n}" for code, n in sorted(rejected.items())) or "no candidates"
             problems.append(
                 f"centres.{centre}: {count} of {len(own)} candidate scans are accepted, at least {needed} are wanted "
-                f"(curation.limits). Rejected: {why}. Correct the images, or change curation: verdicts, its ranges or limits."
+                f"(curation.limits). Rejected: {why}. Correct the images, or change the ranges, verdicts or limits "
+                "under curation."
             )
     if problems:
         raise UserError(*problems)

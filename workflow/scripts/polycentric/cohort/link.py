@@ -49,8 +49,8 @@ def link(
     near = [r.Index for r in table[~known].itertuples() if (r.centre, _loose(r.patient_id)) in spelled]
     if near:
         problems.append(
-            f"{rows_in_words(near)}, column {settings.patient!r}: differs from a scanned patient, who has no row, only in "
-            "upper and lower case, blanks, signs or leading zeros. Write the identifier as in the DICOM files."
+            f"{rows_in_words(near)}, column {settings.patient!r}: differs from a scanned patient, who has no row, "
+            "only in upper and lower case, blanks, signs or leading zeros. Write the identifier as in the DICOM files."
         )
     unknown = table[~known].drop(index=near)
     unknown = unknown[unknown["centre"] != ""]

@@ -149,7 +149,7 @@ def orientation(c: Candidate, s: CurationSettings) -> Found:
 def exact_duplicates(c: Candidate, s: CurationSettings) -> Found:
     """Same position, same pixels, whatever the instance identifiers say: the first copy stays."""
     files = c.files[c.files["content_sha256"] != ""].sort_values(["sop_instance", "path"])
-    copies = files.groupby(_place(files) + ["content_sha256"])["path"].cumcount() > 0
+    copies = files.groupby([*_place(files), "content_sha256"])["path"].cumcount() > 0
     if copies.any():
         yield Finding(
             "DUP_EXACT",
