@@ -121,7 +121,7 @@ def originals(used: pd.DataFrame) -> pd.DataFrame:
     for kind, column, rows in (
         ("patient", "patient_id", of_scans[clear]),
         ("session", "study_uid", of_scans),
-        ("scan", "series_uid", of_scans[of_scans["use"] != "structure"]),
+        ("scan", "series_uid", of_scans[~of_scans["use"].str.startswith("structure")]),
     ):
         part = rows[["centre", column, kind]].set_axis(["centre", "original", "pseudonym"], axis=1)
         key = ["centre", "pseudonym"] if kind != "patient" else ["centre", "original", "pseudonym"]

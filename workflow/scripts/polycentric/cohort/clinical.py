@@ -216,7 +216,7 @@ def _check_outcome(
         if pd.api.types.is_numeric_dtype(times) and (negative := (times < 0).fillna(False)).any():
             problems.append(
                 f"{rows_in_words(frame.index[negative])}, column {outcome.time!r}: a negative time "
-                f"({outcome.unit}) to the event of {name!r}. Write the time since the scan, or nothing if it is not known."
+                f"({outcome.unit}) to the event of {name!r}. Write the time since the scan, or nothing if unknown."
             )
         events = frame[outcome.event].map(_plain).dropna()
         yes = EVENTS if outcome.event_value is None else (_plain(outcome.event_value),)

@@ -72,7 +72,7 @@ def link(
     if settings.without_scans == "keep":
         added = unknown[["centre", "patient_id"]].copy()
         added["patient"] = [patient(salt, r.centre, r.patient_id) for r in added.itertuples()]
-        people = pd.concat([people, added.assign(clinical=False)], ignore_index=True)
+        people = pd.concat([part for part in (people, added.assign(clinical=False)) if len(part)], ignore_index=True)
     merged = people.drop(columns="clinical").merge(table, on=["centre", "patient_id"], how="left", indicator="clinical")
     merged["clinical"] = merged["clinical"] == "both"
     return merged

@@ -50,7 +50,7 @@ class CurationSettings(Section):
         None, description="Convolution kernels that are wanted, upper and lower case alike; null accepts any."
     )
     contrast_if_untagged: Literal["unknown", "no", "yes"] = Field(
-        "unknown", description="What a scan without any contrast tag counts as."
+        "unknown", description="What a scan counts as whose tags and description say nothing about contrast agent."
     )
     multiple_structures: Literal["reject", "latest", "all"] = Field(
         "reject",

@@ -1,8 +1,8 @@
 """Even-odd filling of polygons, and the analytic area of what is filled.
 
-Polygons of one slice are given together; a point is inside where a ray crosses their edges an odd number of times:
-holes stay holes whether they are drawn as own polygons or as keyholes. Coordinates are continuous pixel indices, x along
-a row and y along a column, with pixel centres at whole numbers.
+Polygons of one slice are given together. A point is inside where a ray crosses their edges an odd number of times:
+holes stay holes whether they are drawn as polygons of their own or as keyholes. Coordinates are continuous pixel
+indices, x along a row and y along a column, with pixel centres at whole numbers.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ..pseudonyms import patient, pseudonym
 from ..tables.private import FILES, INDEX
 from ..tables.schemas import CURATION
 from .candidates import Candidate, examine
-from .checks import CHECKS, contrast_by_tag, tolerance
+from .checks import CHECKS, contrast_by_description, contrast_by_tag, tolerance
 from .structures import Match, match
 
 STRUCTURE = "RTSTRUCT"
@@ -66,7 +66,7 @@ def curate(
             rows.append(row)
             uses.append(used)
     uses += [_skipped(centre, row) for _, row in table[~readable].iterrows()]
-    if len(uses) != len(table):
+    if {use["path"] for use in uses} != set(table["path"]):
         raise AssertionError(f"{len(table)} files in the index, {len(uses)} in the table of files")
     tables.write(sorted(rows, key=lambda r: (r["patient"], r["session"], r["scan"])), curation, CURATION)
     uses.sort(
@@ -142,7 +142,8 @@ def _describe(
     refused = {m.label: f.code for m in matches for f in m.findings if settings.verdict(f.code) == "reject"}
     usable = [m.label for m in matches if m.label not in refused]
     every = pd.concat([files, structures.loc[usable]])
-    contrast = contrast_by_tag(files)
+    said = (contrast_by_tag(files), contrast_by_description(files))
+    contrast = next((c for c in said if c != "unknown"), settings.contrast_if_untagged)
     row = identity | {
         "modality": files["modality"].mode().iloc[0] or "none",
         "verdict": candidate.verdict,
@@ -165,7 +166,7 @@ def _describe(
         "kernel": _first(files["kernel"]),
         "kvp": _median(files["kvp"]),
         "exposure_mas": _median(files["exposure_mas"]),
-        "contrast": settings.contrast_if_untagged if contrast == "unknown" else contrast,
+        "contrast": contrast,
         "transfer_syntax": _first(files["transfer_syntax"]),
         "structures": len(usable),
     }
@@ -181,7 +182,7 @@ def _describe(
     for m in matches:
         one = structures.loc[m.label]
         codes = ";".join(f.code for f in m.findings)
-        used.append(identity | _file(one, "rejected" if m.label in refused else "structure", codes))
+        used.append(identity | _file(one, "structure refused" if m.label in refused else "structure", codes))
     index = candidate.dropped_files
     used += [identity | _file(index.loc[label], "dropped", code) for label, code in candidate.dropped]
     return row, used
@@ -201,7 +202,7 @@ def _orphan(centre: str, one: pd.Series, found: Match, salt: bytes) -> tuple[Row
         "files_sha256": files_sha256(frame),
         "contrast": "unknown",
     }
-    return row, identity | _file(one, "rejected", found.findings[0].code)
+    return row, identity | _file(one, "structure refused", found.findings[0].code)
 
 
 def _skipped(centre: str, one: pd.Series) -> Row:
