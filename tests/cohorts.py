@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
 from polycentric import tables
 from polycentric.tables.schemas import FEATURES, PATIENTS, SCANS, SPLIT
 
