@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parents[1]
+for folder in ("rules", "studies"):
+    sys.path.insert(0, str(PROJECT / "tests" / folder))
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +33,19 @@ def realdata() -> Callable[[str], Path]:
         return target / name
 
     return unpack
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the smoke study has run; tests that change it take `project`."""
+    import graph
+
+    folder = graph.copy_project(tmp_path_factory.mktemp("finished") / "project")
+    graph.snakemake(folder, "--configfile", "config/studies/smoke.yaml")
+    return folder
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A finished project of the test's own."""
+    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import traceback
@@ -14,7 +13,13 @@ from typing import Any, TextIO
 
 from .errors import UserError
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
 
 
 @dataclass
@@ -44,12 +49,6 @@ class Log:
 
 
 SILENT = Log()
-
-
-def limit_threads(threads: int) -> None:
-    """Fix the threads of numerical libraries. Call before numpy is imported."""
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(threads)
 
 
 def start(snakemake: Any) -> Log:

@@ -83,6 +83,8 @@ def write(volume: Volume, path: str | Path) -> None:
     """Write uncompressed NIfTI atomically; gzip would cost 20 times the time."""
     import SimpleITK as sitk
 
+    if not np.isfinite(volume.array).all():
+        raise ValueError("the volume has values that are not finite, which NIfTI does not keep reliably")
     with atomic(path) as temporary:
         sitk.WriteImage(volume.to_sitk(), str(temporary), useCompression=False)
 

@@ -115,7 +115,9 @@ def read(path: str | Path, schema: Schema) -> pd.DataFrame:
             frame = None
             if tag == schema.tag:
                 text = {n: "string" for n, c in schema.columns.items() if c.kind == "text"}
-                frame = pd.read_csv(stream, sep="\t", dtype=text, keep_default_na=False, na_values=[""])
+                frame = pd.read_csv(
+                    stream, sep="\t", dtype=text, keep_default_na=False, na_values=[""], float_precision="round_trip"
+                )
     if frame is None:
         raise UserError(
             f"{path}: this table has schema {tag or 'none'!r}, but this version of Polycentric reads {schema.tag!r}. "

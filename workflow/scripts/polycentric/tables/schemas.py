@@ -52,6 +52,7 @@ CURATION = Schema(
         "modality": text("DICOM modality"),
         "verdict": text("what curation decided", *VERDICTS),
         "codes": optional("text", "defect codes, semicolon-separated"),
+        "excluded": optional("text", "the one code under which a rejected candidate is counted"),
         "reason": optional("text", "the codes in words"),
         "repairs": optional("text", "JSON list of repairs, each with before and after"),
         "files": integer("number of files of the candidate volume"),
@@ -147,7 +148,10 @@ VOLUMES = Schema(
     1,
     SCAN
     | {"modality": text("DICOM modality"), **FILE, **GRID}
-    | {"pixels_sha256": optional("text", "hash of the decoded pixels, before repair of the grid")},
+    | {
+        "pixels_sha256": optional("text", "hash of the decoded values, before padding is clipped"),
+        "codes": optional("text", "codes of what conversion found, semicolon-separated"),
+    },
     key=("scan",),
 )
 VIEWS = Schema(
@@ -185,6 +189,7 @@ FEATURES = Schema(
         "fold": text("fold"),
         "status": FILE["status"],
         "reason": FILE["reason"],
+        "diagnostics": optional("text", "JSON about the extraction: voxel counts, image ranges, versions"),
     },
     key=("scan", "set", "roi", "fold"),
     open=True,

@@ -1,0 +1,175 @@
+# Analyses: each a question of the study file with its method. All write the same files.
+
+
+rule describe:
+    input:
+        patients=result("cohort/patients.tsv"),
+        scans=result("cohort/scans.tsv"),
+        split=analysis_split,
+    output:
+        **analysis_outputs("Cohort"),
+    log:
+        logfile("describe", "{analysis}"),
+    benchmark:
+        timing("describe", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("cohort")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
+    params:
+        settings=settings("describe"),
+        code=code("describe"),
+        root=results_root,
+    script:
+        "../scripts/describe.py"
+
+
+rule classify:
+    input:
+        features=feature_tables,
+        patients=result("cohort/patients.tsv"),
+        split=analysis_split,
+        ledgers=feature_ledgers,
+    output:
+        **analysis_outputs("Classification"),
+        predictions=result("analyses/{analysis}/predictions.parquet"),
+    log:
+        logfile("classify", "{analysis}"),
+    benchmark:
+        timing("classify", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("classification")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(3000, per_input_mb=20),
+        runtime=minutes(480),
+    params:
+        settings=settings("classify"),
+        code=code("classify"),
+        root=results_root,
+    script:
+        "../scripts/classify.py"
+
+
+rule survive:
+    input:
+        features=feature_tables,
+        patients=result("cohort/patients.tsv"),
+        split=analysis_split,
+        ledgers=feature_ledgers,
+    output:
+        **analysis_outputs("Survival"),
+        predictions=result("analyses/{analysis}/predictions.parquet"),
+    log:
+        logfile("survive", "{analysis}"),
+    benchmark:
+        timing("survive", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("survival")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(3000, per_input_mb=20),
+        runtime=minutes(480),
+    params:
+        settings=settings("survive"),
+        code=code("survive"),
+        root=results_root,
+    script:
+        "../scripts/survive.py"
+
+
+rule fidelity:
+    input:
+        source=fidelity_source,
+        target=fidelity_target,
+        synthetic=fidelity_synthetic,
+        masks=fidelity_masks,
+        scans=result("cohort/scans.tsv"),
+        patients=result("cohort/patients.tsv"),
+        split=lambda wildcards: split_table(study.synthesis[fidelity_model(wildcards)].split),
+        ledgers=lambda wildcards: ledgers([fidelity_model(wildcards)]),
+    output:
+        **analysis_outputs("Synthesis"),
+    log:
+        logfile("fidelity", "{analysis}"),
+    benchmark:
+        timing("fidelity", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("synthesis-fidelity")),
+    conda:
+        "../../envs/images.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(120),
+    params:
+        settings=settings("fidelity"),
+        code=code("fidelity"),
+        root=results_root,
+    script:
+        "../scripts/fidelity.py"
+
+
+rule segmentation_quality:
+    input:
+        masks=judged_masks,
+        reference=reference_masks,
+        split=mask_split,
+        ledgers=mask_ledgers,
+    output:
+        **analysis_outputs("Segmentation"),
+    log:
+        logfile("segmentation_quality", "{analysis}"),
+    benchmark:
+        timing("segmentation_quality", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("segmentation-quality")),
+    conda:
+        "../../envs/images.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(120),
+    params:
+        settings=settings("segmentation_quality"),
+        code=code("segmentation_quality"),
+        root=results_root,
+    script:
+        "../scripts/segmentation_quality.py"
+
+
+rule feature_agreement:
+    input:
+        features=feature_tables,
+        masks=agreement_masks,
+        volumes=known_volumes,
+        key=private("fingerprint.sha256"),
+    output:
+        **analysis_outputs("Features"),
+    log:
+        logfile("feature_agreement", "{analysis}"),
+    benchmark:
+        timing("feature_agreement", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("feature-agreement")),
+    conda:
+        "../../envs/radiomics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=20),
+        runtime=minutes(15),
+    params:
+        settings=settings("feature_agreement"),
+        code=code("feature_agreement"),
+        root=results_root,
+        salt=private("salt"),
+    script:
+        "../scripts/feature_agreement.py"

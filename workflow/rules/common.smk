@@ -1,0 +1,118 @@
+# Helpers that the rules share. Each returns a path, a pattern, or a function of wildcards.
+import json
+import os
+
+from polycentric import codehash
+from polycentric.config import plan
+from polycentric.config.features import HarmonisedSet, ImportedSet, RadiomicsSet
+from polycentric.config.analyses import features_of
+from polycentric.config.study import MANUAL
+from polycentric.jobs import THREAD_VARIABLES
+
+# Sums depend on the number of threads: numerical libraries get one; training sets its own from the study file.
+os.environ.update({variable: "1" for variable in THREAD_VARIABLES})
+
+MAIN = "main"
+
+
+def result(path):
+    return f"{study.root}/{path}"
+
+
+def private(path):
+    return f"{study.private_root}/{path}"
+
+
+def results_root(wildcards):
+    return study.root
+
+
+def logfile(rule, *wildcards):
+    return str(Path(result("logs"), rule, *(wildcards or [rule]))) + ".log"
+
+
+def timing(rule, *wildcards):
+    return str(Path(result("benchmarks"), rule, *(wildcards or [rule]))) + ".tsv"
+
+
+def settings(rule):
+    """The settings of a rule's jobs as canonical JSON, for `params:`."""
+    return lambda wildcards: plan.settings(study, rule, dict(wildcards))
+
+
+def code(rule):
+    """Hash of the code behind a rule's adapter, for `params:`."""
+    return codehash.code_hash(PROJECT / "workflow" / "scripts" / f"{rule}.py")
+
+
+def memory(base_mb, per_input_mb=0):
+    """Memory in MB: a base and a multiple of the inputs' size, more at each attempt."""
+    return lambda wildcards, input, attempt: int((base_mb + per_input_mb * input.size_mb) * attempt)
+
+
+def minutes(base):
+    return lambda wildcards, attempt: base * attempt
+
+
+def any_of(names):
+    """Wildcard constraint: one of the names; matches nothing if there are none."""
+    return "|".join(sorted(names)) or "(?!)"
+
+
+def source_manifest(view, fold, shard):
+    """Manifest of the image that a view is made from."""
+    source = study.views[view].from_
+    return result(f"volumes/{shard}.tsv") if source == "scan" else view_manifest(source, fold, shard)
+
+
+def view_manifest(view, fold, shard):
+    return result(f"views/{view}/{fold}/{shard}.tsv")
+
+
+def mask_manifest(source, fold, shard):
+    return result(f"masks/{source}/{fold}/{shard}.tsv")
+
+
+def volumes(shards):
+    return [result(f"volumes/{shard}.tsv") for shard in shards]
+
+
+def views(names, shards, fold=MAIN):
+    return [view_manifest(view, fold, shard) for view in dict.fromkeys(names) for shard in shards]
+
+
+def masks(source, shards, fold=MAIN):
+    return [mask_manifest(source, fold, shard) for shard in shards]
+
+
+def split_table(name):
+    return result(f"cohort/splits/{name}.tsv")
+
+
+def feature_table(name):
+    return result(f"features/{name}.parquet")
+
+
+def ledgers(models, fold=MAIN):
+    return [result(f"models/{model}/{fold}/ledger.json") for model in models]
+
+
+def analyses_of(kind):
+    return [name for name, analysis in study.analyses.items() if analysis.kind == kind]
+
+
+def analysis_split(wildcards):
+    """Split tables that an analysis reads."""
+    split = getattr(study.analyses[wildcards.analysis], "split", None)
+    return [split_table(split)] if split else []
+
+
+def feature_tables(wildcards):
+    return [feature_table(name) for name in features_of(study.analyses[wildcards.analysis])]
+
+
+def feature_ledgers(wildcards):
+    """Ledgers of all that was fitted behind the features of an analysis: image models and harmonisation."""
+    names = features_of(study.analyses[wildcards.analysis])
+    models = [m for name in names for m in (*study.models_of_features(name), *study.harmonisers_of_features(name))]
+    return ledgers(dict.fromkeys(models))

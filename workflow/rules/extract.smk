@@ -1,0 +1,113 @@
+# Feature sets: extracted from a view and a mask source, imported from a table, or harmonised across centres.
+
+SETS = {
+    kind: any_of(name for name, features in study.features.items() if isinstance(features, kind))
+    for kind in (RadiomicsSet, ImportedSet, HarmonisedSet)
+}
+
+
+rule extract:
+    input:
+        view=lambda wildcards: view_manifest(study.features[wildcards.set].view, MAIN, wildcards.shard),
+        volumes=result("volumes/{shard}.tsv"),
+        masks=lambda wildcards: mask_manifest(study.features[wildcards.set].masks, MAIN, wildcards.shard),
+    output:
+        features=result("features/{set}/{shard}.parquet"),
+    log:
+        logfile("extract", "{set}", "{shard}"),
+    benchmark:
+        timing("extract", "{set}", "{shard}")
+    wildcard_constraints:
+        set=SETS[RadiomicsSet],
+    conda:
+        "../../envs/radiomics.yaml"
+    threads: study.workers
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(240),
+    params:
+        settings=settings("extract"),
+        code=code("extract"),
+        root=results_root,
+    script:
+        "../scripts/extract.py"
+
+
+rule merge_features:
+    input:
+        shards=expand(result("features/{{set}}/{shard}.parquet"), shard=study.shards),
+    output:
+        features=feature_table("{set}"),
+    log:
+        logfile("merge_features", "{set}"),
+    benchmark:
+        timing("merge_features", "{set}")
+    wildcard_constraints:
+        set=SETS[RadiomicsSet],
+    conda:
+        "../../envs/radiomics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, per_input_mb=5),
+        runtime=minutes(10),
+    params:
+        settings=settings("merge_features"),
+        code=code("merge_features"),
+    script:
+        "../scripts/merge_features.py"
+
+
+rule import_features:
+    input:
+        table=lambda wildcards: study.features[wildcards.set].table,
+        key=private("fingerprint.sha256"),
+    output:
+        features=feature_table("{set}"),
+    log:
+        logfile("import_features", "{set}"),
+    benchmark:
+        timing("import_features", "{set}")
+    wildcard_constraints:
+        set=SETS[ImportedSet],
+    conda:
+        "../../envs/radiomics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, per_input_mb=20),
+        runtime=minutes(10),
+    params:
+        settings=settings("import_features"),
+        code=code("import_features"),
+        salt=private("salt"),
+    script:
+        "../scripts/import_features.py"
+
+
+rule harmonise:
+    input:
+        features=lambda wildcards: feature_table(study.features[wildcards.set].of),
+        scans=result("cohort/scans.tsv"),
+        patients=result("cohort/patients.tsv"),
+        split=lambda wildcards: split_table(study.features[wildcards.set].split),
+        ledgers=harmonise_upstream,
+    output:
+        features=feature_table("{set}"),
+        model=result("models/{set}/main/parameters.json"),
+        ledger=result("models/{set}/main/ledger.json"),
+    log:
+        logfile("harmonise", "{set}"),
+    benchmark:
+        timing("harmonise", "{set}")
+    wildcard_constraints:
+        set=SETS[HarmonisedSet],
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, per_input_mb=20),
+        runtime=minutes(30),
+    params:
+        settings=settings("harmonise"),
+        code=code("harmonise"),
+    script:
+        "../scripts/harmonise.py"

@@ -1,0 +1,181 @@
+# Input functions of the rules, in the order of the stages. Each takes wildcards and returns paths.
+
+# index
+
+
+def simulated_manifest(wildcards):
+    return [result(f"simulated/{wildcards.centre}.tsv")] if wildcards.centre in study.simulated else []
+
+
+# curate
+
+
+def clinical_table(_):
+    if study.clinical is None:
+        return []
+    return [result("simulated/clinical.csv") if study.simulated else study.clinical.table]
+
+
+# split
+
+
+def parent_split(wildcards):
+    parent = study.splits[wildcards.split].parent
+    return [split_table(parent[0])] if parent else []
+
+
+def split_members(wildcards):
+    """The imported feature set whose patients are to be split, if there is one."""
+    of = study.splits[wildcards.split].of
+    return [feature_table(of)] if of in study.features else []
+
+
+def committed_split(wildcards):
+    table = study.splits[wildcards.split].table
+    return [table] if table else []
+
+
+# prepare
+
+
+def prepared_from(wildcards):
+    return source_manifest(wildcards.view, wildcards.fold, wildcards.shard)
+
+
+# synthesize
+
+
+def synthesis_views(wildcards):
+    """Manifests of both domains; centres of the external role are not even inputs of a training."""
+    model = study.synthesis[wildcards.model]
+    return views([model.source.view, model.target.view], study.development_shards, wildcards.fold)
+
+
+def synthesis_upstream(wildcards):
+    model = study.synthesis[wildcards.model]
+    names = [*study.models_of_view(model.source.view), *study.models_of_view(model.target.view)]
+    return ledgers(dict.fromkeys(names), wildcards.fold)
+
+
+def synthesis_model(wildcards):
+    return study.views[wildcards.view].synthesis
+
+
+def selecting_tables(wildcards):
+    """The cohort's tables, only where an expression selects scans: else a change of them would concern every shard."""
+    where = study.synthesis[synthesis_model(wildcards)].inference.where
+    return [result("cohort/scans.tsv"), result("cohort/patients.tsv")] if where else []
+
+
+# segment
+
+
+def segmentation_views(wildcards):
+    return views([study.segmentation[wildcards.model].view], study.development_shards, wildcards.fold)
+
+
+def segmentation_masks(wildcards):
+    return masks(study.segmentation[wildcards.model].masks, study.development_shards, wildcards.fold)
+
+
+def segmentation_upstream(wildcards):
+    model = study.segmentation[wildcards.model]
+    names = [*study.models_of_view(model.view), *study.models_of_masks(model.masks)]
+    return ledgers(dict.fromkeys(names), wildcards.fold)
+
+
+# extract
+
+
+def harmonise_upstream(wildcards):
+    return ledgers(study.models_of_features(wildcards.set))
+
+
+# analyse
+
+
+def analysis_outputs(category):
+    folder = result("analyses/{analysis}")
+    return {
+        "metrics": f"{folder}/metrics.json",
+        "manifest": f"{folder}/manifest.tsv",
+        "ledger": f"{folder}/ledger.json",
+        "figure": report(
+            f"{folder}/figures/summary.svg",
+            caption="../report/analysis.rst",
+            category=category,
+            labels={"analysis": "{analysis}"},
+        ),
+    }
+
+
+def fidelity_model(wildcards):
+    return study.analyses[wildcards.analysis].synthesis
+
+
+def fidelity_source(wildcards):
+    return views([study.synthesis[fidelity_model(wildcards)].source.view], study.shards)
+
+
+def fidelity_target(wildcards):
+    return views([study.synthesis[fidelity_model(wildcards)].target.view], study.shards)
+
+
+def fidelity_masks(wildcards):
+    source = study.analyses[wildcards.analysis].masks
+    return masks(source, study.shards) if source else []
+
+
+def fidelity_synthetic(wildcards):
+    return views([study.fidelity_view(study.analyses[wildcards.analysis])], study.shards)
+
+
+def judged_model(wildcards):
+    return study.analyses[wildcards.analysis].segmentation
+
+
+def judged_masks(wildcards):
+    return masks(judged_model(wildcards), study.shards)
+
+
+def reference_masks(wildcards):
+    return masks(study.analyses[wildcards.analysis].reference, study.shards)
+
+
+def mask_ledgers(wildcards):
+    return ledgers(study.models_of_masks(judged_model(wildcards)))
+
+
+def mask_split(wildcards):
+    return split_table(study.segmentation[judged_model(wildcards)].split)
+
+
+def agreement_masks(wildcards):
+    """Mask manifests of the extracted sets, for volumes."""
+    sets = [study.features[name] for name in features_of(study.analyses[wildcards.analysis])]
+    sources = dict.fromkeys(s.masks for s in sets if isinstance(s, RadiomicsSet))
+    return [path for source in sources for path in masks(source, study.shards)]
+
+
+def known_volumes(wildcards):
+    path = study.analyses[wildcards.analysis].volumes
+    return [path] if path else []
+
+
+# read
+
+
+def reader_arm(arm):
+    return lambda wildcards: views([getattr(study.readers[wildcards.reader].views, arm).view], study.shards)
+
+
+def reader_ledgers(wildcards):
+    arms = study.readers[wildcards.reader].views
+    models = [*study.models_of_view(arms.acquired.view), *study.models_of_view(arms.synthetic.view)]
+    return ledgers(dict.fromkeys(models))
+
+
+def answer_files(wildcards):
+    """Answers that are there now; a new file re-runs the ingestion."""
+    folder = study.readers[wildcards.reader].answers
+    return sorted(str(path) for path in Path(folder).glob("*.json")) if folder else []

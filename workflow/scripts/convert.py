@@ -1,0 +1,24 @@
+"""Convert one shard: volumes and contours on the scan's own grid."""
+
+import json
+from pathlib import Path
+
+from polycentric.config.curation import ConvertSettings
+from polycentric.convert import convert_shard
+from polycentric.jobs import start
+
+log = start(snakemake)
+job = json.loads(snakemake.params.settings)
+convert_shard(
+    Path(snakemake.input.shard),
+    Path(snakemake.input.files),
+    Path(job["images"]),
+    settings=ConvertSettings.model_validate(job["convert"]),
+    root=Path(snakemake.params.root),
+    volumes=Path(snakemake.output.volumes),
+    masks=Path(snakemake.output.masks),
+    settings_json=snakemake.params.settings,
+    code=snakemake.params.code,
+    log=log,
+    workers=snakemake.threads,
+)

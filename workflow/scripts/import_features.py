@@ -1,0 +1,20 @@
+"""Take in a feature table that was made elsewhere, under pseudonyms."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+from polycentric.config.features import ImportedSet
+from polycentric.jobs import start
+from polycentric.pseudonyms import patient, salt
+from polycentric.radiomics import import_table
+
+log = start(snakemake)
+import_table(
+    snakemake.wildcards.set,
+    ImportedSet.model_validate(json.loads(snakemake.params.settings)["features"]),
+    table=Path(snakemake.input.table),
+    pseudonym=partial(patient, salt(Path(snakemake.params.salt))),
+    output=Path(snakemake.output.features),
+    log=log,
+)

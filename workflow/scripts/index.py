@@ -1,0 +1,17 @@
+"""Index one centre: one row per file, reusing rows of unchanged files."""
+
+import json
+from pathlib import Path
+
+from polycentric.index import build
+from polycentric.jobs import start
+
+log = start(snakemake)
+build(
+    snakemake.wildcards.centre,
+    Path(json.loads(snakemake.params.settings)["images"]),
+    output=Path(snakemake.output.table),
+    previous=Path(snakemake.params.previous),
+    log=log,
+    workers=snakemake.threads,
+)

@@ -1,0 +1,1 @@
+"""Analyses of tables: cohort description, classification, survival. Each entry point is `analyse` of its module."""

@@ -1,0 +1,158 @@
+"""The front of every chain: coding, imputation, selection and scaling, all fitted on the rows it is given.
+
+A chain is a scikit-learn Pipeline of one `Front` and one model. There is no other way to select: nothing here ever sees
+rows that are not passed to `fit`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from ..config.analyses import Selection
+from .cox import score_tests
+from .estimates import p_of_z
+
+
+def mann_whitney(x: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """|AUC - 0.5| and the two-sided p of every column of x (n, p): normal approximation with ties, no continuity."""
+    outcome = np.asarray(outcome, dtype=bool)
+    positives, negatives = int(outcome.sum()), int((~outcome).sum())
+    if not positives or not negatives or not x.shape[1]:
+        return np.zeros(x.shape[1]), np.ones(x.shape[1])
+    ranks = rankdata(x, axis=0)
+    u = ranks[outcome].sum(axis=0) - positives * (positives + 1) / 2
+    # the variance of the ranks carries the correction for ties
+    variance = positives * negatives / (len(x) * (len(x) - 1)) * ((ranks - (len(x) + 1) / 2) ** 2).sum(axis=0)
+    z = np.where(variance > 0, (u - positives * negatives / 2) / np.sqrt(np.where(variance > 0, variance, 1)), 0.0)
+    return np.abs(u / (positives * negatives) - 0.5), np.vectorize(p_of_z, otypes=[float])(z)
+
+
+def single_tests(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Strength and p of every column alone: Mann-Whitney for classes (n,), Cox score test for (time, event) (n, 2)."""
+    if y.ndim == 2:
+        return score_tests(x, y[:, 0], y[:, 1] > 0)
+    return mann_whitney(x, y)
+
+
+def choose(x: np.ndarray, y: np.ndarray, settings: Selection) -> np.ndarray:
+    """Indices of the selected columns of x (n, p), strongest single test first.
+
+    Columns with too little variance or too weak a test are left out; then, from the strongest down, a column stays if
+    its absolute Spearman correlation with every column that stayed is at most the limit, until enough have stayed.
+    Of equally strong columns the first by position wins.
+    """
+    spread = x.std(axis=0)
+    size = np.abs(x).max(axis=0, initial=0)
+    usable = np.flatnonzero((spread > 1e-10 * size) & (spread**2 > settings.variance))
+    strength, p = single_tests(x[:, usable], y)
+    order = np.argsort(-np.round(strength, 10), kind="stable")
+    if settings.univariate_p is not None:
+        order = order[p[order] <= settings.univariate_p]
+    limit = settings.keep or len(order)
+    if settings.correlation is None:
+        return usable[order[:limit]]
+    ranks = rankdata(x[:, usable[order]], axis=0)
+    ranks = ranks - ranks.mean(axis=0)
+    ranks = ranks / np.sqrt((ranks**2).sum(axis=0))
+    kept: list[int] = []
+    free = np.ones(len(order), dtype=bool)
+    for position in range(len(order)):
+        if not free[position]:
+            continue
+        kept.append(position)
+        if len(kept) == limit:
+            break
+        free &= np.abs(ranks[:, position] @ ranks) <= settings.correlation + 1e-12
+    return usable[order[kept]]
+
+
+class Front(TransformerMixin, BaseEstimator):
+    """Codes text as indicators, imputes the training median, selects columns, scales to mean 0 and SD 1.
+
+    `forced` are columns (clinical ones) that pass without selection unless they are constant; text columns get one
+    indicator per training category but the most frequent. Everything is learnt from the rows given to `fit`.
+    """
+
+    def __init__(self, forced: tuple[str, ...] = (), selection: dict[str, Any] | None = None) -> None:
+        self.forced = forced
+        self.selection = selection
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray, choose_on: pd.DataFrame | None = None) -> Self:
+        """Learn from X (n rows) and y; with `choose_on` (same rows, twin features) select on that table instead."""
+        self.columns_ = list(X.columns)
+        self.categories_ = {}
+        for name in self.columns_:
+            if X[name].dtype == object:
+                counts = X[name].dropna().value_counts()
+                ordered = sorted(counts.index, key=lambda value: (-counts[value], value))
+                self.categories_[name] = sorted(ordered[1:])
+        coded, self.names_, forced = self._code(X)
+        self.medians_ = _medians(coded)
+        x = self._impute(coded)
+        settings = Selection(**(self.selection or {}))
+        always = np.flatnonzero(forced & (x.std(axis=0) > 0))
+        free = np.flatnonzero(~forced)
+        candidates = x[:, free]
+        if choose_on is not None:
+            twin = choose_on[[self.names_[i] for i in free]].to_numpy(float)
+            candidates = np.where(np.isnan(twin), _medians(twin), twin)
+        chosen = free[choose(candidates, y, settings)] if len(free) else free
+        chosen = chosen[x[:, chosen].std(axis=0) > 0]
+        self.chosen_ = np.r_[always, chosen].astype(int)
+        self.forced_count_ = len(always)
+        self.mean_, self.scale_ = x[:, self.chosen_].mean(axis=0), x[:, self.chosen_].std(axis=0)
+        return self
+
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
+        """Selected columns, imputed and scaled, (n, selected)."""
+        if missing := [name for name in self.columns_ if name not in X.columns]:
+            raise ValueError(f"the table lacks {len(missing)} columns of the fitted chain, such as {missing[0]!r}")
+        coded, _, _ = self._code(X)
+        return (self._impute(coded)[:, self.chosen_] - self.mean_) / self.scale_
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        return np.array([self.names_[i] for i in self.chosen_], dtype=object)
+
+    def _code(self, X: pd.DataFrame) -> tuple[np.ndarray, list[str], np.ndarray]:
+        numbers = [name for name in self.columns_ if name not in self.categories_]
+        if not self.categories_:  # the usual case: features only
+            forced = np.isin(np.array(numbers, dtype=object), list(self.forced))
+            return X[numbers].to_numpy(float), numbers, forced.astype(bool)
+        blocks, names, forced_flags = [], [], []
+        for name in self.columns_:
+            if name in self.categories_:
+                known = X[name].notna().to_numpy()
+                for value in self.categories_[name]:
+                    indicator = X[name].eq(value).to_numpy().astype(float)
+                    blocks.append(np.where(known, indicator, np.nan))
+                    names.append(f"{name}={value}")
+                    forced_flags.append(name in self.forced)
+            else:
+                blocks.append(X[name].to_numpy(float))
+                names.append(name)
+                forced_flags.append(name in self.forced)
+        coded = np.column_stack(blocks) if blocks else np.empty((len(X), 0))
+        return coded, names, np.array(forced_flags, dtype=bool)
+
+    def _impute(self, coded: np.ndarray) -> np.ndarray:
+        return np.where(np.isnan(coded), self.medians_, coded)
+
+
+def _medians(x: np.ndarray) -> np.ndarray:
+    """Median of each column, 0 where a column has no value."""
+    empty = np.isnan(x).all(axis=0)
+    result = np.zeros(x.shape[1])
+    if not empty.all():
+        result[~empty] = np.nanmedian(x[:, ~empty], axis=0)
+    return result
+
+
+def folds(strata: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Test indices of stratified folds: every stratum is shuffled and dealt out; sizes differ by one at most."""
+    order = np.concatenate([rng.permutation(np.flatnonzero(strata == s)) for s in np.unique(strata)])
+    return [np.sort(order[k::count]) for k in range(count)]

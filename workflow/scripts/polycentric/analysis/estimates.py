@@ -1,0 +1,107 @@
+"""Estimates with their intervals, as they stand in metrics.json."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+Estimate = dict[str, Any]
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None (null in JSON) where it is not finite."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def estimate(
+    value: float,
+    lower: float = math.nan,
+    upper: float = math.nan,
+    *,
+    method: str,
+    n: int,
+    level: float = 0.95,
+    seed: int | None = None,
+    **more: Any,
+) -> Estimate:
+    """An estimate as metrics.json holds it; `n` counts patients, `method` says how the interval was made."""
+    return {
+        "value": finite(value),
+        "lower": finite(lower),
+        "upper": finite(upper),
+        "level": level,
+        "method": method,
+        "n": int(n),
+        "seed": seed,
+        **more,
+    }
+
+
+def normal_quantile(level: float) -> float:
+    """Two-sided standard normal quantile: 1.96 for 0.95."""
+    return float(special.ndtri(0.5 + level / 2))
+
+
+def p_of_z(z: float) -> float:
+    """Two-sided p value of a standard normal z."""
+    return float(2 * special.ndtr(-abs(z)))
+
+
+def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
+    """A proportion with Wilson's score interval (Wilson 1927, JASA 22:209), which has no zero width at 0 or 1."""
+    if n == 0:
+        return estimate(math.nan, method="Wilson score interval", n=0, level=level)
+    z, p = normal_quantile(level), successes / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    # at 0 and n the bound is exactly 0 or 1; rounding must not push it past the estimate
+    lower, upper = (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
+    return estimate(p, lower, upper, method="Wilson score interval", n=n, level=level)
+
+
+def percentiles(samples: np.ndarray, level: float) -> tuple[float, float, int]:
+    """Percentile interval of bootstrap samples, (lower, upper, samples in which the quantity existed)."""
+    samples = samples[np.isfinite(samples)]
+    if len(samples) < 2:
+        return math.nan, math.nan, len(samples)
+    lower, upper = np.quantile(samples, [0.5 - level / 2, 0.5 + level / 2])
+    return float(lower), float(upper), len(samples)
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's correction of p values; NaN stays NaN and is not counted."""
+    values = np.asarray(p, dtype=float)
+    result = np.full(len(values), np.nan)
+    known = np.flatnonzero(np.isfinite(values))
+    running = 0.0
+    for rank, index in enumerate(known[np.argsort(values[known], kind="stable")]):
+        running = max(running, min(1.0, (len(known) - rank) * values[index]))
+        result[index] = running
+    return result.tolist()
+
+
+def permutation_p(observed: float, null: np.ndarray) -> float:
+    """p value (1 + number of null values at least as large) / (1 + number of them); Phipson and Smyth 2010, eq. 2."""
+    null = null[np.isfinite(null)]
+    if not len(null) or not math.isfinite(observed):
+        return math.nan
+    return float((1 + np.sum(null >= observed - 1e-12)) / (1 + len(null)))
+
+
+def shown(value: Estimate, digits: int = 2) -> str:
+    """An estimate as text, such as 0.71 (0.55 to 0.84)."""
+    if value["value"] is None:
+        return "not estimable"
+    if value["lower"] is None or value["upper"] is None:
+        return f"{value['value']:.{digits}f}"
+    return f"{value['value']:.{digits}f} ({value['lower']:.{digits}f} to {value['upper']:.{digits}f})"
+
+
+def p_text(value: float | None) -> str:
+    """A p value as text; empty where there is none."""
+    if value is None or not math.isfinite(value):
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

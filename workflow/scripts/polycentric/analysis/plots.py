@@ -1,0 +1,148 @@
+"""Figures of the analyses. Each function returns a figure and, where the caller has none, the plotted numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .. import figures
+from .survival import kaplan_meier
+
+
+def empty(text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure, axis = figures.new(width_mm=90, height_mm=40)
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, text, ha="center", va="center", wrap=True)
+    return figure
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A ROC curve with its label and, on a grid of false positive rates, its band."""
+
+    panel: str
+    label: str
+    false: np.ndarray
+    true: np.ndarray
+    grid: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def roc(curves: Sequence[Curve], titles: dict[str, str]) -> Figure:
+    """ROC curves, one panel per part; `titles` gives the panels' titles in order."""
+    labels = list(dict.fromkeys(c.label.split("\n")[0] for c in curves))
+    figure, axes = figures.new(
+        width_mm=min(75 * len(titles) + 15, 180), height_mm=82, columns=len(titles), squeeze=False
+    )
+    for axis, (panel, title) in zip(axes.flat, titles.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.7, linestyle=(0, (4, 3)))
+        for c in curves:
+            if c.panel != panel:
+                continue
+            colour = figures.COLOURS[labels.index(c.label.split("\n")[0]) % len(figures.COLOURS)]
+            if len(c.lower):
+                axis.fill_between(c.grid, c.lower, c.upper, color=colour, alpha=0.12, linewidth=0)
+            axis.plot(c.false, c.true, color=colour, label=c.label)
+        axis.set(title=title, xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axis.set_aspect("equal")
+        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.18), handlelength=1.4)
+    return figure
+
+
+def null(rows: pd.DataFrame, xlabel: str, chance: float = 0.5) -> Figure:
+    """Null distributions (`kind` null) with the observed values (`kind` observed); one line per `label`."""
+    labels = list(dict.fromkeys(rows["label"]))
+    figure, axis = figures.new(width_mm=120, height_mm=18 + 9 * len(labels))
+    for line, label in enumerate(labels):
+        here = rows[rows["label"] == label]
+        values = here.loc[here["kind"] == "null", "value"].dropna()
+        offsets = (np.arange(len(values)) % 7 - 3) / 18
+        axis.plot(values, line + offsets, ".", color="#aaaaaa", markersize=2.5, label="permuted outcomes" * (not line))
+        observed = here.loc[here["kind"] == "observed", "value"]
+        axis.plot(observed, [line] * len(observed), "D", color=figures.COLOURS[1], label="observed" * (not line))
+    axis.axvline(chance, color="#999999", linewidth=0.7, linestyle=(0, (4, 3)))
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set(xlabel=xlabel, ylim=(len(labels) - 0.5, -0.5))
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return figure
+
+
+def forest(rows: pd.DataFrame, xlabel: str, reference: float) -> Figure:
+    """Estimates with intervals: columns panel (row group), label, value, lower, upper."""
+    rows = rows.reset_index(drop=True)
+    figure, axis = figures.new(width_mm=120, height_mm=20 + 6 * len(rows))
+    groups = list(dict.fromkeys(rows["group"]))
+    axis.axvline(reference, color="#999999", linewidth=0.7, linestyle=(0, (4, 3)))
+    for line, row in rows.iterrows():
+        colour = figures.COLOURS[groups.index(row["group"]) % len(figures.COLOURS)]
+        axis.plot([row["lower"], row["upper"]], [line, line], color=colour, linewidth=1)
+        axis.plot([row["value"]], [line], "s", color=colour)
+    axis.set_yticks(range(len(rows)), rows["label"])
+    axis.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+    return figure
+
+
+GROUP_COLOURS = {"low": figures.COLOURS[0], "high": figures.COLOURS[1]}
+
+
+def survival_curves(
+    panels: dict[str, pd.DataFrame], notes: dict[str, str], unit: str, level: float
+) -> tuple[Figure, pd.DataFrame]:
+    """Kaplan-Meier curves of the risk groups with intervals and a risk table below, one column per panel.
+
+    Each panel is a frame with time, event and group (low, high).
+    """
+    figure, axes = figures.new(
+        width_mm=min(80 * len(panels) + 10, 180), height_mm=88, columns=len(panels), rows=2, squeeze=False,
+        height_ratios=[5, 1], sharex="col",
+    )  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for column, (title, frame) in enumerate(panels.items()):
+        axis, table = axes[0, column], axes[1, column]
+        ticks = _ticks(float(frame["time"].max()))
+        for line, group in enumerate(("low", "high")):
+            part = frame[frame["group"] == group]
+            colour = GROUP_COLOURS[group]
+            if part.empty:
+                continue
+            km = kaplan_meier(part["time"].to_numpy(), part["event"].to_numpy() > 0, level=level)
+            time = np.r_[0.0, km.time]
+            axis.step(time, np.r_[1.0, km.survival], where="post", color=colour,
+                      label=f"{group} risk (n = {len(part)}, events = {int(km.events.sum())})")  # fmt: skip
+            axis.fill_between(time, np.r_[1.0, km.lower], np.r_[1.0, km.upper], step="post", color=colour,
+                              alpha=0.12, linewidth=0)  # fmt: skip
+            censored = km.time[km.at_risk - km.events > np.r_[km.at_risk[1:], 0]]
+            axis.plot(censored, km.at(censored), "|", color=colour, markersize=4, markeredgewidth=0.7)
+            for tick in ticks:
+                count = int((part["time"] >= tick).sum())
+                table.text(tick, 0.75 - 0.5 * line, str(count), ha="center", va="center", color=colour, fontsize=7)
+            values = zip(km.time, km.survival, km.lower, km.upper, km.at_risk, km.events, strict=True)
+            rows += [
+                dict(zip(("part", "group", "time", "survival", "lower", "upper", "at_risk", "events"),
+                         (title, group, *v), strict=True))
+                for v in values
+            ]  # fmt: skip
+        axis.set(title=f"{title}\n{notes.get(title, '')}".rstrip(), ylabel="survival", ylim=(0, 1.02))
+        axis.set_xlim(left=-0.03 * ticks[-1])
+        axis.legend(loc="upper right", handlelength=1.2)
+        table.set(yticks=[0.25, 0.75], yticklabels=["high", "low"], ylim=(0, 1), xlabel=f"time, {unit} (at risk above)")
+        table.set_xticks(ticks)
+        table.tick_params(axis="y", length=0)
+        for side in ("left", "bottom"):
+            table.spines[side].set_visible(False)
+    return figure, pd.DataFrame(rows)
+
+
+def _ticks(longest: float) -> list[float]:
+    """Zero and up to five round steps that do not pass the longest time."""
+    raw = max(longest, 1e-9) / 4
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= raw * 0.999)
+    return [float(v) for v in np.arange(0, longest + 1e-9, step)]

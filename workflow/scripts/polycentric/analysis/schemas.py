@@ -1,0 +1,35 @@
+"""Schemas of what analyses write for others to read."""
+
+from __future__ import annotations
+
+from ..tables import PARTS, Schema
+from ..tables.schemas import PATIENT, number, optional, text
+
+_KEY = PATIENT | {"part": text("part of the split", *PARTS), "model": text("model"), "fold": text("fold")}
+
+CLASSIFICATION = Schema(
+    "classification-predictions",
+    1,
+    _KEY
+    | {
+        "set": text("feature set"),
+        "outcome": number("1 positive, 0 negative"),
+        "probability": optional("number", "predicted probability of the positive class"),
+        "cross_validated": optional("number", "the same, out of fold, for training patients"),
+        "threshold": optional("number", "threshold from training"),
+        "predicted": optional("number", "1 if the probability reaches the threshold"),
+    },
+    key=("patient", "set", "model", "fold"),
+)
+SURVIVAL = Schema(
+    "survival-predictions",
+    1,
+    _KEY
+    | {
+        "time": number("time in the unit of the outcome, cut at the horizon"),
+        "event": number("1 event, 0 censored"),
+        "index": optional("number", "prognostic index: the linear predictor"),
+        "group": optional("text", "risk group", "low", "high"),
+    },
+    key=("patient", "model", "fold"),
+)

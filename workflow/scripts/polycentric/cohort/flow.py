@@ -1,0 +1,56 @@
+"""Participant flow: what came in, what was excluded and why, what remains, per centre."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..config.codes import ORDER
+
+
+def flow_rows(
+    every: pd.DataFrame, used: pd.DataFrame, people: pd.DataFrame, centres: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of the flow table (schema `FLOW`), in the order of the centres.
+
+    files = skipped + contours + the files of the candidates; candidates = excluded + accepted, where a candidate is
+    excluded under one code; patients of images = patients with an accepted scan + patients without one.
+    """
+    rows: list[dict[str, Any]] = []
+    for centre in centres:
+        candidates, files, patients = (t[t["centre"] == centre] for t in (every, used, people))
+
+        def add(step: int, box: str, scans: int, patients: int, code: str = "", centre: str = centre) -> None:
+            rows.append(
+                {"centre": centre, "step": step, "box": box, "code": code, "patients": patients, "scans": scans}
+            )
+
+        add(1, "files", len(files), files.loc[files["patient"] != "", "patient"].nunique())
+        for code, group in _by_code(files[files["use"] == "skipped"], "code"):
+            add(2, "files skipped", len(group), 0, code)
+        contours = files[(files["use"] == "structure") | ((files["use"] == "rejected") & files["code"].map(_refused))]
+        add(3, "files of contours", len(contours), contours["patient"].nunique())
+        add(4, "candidates", len(candidates), candidates["patient"].nunique())
+        rejected = candidates[candidates["verdict"] == "reject"]
+        for code, group in _by_code(rejected, "excluded"):
+            add(5, "excluded", len(group), group["patient"].nunique(), code)
+        accepted = candidates[candidates["verdict"] != "reject"]
+        add(6, "accepted", len(accepted), accepted["patient"].nunique())
+        outlined = accepted[accepted["structures"].fillna(0) > 0]
+        add(7, "accepted with contours", len(outlined), outlined["patient"].nunique())
+        without = set(candidates["patient"]) - set(accepted["patient"])
+        add(8, "patients without an accepted scan", 0, len(without))
+        table_only = patients[patients["clinical"].astype(bool) & ~patients["patient"].isin(set(candidates["patient"]))]
+        add(9, "patients of the clinical table alone", 0, len(table_only))
+    return rows
+
+
+def _refused(code: str) -> bool:
+    return "RT_MULTIPLE_FOR_SERIES" in code
+
+
+def _by_code(frame: pd.DataFrame, column: str) -> list[tuple[str, pd.DataFrame]]:
+    groups = {str(code): group for code, group in frame.groupby(column)}
+    return [(code, groups[code]) for code in sorted(groups, key=lambda c: ORDER.get(c, len(ORDER)))]

@@ -1,0 +1,136 @@
+"""Settings of curation and conversion."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from .base import Name, Section
+from .codes import CODES, Verdict
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "chest-ct": {"modalities": ("CT",), "slice_thickness_mm": (0.5, 5.0), "length_mm": (150.0, 800.0)},
+    "any-ct": {"modalities": ("CT",)},
+}
+Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
+
+
+class Limits(Section):
+    """When a study must not go on; scans alone never stop it."""
+
+    accepted_scans: int = Field(1, ge=0, description="Fewest accepted scans per centre; 0 sets no limit.")
+    accepted_share: float = Field(0.0, ge=0, le=1, description="Smallest share of accepted candidates per centre.")
+
+
+class CurationSettings(Section):
+    """Which scans are accepted, and what becomes of defects."""
+
+    preset: Literal["chest-ct", "any-ct"] | None = Field(
+        None, description="Named set of values for the keys below; keys written in the study file take precedence."
+    )
+    modalities: tuple[str, ...] = Field(("CT",), min_length=1, description="DICOM modalities that are wanted.")
+    axial_tolerance_deg: float | None = Field(
+        10.0, ge=0, le=90, description="Largest angle between slice normal and body axis, degrees; null accepts any."
+    )
+    slices: tuple[int, int] = Field((4, 5000), description="Fewest and most slices of a scan.")
+    length_mm: Range | None = Field(None, description="Shortest and longest scan, mm; null accepts any.")
+    slice_thickness_mm: Range | None = Field(None, description="Thinnest and thickest slice, mm; null accepts any.")
+    spacing_tolerance_mm: float = Field(
+        0.05, ge=0, description="Largest deviation of a slice distance from the scan's own that counts as jitter, mm."
+    )
+    spacing_tolerance_share: float = Field(0.02, ge=0, le=0.5, description="The same as a share of the slice distance.")
+    tilt_tolerance_deg: float = Field(
+        0.1, ge=0, description="Largest shear of the slices against their normal, degrees."
+    )
+    kernels: tuple[str, ...] | None = Field(
+        None, description="Convolution kernels that are wanted, upper and lower case alike; null accepts any."
+    )
+    contrast_if_untagged: Literal["unknown", "no", "yes"] = Field(
+        "unknown", description="What a scan without any contrast tag counts as."
+    )
+    multiple_structures: Literal["reject", "latest", "all"] = Field(
+        "reject",
+        description="Several structure sets for one scan: use none (reject), the one saved last, or look in all of them.",
+    )
+    verdicts: dict[str, Verdict] = Field({}, description="Other verdicts than the default ones, by defect code.")
+    limits: Limits = Field(Limits(), description="When the study must not go on.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, data: Any) -> Any:
+        preset = PRESETS.get(str(data.get("preset"))) if isinstance(data, Mapping) else None
+        return {**preset, **data} if preset else data
+
+    @model_validator(mode="after")
+    def _check(self) -> CurationSettings:
+        problems = []
+        for key in ("slices", "length_mm", "slice_thickness_mm"):
+            value = getattr(self, key)
+            if value is not None and value[0] > value[1]:
+                problems.append(f"{key}: write the smaller number first: [{value[1]}, {value[0]}]")
+        for code, verdict in self.verdicts.items():
+            if code not in CODES:
+                near = difflib.get_close_matches(code, CODES, n=1)
+                hint = f"did you mean {near[0]}?" if near else "docs/curation lists the codes that are checked."
+                problems.append(f"verdicts.{code}: no such defect code; {hint}")
+            elif verdict != CODES[code].default and verdict not in CODES[code].others:
+                allowed = ", ".join((CODES[code].default, *CODES[code].others))
+                problems.append(f"verdicts.{code}: {verdict} is not possible here; write one of: {allowed}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def verdict(self, code: str) -> Verdict:
+        """The verdict on a defect: the study file's, or the default."""
+        return self.verdicts.get(code, CODES[code].default)
+
+
+class RoiSettings(Section):
+    """A region of interest and how its contours are found."""
+
+    pattern: str = Field(
+        min_length=1,
+        description="Regular expression that the whole name of the contour must match, upper and lower case alike.",
+    )
+    combine: Literal["one", "union"] = Field(
+        "one", description="Several matching contours: refuse as ambiguous (one), or take them together (union)."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        return {"pattern": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _compiles(self) -> RoiSettings:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(
+                f"pattern {self.pattern!r} is no regular expression ({error}); write special characters such as + or ( "
+                "with a backslash before them"
+            ) from None
+        return self
+
+    def matches(self, name: str) -> bool:
+        return re.fullmatch(self.pattern, name.strip(), re.IGNORECASE) is not None
+
+
+class ConvertSettings(Section):
+    """Volumes and masks on the scan's own grid."""
+
+    rois: dict[Name, RoiSettings] = Field(
+        {"tumour": RoiSettings(pattern="GTV-?1")},
+        description="Regions that become masks: name: regular expression of the contour's name.",
+    )
+    contour_tolerance_mm: float = Field(
+        0.1, gt=0, description="Largest distance of a contour from the plane of its slice, mm."
+    )
+    clip_below_hu: float | None = Field(
+        -1024.0,
+        description="CT values below this are padding outside the field of view and are set to it, HU; null keeps them.",
+    )

@@ -1,0 +1,279 @@
+"""Feature sets and radiomics recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+
+from ..errors import UserError
+from .base import Name, Section
+from .views import Interpolation, Interval, Spacing
+
+RECIPES = Path(__file__).parents[4] / "resources" / "recipes"
+FEATURE_CLASSES = ("firstorder", "shape", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
+FeatureClass = Literal["firstorder", "shape", "shape2D", "glcm", "glrlm", "glszm", "gldm", "ngtdm"]
+# settings of PyRadiomics that our preparation of image and mask makes meaningless or that would change global state
+UNUSED_SETTINGS = ("label", "label_channel", "additionalInfo", "correctMask", "geometryTolerance", "enableCExtensions")
+GRID_SETTINGS = ("resampledPixelSpacing", "interpolator", "padDistance", "preCrop", "normalize")
+GRID_SETTINGS += ("normalizeScale", "removeOutliers", "resegmentRange", "resegmentMode", "binWidth", "binCount")
+
+
+class Recipe(Section):
+    """How features are computed: grid, discretisation, image types and feature classes, in PyRadiomics' definitions."""
+
+    description: str = Field("", description="What the recipe is for.")
+    grid: Literal["ibsi", "pyradiomics"] = Field(
+        "ibsi",
+        description="Who resamples and discretises: `ibsi` keeps the centre of the grid, interpolates the mask at 0.5 "
+        "and anchors bins at the lower resegmentation bound, as the IBSI reference manual has it; `pyradiomics` leaves "
+        "everything to PyRadiomics.",
+    )
+    spacing_mm: Spacing | None = Field(
+        None, description="Voxel spacing for the features along x, y, z in mm; 0 keeps an axis; null keeps the view's."
+    )
+    interpolation: Interpolation = Field("linear", description="Interpolation of the image.")
+    mask_interpolation: Literal["nearest", "linear"] = Field(
+        "linear", description="Interpolation of the mask in `grid: ibsi`; linear takes what reaches 0.5."
+    )
+    round_intensities: bool = Field(
+        False, description="Round intensities after resampling in `grid: ibsi`, as for CT in HU."
+    )
+    bin_width: float | None = Field(
+        None, gt=0, description="Width of the grey level bins in intensity units; 25 where bin_count is not given."
+    )
+    bin_count: int | None = Field(None, gt=1, description="Number of grey level bins, instead of a width.")
+    resegment_range: Interval | None = Field(
+        None, description="Voxels outside these intensities leave the ROI, except for shape features."
+    )
+    resegment_sigma: float | None = Field(
+        None, gt=0, description="Voxels further than this many standard deviations from the ROI's mean leave it (ibsi)."
+    )
+    original: bool = Field(True, description="Features of the unfiltered image.")
+    log_sigmas_mm: tuple[int | float, ...] = Field(
+        (), description="Widths in mm of Laplacian-of-Gaussian filters, each an image type of its own."
+    )
+    wavelet: str | None = Field(None, description="Wavelet (PyWavelets name such as coif1) of 8 sub-band images.")
+    further_image_types: dict[str, dict[str, Any]] = Field(
+        {}, description="Other image types of PyRadiomics with their options, such as {Square: {}}."
+    )
+    classes: dict[FeatureClass, tuple[str, ...]] = Field(
+        dict.fromkeys(FEATURE_CLASSES, ()),
+        description="Feature classes, each with names of features; an empty list means the whole class.",
+    )
+    voxel_array_shift: float = Field(0, description="Added to intensities before energy and root mean square.")
+    distances: tuple[int, ...] = Field((1,), description="Distances in voxels between neighbours (GLCM, NGTDM, GLDM).")
+    two_dimensional: bool = Field(False, description="Compute textures slice by slice.")
+    minimum_roi_dimensions: Literal[1, 2, 3] = Field(2, description="Axes along which the ROI must be over one voxel.")
+    minimum_roi_voxels: int | None = Field(None, description="An ROI must have more voxels than this.")
+    further_settings: dict[str, Any] = Field({}, description="Other settings of PyRadiomics, handed over unchanged.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            data = dict(data)
+            if data.get("bin_width") is None and data.get("bin_count") is None:
+                data["bin_width"] = 25
+            if isinstance(data.get("classes"), (list, tuple)):
+                data["classes"] = dict.fromkeys(data["classes"], ())
+            elif isinstance(data.get("classes"), dict):
+                data["classes"] = {name: features or () for name, features in data["classes"].items()}
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if self.bin_width is not None and self.bin_count is not None:
+            raise ValueError("bin_width and bin_count exclude each other: remove one of them")
+        if self.resegment_range is not None and self.resegment_range[0] >= self.resegment_range[1]:
+            raise ValueError("resegment_range: write the lower bound first, such as [-1000, 400]")
+        if not (self.original or self.log_sigmas_mm or self.wavelet or self.further_image_types):
+            raise ValueError("no image type is left: write `original: true`, log_sigmas_mm or wavelet")
+        if self.grid == "ibsi" and (wrong := sorted({*self.further_settings} & {*GRID_SETTINGS})):
+            raise ValueError(
+                f"further_settings {wrong} have keys of their own in `grid: ibsi` (spacing_mm, interpolation, "
+                f"bin_width, resegment_range); intensities are normalised by steps of the view"
+            )
+        if self.grid == "pyradiomics" and self.resegment_sigma is not None:
+            raise ValueError(
+                "resegment_sigma belongs to `grid: ibsi`; in `grid: pyradiomics` write "
+                "`further_settings: {resegmentRange: [-3, 3], resegmentMode: sigma}`"
+            )
+        return self
+
+
+def from_pyradiomics(parameters: dict[str, Any]) -> Recipe:
+    """The recipe of a PyRadiomics parameter file (keys setting, imageType, featureClass), with `grid: pyradiomics`."""
+    settings = {k: v for k, v in (parameters.get("setting") or {}).items() if k not in UNUSED_SETTINGS}
+    recipe: dict[str, Any] = {"grid": "pyradiomics", "mask_interpolation": "nearest"}
+
+    spacing = settings.pop("resampledPixelSpacing", None)
+    kinds = {"sitkNearestNeighbor": "nearest", "sitkLinear": "linear", "sitkBSpline": "bspline"}
+    if settings.get("interpolator", "sitkBSpline") in kinds:
+        recipe["interpolation"] = kinds[settings.pop("interpolator", "sitkBSpline")]
+    recipe["spacing_mm"] = spacing
+    if settings.get("resegmentMode", "absolute") == "absolute" and len(settings.get("resegmentRange") or ()) == 2:
+        recipe["resegment_range"] = sorted(settings.pop("resegmentRange"))
+        settings.pop("resegmentMode", None)
+    if settings.get("binCount") is not None:
+        settings.pop("binWidth", None)
+    names = {
+        "binWidth": "bin_width",
+        "binCount": "bin_count",
+        "voxelArrayShift": "voxel_array_shift",
+        "distances": "distances",
+        "force2D": "two_dimensional",
+        "minimumROIDimensions": "minimum_roi_dimensions",
+        "minimumROISize": "minimum_roi_voxels",
+    }
+    recipe |= {ours: settings.pop(theirs) for theirs, ours in names.items() if theirs in settings}
+    recipe["further_settings"] = {k: v for k, v in settings.items() if v is not None}
+
+    images = {k: v or {} for k, v in (parameters.get("imageType") or {"Original": {}}).items()}
+    recipe["original"] = images.get("Original") == {}
+    if recipe["original"]:
+        del images["Original"]
+    if {*images.get("LoG", {})} == {"sigma"}:
+        recipe["log_sigmas_mm"] = images.pop("LoG")["sigma"]
+    if "Wavelet" in images and {*images["Wavelet"]} <= {"wavelet"}:
+        recipe["wavelet"] = images.pop("Wavelet").get("wavelet", "coif1")
+    recipe["further_image_types"] = images
+
+    if parameters.get("featureClass"):
+        recipe["classes"] = parameters["featureClass"]
+    return Recipe.model_validate(recipe)
+
+
+def find_recipe(name: str, folder: Path | None = None) -> Path:
+    """Path of a recipe: a file name with suffix lies below `folder` (default: here), a bare name in resources/recipes.
+
+    Raises
+    ------
+    UserError
+        if there is no such file; names those that there are.
+    """
+    bare = Path(name).suffix not in (".yaml", ".yml")
+    path = RECIPES / f"{name}.yaml" if bare else (folder or Path()) / name
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise UserError(f"recipe {name!r}: there is no such file. Write one of {known}, or a path that ends in .yaml.")
+    return path
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe; a PyRadiomics parameter file is taken as it is and selects `grid: pyradiomics`.
+
+    Raises
+    ------
+    UserError
+        listing everything that is wrong with the file.
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"recipe {path.name}: cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"recipe {path.name}: must hold keys such as `bin_width: 25`")
+    theirs = {"setting", "imageType", "featureClass", "voxelSetting"}
+    try:
+        if {*data} & theirs:
+            if extra := sorted({*data} - theirs):
+                raise UserError(f"recipe {path.name}: {extra} are no keys of a PyRadiomics parameter file; remove them")
+            return from_pyradiomics(data)
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise UserError(
+            *(f"recipe {path.name}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        ) from None
+
+
+class RadiomicsSet(Section):
+    """Features of a view inside the ROIs of a mask source."""
+
+    kind: Literal["radiomics"] = Field("radiomics", description="Which kind of feature set this is.")
+    view: Name = Field(description="View whose intensities are measured.")
+    masks: Name = Field("manual", description="Mask source that outlines the ROIs.")
+    rois: tuple[str, ...] = Field((), description="Regions of interest; empty: all that the mask source has.")
+    recipe: str = Field(
+        "ct-25hu",
+        description="Name of a recipe in resources/recipes, or path of a YAML file, ours or PyRadiomics' own.",
+    )
+
+
+class ImportedColumns(Section):
+    """Columns that say whose row it is."""
+
+    patient: str = Field("patient", description="Column with the patient identifier as in the images.")
+    roi: str | None = Field(None, description="Column with the region of interest; null: one ROI per patient.")
+    centre: str | None = Field(None, description="Column with the centre; null: all rows are of one centre.")
+
+
+class ImportedSet(Section):
+    """A feature table that was made elsewhere."""
+
+    kind: Literal["imported"] = Field(description="Which kind of feature set this is.")
+    table: str = Field(description="CSV, TSV, XLSX or Parquet file, a row per patient and ROI.")
+    sheet: str | None = Field(None, description="Sheet of an XLSX file; null: the first.")
+    columns: ImportedColumns = Field(ImportedColumns(), description="Columns that say whose row it is.")
+    centre: Name | None = Field(None, description="Centre of all rows; null where columns.centre tells it.")
+    patient_pattern: str | None = Field(
+        None, description="Regular expression whose first group is the identifier within the patient column."
+    )
+    roi_pattern: str | None = Field(
+        None, description="Regular expression whose first group is the name within the ROI column."
+    )
+    rois: tuple[str, ...] = Field((), description="ROIs that are taken; empty: all.")
+    drop: tuple[str, ...] = Field(
+        ("diagnostics_*", "Unnamed:*"), description="Columns that are no features, with * and ? as wildcards."
+    )
+    duplicates: Literal["first", "error"] = Field(
+        "error",
+        description="What to do where a patient and ROI have several rows: take the first and code the others as "
+        "rejected, or stop.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ImportedSet:
+        if (self.centre is None) == (self.columns.centre is None):
+            raise ValueError("write either `centre: <name>` or `columns: {centre: <column>}` for an imported table")
+        return self
+
+
+class HarmonisedSet(Section):
+    """A feature set made from another one by removing differences between batches."""
+
+    kind: Literal["harmonised"] = Field(description="Which kind of feature set this is.")
+    of: Name = Field(description="Feature set that is harmonised.")
+    split: Name = Field(description="Split whose training part fits the harmonisation.")
+    method: Literal["combat"] = Field("combat", description="Method of harmonisation.")
+    batch: str = Field(
+        "centre", description="What tells batches apart: centre, or a column of the scans such as manufacturer."
+    )
+    covariates: tuple[str, ...] = Field(
+        (), description="Clinical columns whose effect is preserved; never the outcome of an analysis."
+    )
+    parametric: bool = Field(True, description="Parametric priors; false: non-parametric ones.")
+    mean_only: bool = Field(False, description="Adjust means only, not variances.")
+    unseen: Literal["error", "identity"] = Field(
+        "error", description="Rows of a batch without training patients: stop, or leave them as they are."
+    )
+    reference: str | None = Field(None, description="Batch that stays as it is; null: all move to the common mean.")
+
+
+def _kind(value: Any) -> str:
+    return value.get("kind", "radiomics") if isinstance(value, dict) else value.kind
+
+
+FeatureSet = Annotated[
+    Annotated[RadiomicsSet, Tag("radiomics")]
+    | Annotated[ImportedSet, Tag("imported")]
+    | Annotated[HarmonisedSet, Tag("harmonised")],
+    Discriminator(
+        _kind,
+        custom_error_type="feature_set_kind",
+        custom_error_message="kind must be radiomics, imported or harmonised",
+    ),
+]

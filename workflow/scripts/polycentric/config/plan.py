@@ -1,0 +1,238 @@
+"""Which settings each rule depends on: one canonical JSON string per job.
+
+Snakemake compares this string with the one recorded at the last run. A rule gets just what its result depends on, so
+that a changed key re-runs what it must and nothing else. Paths in it are as written in the study file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..files import canonical_json
+from .base import Section
+from .features import RadiomicsSet, find_recipe, load_recipe
+from .study import Study, centre_of
+
+Wildcards = dict[str, str]
+Settings = Callable[[Study, Wildcards], dict[str, Any]]
+RULES: dict[str, Settings] = {}
+
+
+def settings(study: Study, rule: str, wildcards: Wildcards | None = None) -> str:
+    """Canonical JSON of the settings of one job."""
+    return canonical_json(RULES[rule](study, wildcards or {}))
+
+
+def _rule(function: Settings) -> Settings:
+    RULES[function.__name__] = function
+    return function
+
+
+def dump(section: Section | None) -> Any:
+    return None if section is None else section.model_dump(mode="json", by_alias=True)
+
+
+def dump_all(sections: dict[str, Any]) -> dict[str, Any]:
+    return {name: dump(section) for name, section in sections.items()}
+
+
+# texts change the report only
+PROSE = {"title", "question", "caption"}
+
+
+def without_prose(section: Section) -> dict[str, Any]:
+    return {key: value for key, value in dump(section).items() if key not in PROSE}
+
+
+@_rule
+def plan_cohort(study: Study, _: Wildcards) -> dict[str, Any]:
+    centres = {n: dump(study.centres[n].simulate) for n in study.simulated}
+    return {"seed": study.seed, "centres": centres, "simulation": dump(study.simulation)}
+
+
+@_rule
+def simulate_centre(study: Study, w: Wildcards) -> dict[str, Any]:
+    centre = dump(study.centres[w["centre"]].simulate)
+    return {"seed": study.seed, "centre": centre, "simulation": dump(study.simulation)}
+
+
+@_rule
+def pseudonym_key(study: Study, _: Wildcards) -> dict[str, Any]:
+    # a simulated cohort has nobody to protect: its key comes from the seed, so that its results can be reproduced
+    return {"seed": study.seed if study.simulated else None}
+
+
+@_rule
+def index(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"images": images_folder(study, w["centre"])}
+
+
+@_rule
+def curate(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"curation": dump(study.curation)}
+
+
+@_rule
+def cohort(study: Study, _: Wildcards) -> dict[str, Any]:
+    centres = {name: {"role": c.role, "shards": c.shards} for name, c in study.centres.items()}
+    return {"centres": centres, "clinical": dump(study.clinical), "limits": dump(study.curation)["limits"]}
+
+
+@_rule
+def split(study: Study, w: Wildcards) -> dict[str, Any]:
+    own = study.splits[w["split"]]
+    outcomes = dump_all(study.clinical.outcomes) if study.clinical else {}
+    return {
+        "seed": study.seed,
+        "split": dump(own),
+        "outcomes": {name: outcomes[name] for name in own.stratify if name in outcomes},
+    }
+
+
+@_rule
+def convert(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"convert": dump(study.convert), "images": images_folder(study, centre_of(w["shard"]))}
+
+
+@_rule
+def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"seed": study.seed, "view": dump(study.views[w["view"]])}
+
+
+def training(section: Section) -> dict[str, Any]:
+    """What training depends on: how whole images pass the trained network is not part of it."""
+    return {key: value for key, value in dump(section).items() if key != "inference"}
+
+
+@_rule
+def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"seed": study.seed, "synthesis": training(study.synthesis[w["model"]]), "device": study.device}
+
+
+@_rule
+def synthesize(study: Study, w: Wildcards) -> dict[str, Any]:
+    view = study.views[w["view"]]
+    model = study.synthesis[view.synthesis]
+    return {"seed": study.seed, "view": dump(view), "synthesis": dump(model), "device": study.device}
+
+
+@_rule
+def train_segmentation(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"seed": study.seed, "segmentation": training(study.segmentation[w["model"]]), "device": study.device}
+
+
+@_rule
+def segment(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"seed": study.seed, "segmentation": dump(study.segmentation[w["model"]]), "device": study.device}
+
+
+@_rule
+def extract(study: Study, w: Wildcards) -> dict[str, Any]:
+    features = study.features[w["set"]]
+    assert isinstance(features, RadiomicsSet)
+    return {"features": dump(features), "recipe": dump(load_recipe(find_recipe(features.recipe)))}
+
+
+@_rule
+def merge_features(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {}
+
+
+@_rule
+def import_features(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"features": dump(study.features[w["set"]]), "centres": list(study.centres)}
+
+
+@_rule
+def harmonise(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"features": dump(study.features[w["set"]])}
+
+
+def _analysis(study: Study, w: Wildcards) -> dict[str, Any]:
+    analysis = study.analyses[w["analysis"]]
+    outcome = getattr(analysis, "outcome", None)
+    declared = study.clinical.outcomes[outcome] if study.clinical and outcome else None
+    return {"seed": study.seed, "analysis": without_prose(analysis), "outcome": dump(declared)}
+
+
+@_rule
+def describe(study: Study, w: Wildcards) -> dict[str, Any]:
+    clinical = dump(study.clinical)
+    columns = {k: clinical[k] for k in ("columns", "outcomes")} if clinical else None
+    return _analysis(study, w) | {"clinical": columns}
+
+
+@_rule
+def classify(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def survive(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def fidelity(study: Study, w: Wildcards) -> dict[str, Any]:
+    analysis = study.analyses[w["analysis"]]
+    model = training(study.synthesis[analysis.synthesis])
+    return _analysis(study, w) | {"synthesis": model, "view": study.fidelity_view(analysis)}
+
+
+@_rule
+def segmentation_quality(study: Study, w: Wildcards) -> dict[str, Any]:
+    model = study.segmentation[study.analyses[w["analysis"]].segmentation]
+    return _analysis(study, w) | {"segmentation": training(model)}
+
+
+@_rule
+def feature_agreement(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def export_readers(study: Study, w: Wildcards) -> dict[str, Any]:
+    reader = {k: v for k, v in without_prose(study.readers[w["reader"]]).items() if k not in ANSWERS}
+    return {"seed": study.seed, "reader": reader}
+
+
+@_rule
+def ingest_readers(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"seed": study.seed, "reader": without_prose(study.readers[w["reader"]])}
+
+
+# keys of a reader study that say how answers come in, not what is shown
+ANSWERS = {"answers", "readers", "simulated", "bootstraps"}
+
+
+@_rule
+def provenance(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"study": without_captions(study)}
+
+
+@_rule
+def report(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"study": dump(study)}
+
+
+@_rule
+def audit(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {}
+
+
+def without_captions(study: Study) -> dict[str, Any]:
+    """The study without what only the report shows."""
+    record = dump(study)
+    del record["report"], record["title"]
+    for section in ("analyses", "readers"):
+        for entry in record[section].values():
+            for key in PROSE & entry.keys():
+                del entry[key]
+    return record
+
+
+def images_folder(study: Study, centre: str) -> str:
+    """Folder of a centre's images: that of the study file, or the simulator's."""
+    own = study.centres[centre]
+    return own.images or f"{study.root}/simulated/{centre}"

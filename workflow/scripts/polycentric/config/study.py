@@ -1,0 +1,520 @@
+"""A study file: every section, and the checks that span sections."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from ..errors import UserError
+from .agreement import FeatureAgreementAnalysis
+from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis, features_of
+from .base import Name, Section
+from .clinical import ClinicalSettings
+from .curation import ConvertSettings, CurationSettings
+from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
+from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
+from .readers import ReaderStudy
+from .report import ReportSettings
+from .segmentation import Segmentation
+from .simulate import SimulatedCentre, Simulation
+from .simulate import problems as simulation_problems
+from .splits import Split
+from .synthesis import Synthesis
+from .views import View
+
+Analysis = Annotated[
+    CohortAnalysis
+    | ClassificationAnalysis
+    | SurvivalAnalysis
+    | FidelityAnalysis
+    | SegmentationQualityAnalysis
+    | FeatureAgreementAnalysis,
+    Field(discriminator="kind"),
+]
+MANUAL = "manual"
+
+
+class Source(Section):
+    """Where the images of a centre come from, for the report and for a reader who does not have them yet."""
+
+    description: str = Field(description="What the images are.")
+    url: str | None = Field(None, description="Where they can be had.")
+    licence: str | None = Field(None, description="Licence of the images.")
+    instructions: str = Field(description="What to download and where to put it; printed when the folder is absent.")
+
+
+class Centre(Section):
+    """A centre: a folder of images, or a simulated one."""
+
+    role: Literal["development", "external"] = Field(
+        "development", description="Development centres train models; external ones only ever test them."
+    )
+    images: str | None = Field(None, description="Folder with the DICOM files, relative to the project.")
+    simulate: SimulatedCentre | None = Field(None, description="Simulate the centre instead of reading a folder.")
+    shards: int = Field(
+        1, ge=1, le=200, description="Jobs per stage for this centre; 50 to 200 patients a shard are a good grain."
+    )
+    source: Source | None = Field(None, description="Where the images come from and how to get them.")
+
+
+class Study(Section):
+    """One experiment: from folders of images to a report."""
+
+    schema_version: Literal[1] = Field(1, description="Version of the study file's schema.")
+    study: Name = Field(description="Name of the study; results are written to results/{study}/.")
+    title: str = Field("", description="Title in the report; the name if empty.")
+    seed: int = Field(1, ge=0, lt=2**63, description="The one seed from which every random stream is derived.")
+    results: str = Field("results", description="Folder of results.")
+    private: str = Field(
+        "private", description="Folder of the index, the original identifiers and the pseudonym key; never share it."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where networks run; auto takes a GPU and refuses the CPU for work above two hours."
+    )
+    workers: int = Field(1, ge=1, description="Processes per shard job; results do not depend on it.")
+    centres: dict[Name, Centre] = Field(min_length=1, description="The centres by name.")
+    simulation: Simulation = Field(Simulation(), description="Effects planted in simulated centres.")
+    clinical: ClinicalSettings | None = Field(None, description="The clinical table and its outcomes.")
+    curation: CurationSettings = Field(CurationSettings(), description="Which scans are accepted.")
+    convert: ConvertSettings = Field(ConvertSettings(), description="Volumes and masks on the scan's own grid.")
+    splits: dict[Name, Split] = Field({}, description="Named assignments of patients to training, validation and test.")
+    views: dict[Name, View] = Field({}, description="Versions of every scan's image, each made from another.")
+    synthesis: dict[Name, Synthesis] = Field({}, description="Image-to-image models.")
+    segmentation: dict[Name, Segmentation] = Field({}, description="Segmentation networks; each is a mask source.")
+    features: dict[Name, FeatureSet] = Field({}, description="Feature sets.")
+    analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
+    readers: dict[Name, ReaderStudy] = Field({}, description="Blinded reader studies.")
+    report: ReportSettings = Field(ReportSettings(), description="The report.")
+
+    @property
+    def root(self) -> str:
+        return f"{self.results}/{self.study}"
+
+    @property
+    def private_root(self) -> str:
+        return f"{self.private}/{self.study}"
+
+    @property
+    def simulated(self) -> list[str]:
+        return [name for name, centre in self.centres.items() if centre.simulate]
+
+    @property
+    def shards(self) -> list[str]:
+        return [f"{name}-{k}" for name, centre in self.centres.items() for k in range(centre.shards)]
+
+    @property
+    def development_shards(self) -> list[str]:
+        return [s for s in self.shards if self.centres[centre_of(s)].role == "development"]
+
+    def view_chain(self, view: str) -> list[str]:
+        """The view and the views that it is made from, nearest first; ends before `scan` or at a loop."""
+        chain: list[str] = []
+        while view in self.views and view not in chain:
+            chain.append(view)
+            view = self.views[view].from_
+        return chain
+
+    def models_of_view(self, view: str) -> list[str]:
+        """Synthesis models behind a view, those behind their own training views included."""
+        found: list[str] = []
+        for step in self.view_chain(view):
+            model = self.views[step].synthesis
+            if model and model in self.synthesis and model not in found:
+                found.append(model)
+                domains = self.synthesis[model]
+                for other in (domains.source.view, domains.target.view):
+                    if other != view:
+                        found += [m for m in self.models_of_view(other) if m not in found]
+        return found
+
+    def views_of_model(self, model: str) -> list[str]:
+        return [name for name, view in self.views.items() if view.synthesis == model]
+
+    def fidelity_view(self, analysis: FidelityAnalysis) -> str:
+        """The synthetic view that a fidelity analysis examines."""
+        return analysis.view or self.views_of_model(analysis.synthesis)[0]
+
+    def models_of_masks(self, source: str) -> list[str]:
+        if source not in self.segmentation:
+            return []
+        return [source, *self.models_of_view(self.segmentation[source].view)]
+
+    def models_of_features(self, name: str) -> list[str]:
+        """Image models (synthesis, segmentation) behind a feature set."""
+        match self.features.get(name):
+            case RadiomicsSet() as features:
+                models = [*self.models_of_view(features.view), *self.models_of_masks(features.masks)]
+                return list(dict.fromkeys(models))
+            case HarmonisedSet() as features:
+                return self.models_of_features(features.of)
+        return []
+
+    def harmonisers_of_features(self, name: str) -> list[str]:
+        """Harmonised sets in the chain of a feature set, itself first."""
+        features = self.features.get(name)
+        return [name, *self.harmonisers_of_features(features.of)] if isinstance(features, HarmonisedSet) else []
+
+    def split_of_model(self, model: str) -> str:
+        return (self.synthesis.get(model) or self.segmentation[model]).split
+
+    def held_out(self, split: str, by: str) -> bool:
+        """Whether a split lies, at some level, within the test part of the split `by`."""
+        seen: set[str] = set()
+        while split in self.splits and split not in seen and self.splits[split].within:
+            seen.add(split)
+            parent, part = self.splits[split].parent
+            if parent == by and part == "test":
+                return True
+            split = parent
+        return False
+
+
+def centre_of(shard: str) -> str:
+    return shard.rpartition("-")[0]
+
+
+# ---------------------------------------------------------------------------------------------------------- loading
+
+
+def load(raw: Mapping[str, Any], *, file: str = "the study file", base: Path | None = None) -> Study:
+    """Validate a study; all its errors come at once, each with what to write instead.
+
+    Parameters
+    ----------
+    raw
+        The mapping of the YAML file.
+    file
+        Its name, for messages.
+    base
+        Folder against which `extends` is resolved (that of the file); the current folder if None.
+
+    Raises
+    ------
+    UserError
+        with one message per problem.
+    """
+    raw = extend(dict(raw), base or Path(), file)
+    study, errors = _best_effort(raw)
+    if study is not None:
+        errors += [f"{where}: {message}" for where, message in cross_checks(study, raw)]
+    if errors:
+        raise UserError(
+            f"{file} has {len(errors)} problem{'s' if len(errors) > 1 else ''}:", *(f"  - {e}" for e in errors)
+        )
+    assert study is not None
+    return study
+
+
+def load_file(path: str | Path) -> Study:
+    path = Path(path)
+    return load(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, file=str(path), base=path.parent)
+
+
+def extend(raw: dict[str, Any], base: Path, file: str) -> dict[str, Any]:
+    """Merge the study that `extends` names below this one: mappings merge, anything else replaces, null deletes."""
+    parent = raw.pop("extends", None)
+    if parent is None:
+        return raw
+    path = base / parent
+    if not path.is_file():
+        raise UserError(f"{file}: extends: {parent} is not a file. Write its path relative to {base or '.'}/.")
+    lower = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return _merge(extend(lower, path.parent, str(path)), raw)
+
+
+def _merge(lower: dict[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _best_effort(raw: dict[str, Any]) -> tuple[Study | None, list[str]]:
+    """Validate; where entries are wrong, also return the study without them, so that the rest can be checked."""
+    try:
+        return Study.model_validate(raw), []
+    except ValidationError as error:
+        errors = [describe(e, raw) for e in error.errors()]
+        rest = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+        for e in error.errors():
+            section, *names = e["loc"] or ("",)
+            if isinstance(rest.get(section), dict) and names and section in NAMED_SECTIONS:
+                rest[section].pop(names[0], None)
+            else:
+                rest.pop(section, None)
+        rest.setdefault("study", "unnamed")
+        try:
+            return Study.model_validate(rest), list(dict.fromkeys(errors))
+        except ValidationError:
+            return None, list(dict.fromkeys(errors))
+
+
+NAMED_SECTIONS = tuple(n for n, f in Study.model_fields.items() if str(f.annotation).startswith("dict["))
+
+
+def describe(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
+    """One pydantic error in words: the key, what is wrong, what to write instead."""
+    where = ".".join(_keys(error["loc"], raw)) or "the file"
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        keys = _known_keys(error["loc"])
+        near = difflib.get_close_matches(str(error["loc"][-1]), keys, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys are: {', '.join(keys)}." if keys else "Remove it."
+        return f"{where}: unknown key. {hint}"
+    if kind == "missing":
+        return f"{where}: this key is needed. Add it."
+    if kind == "literal_error":
+        return f"{where}: {error['input']!r} is not allowed. Write one of: {context['expected']}."
+    if kind == "union_tag_invalid":
+        return f"{where}: kind {context['tag']!r} is not known. Write one of: {context['expected_tags']}."
+    if kind == "union_tag_not_found":
+        return f"{where}: the kind is missing. Add a line 'kind: ...'."
+    if kind == "string_pattern_mismatch":
+        hint = "Use letters, digits and single hyphens; start with a letter."
+        return f"{where}: {error['input']!r} is not a valid name. {hint}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | type(None)) else ""
+    return f"{where}: {message}{shown}"
+
+
+def _keys(loc: tuple[Any, ...], raw: Any) -> Iterator[str]:
+    """The parts of a location that are keys of the file: pydantic adds the kind of a chosen alternative."""
+    for number, part in enumerate(loc):
+        inside = part in raw if isinstance(raw, Mapping) else isinstance(raw, list) and isinstance(part, int)
+        if inside:
+            raw = raw[part]
+        elif number < len(loc) - 1:
+            continue
+        yield str(part)
+
+
+def _known_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Keys of the section that holds an unknown key, found by walking the schema along the location."""
+    schema: Any = Study.model_json_schema(by_alias=True)
+    definitions = schema.get("$defs", {})
+
+    def candidates(node: Any) -> Iterator[Any]:
+        if "$ref" in node:
+            yield from candidates(definitions[node["$ref"].rpartition("/")[2]])
+        elif "anyOf" in node or "oneOf" in node:
+            for other in node.get("anyOf", node.get("oneOf")):
+                yield from candidates(other)
+        else:
+            yield node
+
+    level = [schema]
+    for part in loc[:-1]:
+        following = []
+        for node in level:
+            for child in candidates(node):
+                if part in child.get("properties", {}):
+                    following += candidates(child["properties"][part])
+                elif (named := child.get("additionalProperties") or child.get("patternProperties")) is not None:
+                    values = [named] if named is child.get("additionalProperties") else named.values()
+                    following += [c for value in values if isinstance(value, dict) for c in candidates(value)]
+                elif isinstance(part, int) and "items" in child:
+                    following += candidates(child["items"])
+        # a discriminator's tag is part of the location but no key of the file
+        tagged = [n for n in level if n.get("properties", {}).get("kind", {}).get("const") == part]
+        level = following or tagged or level
+    return sorted({key for node in level for child in candidates(node) for key in child.get("properties", {})})
+
+
+# ------------------------------------------------------------------------------------------------------- cross-checks
+
+
+def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What no single section can know: references, loops, leaks, files that are not there."""
+
+    def names(section: str) -> list[str]:
+        # entries that are wrong in themselves still exist: a reference to them is not a second error
+        return list(dict.fromkeys([*getattr(study, section), *(raw.get(section) or {})]))
+
+    def unknown(where: str, value: str, section: str, *also: str) -> Iterator[tuple[str, str]]:
+        known = [*names(section), *also]
+        if value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"write one of: {', '.join(known) or '(none is defined)'}."
+            yield where, f"{value!r} is not defined under {section}:; {hint}"
+
+    for name, centre in study.centres.items():
+        where = f"centres.{name}"
+        if bool(centre.images) == bool(centre.simulate):
+            yield where, "write either 'images: <folder>' or 'simulate: {...}'."
+        elif centre.images and not Path(centre.images).is_dir():
+            hint = (
+                centre.source.instructions.strip() if centre.source else "Write the folder that holds its DICOM files."
+            )
+            yield f"{where}.images", f"the folder {centre.images!r} does not exist. {hint}"
+    if study.simulated and len(study.simulated) < len(study.centres):
+        yield "centres", "simulated and real centres cannot be mixed in one study. Make two study files."
+    simulated = {n: c.simulate for n, c in study.centres.items() if c.simulate}
+    yield from ((where, message) for where, message in simulation_problems(simulated, study.simulation))
+    if study.clinical and study.clinical.table and not study.simulated and not Path(study.clinical.table).is_file():
+        yield (
+            "clinical.table",
+            f"the file {study.clinical.table!r} does not exist. Write its path.",
+        )
+    if MANUAL in study.segmentation:
+        yield "segmentation.manual", "the name 'manual' means contours by people. Choose another name."
+    for name in sorted(set(study.synthesis) & set(study.segmentation)):
+        yield f"segmentation.{name}", "a synthesis model has the same name. Choose another one."
+
+    outcomes = list(study.clinical.outcomes) if study.clinical else []
+    imported = [n for n, f in study.features.items() if isinstance(f, ImportedSet)]
+    for name, split in study.splits.items():
+        where = f"splits.{name}"
+        if split.within:
+            yield from unknown(f"{where}.within", split.parent[0], "splits")
+            if _loops(study, name):
+                yield f"{where}.within", "the splits lie within each other in a circle. Let one of them stand alone."
+        if split.of not in ("scans", "clinical", *imported):
+            yield f"{where}.of", f"{split.of!r}: write scans, clinical or one of the imported feature sets {imported}."
+
+    for name, view in study.views.items():
+        where = f"views.{name}"
+        if name == "scan":
+            yield where, "the name 'scan' means the converted image itself. Choose another name."
+        yield from unknown(f"{where}.from", view.from_, "views", "scan")
+        if view.synthesis:
+            yield from unknown(f"{where}.synthesis", view.synthesis, "synthesis")
+            if view.from_ == "scan":
+                yield f"{where}.from", "a synthesis model needs a prepared view; write the view it was trained on."
+        chain = study.view_chain(name)
+        if chain and study.views[chain[-1]].from_ in chain:
+            yield f"{where}.from", f"the views {' <- '.join(chain)} form a circle. Let one come from 'scan'."
+
+    for name, model in study.synthesis.items():
+        where = f"synthesis.{name}"
+        yield from unknown(f"{where}.split", model.split, "splits")
+        for domain in ("source", "target"):
+            yield from unknown(f"{where}.{domain}.view", getattr(model, domain).view, "views")
+            if name in study.models_of_view(getattr(model, domain).view):
+                yield (
+                    f"{where}.{domain}.view",
+                    "this view is made by the model itself. Write the view it comes from.",
+                )
+    for name, net in study.segmentation.items():
+        where = f"segmentation.{name}"
+        yield from unknown(f"{where}.split", net.split, "splits")
+        yield from unknown(f"{where}.view", net.view, "views")
+        yield from unknown(f"{where}.masks", net.masks, "segmentation", MANUAL)
+        if net.roi not in (
+            rois := [*study.convert.rois, *(n.roi for n in study.segmentation.values() if n is not net)]
+        ):
+            yield (
+                f"{where}.roi",
+                f"{net.roi!r} is not defined under convert.rois:; write one of: {', '.join(rois) or '(none)'}.",
+            )
+
+    for name, features in study.features.items():
+        where = f"features.{name}"
+        match features:
+            case RadiomicsSet():
+                yield from unknown(f"{where}.view", features.view, "views")
+                yield from unknown(f"{where}.masks", features.masks, "segmentation", MANUAL)
+                try:
+                    load_recipe(find_recipe(features.recipe))
+                except UserError as error:
+                    yield from ((f"{where}.recipe", message) for message in error.messages)
+            case HarmonisedSet():
+                yield from unknown(f"{where}.of", features.of, "features")
+                yield from unknown(f"{where}.split", features.split, "splits")
+                if features.of == name:
+                    yield f"{where}.of", "a set cannot be made from itself."
+                if name in study.synthesis or name in study.segmentation:
+                    yield where, "a model has the same name. Choose another one."
+            case ImportedSet():
+                if features.centre:
+                    yield from unknown(f"{where}.centre", features.centre, "centres")
+                if not Path(features.table).is_file():
+                    yield f"{where}.table", f"the file {features.table!r} does not exist. Write its path."
+
+    for name, analysis in study.analyses.items():
+        yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
+    for name, reader in study.readers.items():
+        where = f"readers.{name}"
+        yield from unknown(f"{where}.split", reader.split, "splits")
+        for arm in ("acquired", "synthetic"):
+            view = getattr(reader.views, arm).view
+            yield from unknown(f"{where}.views.{arm}.view", view, "views")
+            for model in study.models_of_view(view):
+                by = study.split_of_model(model)
+                if by != reader.split and not study.held_out(reader.split, by):
+                    yield (
+                        f"{where}.split",
+                        f"its images come from model {model!r} of split {by!r}; use that or one 'within: {by}.test'.",
+                    )
+
+
+def _loops(study: Study, split: str) -> bool:
+    seen: set[str] = set()
+    while split in study.splits and study.splits[split].within:
+        if split in seen:
+            return True
+        seen.add(split)
+        split = study.splits[split].parent[0]
+    return False
+
+
+def _analysis_checks(
+    study: Study, where: str, analysis: Any, outcomes: list[str], unknown: Any
+) -> Iterator[tuple[str, str]]:
+    if split := getattr(analysis, "split", None):
+        yield from unknown(f"{where}.split", split, "splits")
+    if (outcome := getattr(analysis, "outcome", None)) and outcome not in outcomes:
+        near = difflib.get_close_matches(outcome, outcomes, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"write one of: {', '.join(outcomes) or '(none is defined)'}."
+        yield f"{where}.outcome", f"{outcome!r} is not defined under clinical.outcomes:; {hint}"
+    for name in features_of(analysis):
+        yield from unknown(f"{where}.features", name, "features")
+        if not split:
+            continue
+        for model in study.models_of_features(name):
+            by = study.split_of_model(model)
+            if not study.held_out(split, by):
+                yield (
+                    f"{where}.split",
+                    f"feature set {name!r} comes from images or masks of model {model!r}, trained in split {by!r}; "
+                    f"evaluating its own training patients would be a leak. Use a split with 'within: {by}.test'.",
+                )
+        for harmonised in study.harmonisers_of_features(name):
+            by = study.features[harmonised].split
+            if by != split and not study.held_out(split, by):
+                yield (
+                    f"{where}.split",
+                    f"feature set {harmonised!r} was harmonised on the training patients of split {by!r}; "
+                    f"use that split here, or one with 'within: {by}.test'.",
+                )
+    for field, section, also in (
+        ("synthesis", "synthesis", ()),
+        ("segmentation", "segmentation", ()),
+        ("view", "views", ()),
+        ("masks", "segmentation", (MANUAL,)),
+        ("reference", "segmentation", (MANUAL,)),
+    ):
+        value = getattr(analysis, field, None)
+        if isinstance(value, str):
+            yield from unknown(f"{where}.{field}", value, section, *also)
+    if isinstance(analysis, FidelityAnalysis) and analysis.synthesis in study.synthesis:
+        made = study.views_of_model(analysis.synthesis)
+        if not made:
+            yield f"{where}.synthesis", f"no view is made by it. Add a view with 'synthesis: {analysis.synthesis}'."
+        elif analysis.view is None and len(made) > 1:
+            yield f"{where}.view", f"the model makes several views; write one of: {', '.join(made)}."
+        elif analysis.view and analysis.view not in made:
+            yield (
+                f"{where}.view",
+                f"{analysis.view!r} is not made by {analysis.synthesis!r}; write one of: {', '.join(made)}.",
+            )

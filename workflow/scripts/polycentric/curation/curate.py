@@ -1,0 +1,235 @@
+"""Curate a centre: candidate volumes with verdicts, and what each of its files is used for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import tables
+from ..config.codes import CODES
+from ..config.curation import CurationSettings
+from ..files import hash_of
+from ..jobs import Log
+from ..pseudonyms import patient, pseudonym
+from ..tables.private import FILES, INDEX
+from ..tables.schemas import CURATION
+from .candidates import Candidate, examine
+from .checks import CHECKS, contrast_by_tag, tolerance
+from .structures import Match, match
+
+STRUCTURE = "RTSTRUCT"
+Row = dict[str, Any]
+
+
+def curate(
+    centre: str, index: Path, *, settings: CurationSettings, salt: bytes, curation: Path, files: Path, log: Log
+) -> None:
+    """Group the files of a centre to candidate volumes, check and repair them; nothing is dropped without a row.
+
+    Parameters
+    ----------
+    index
+        The centre's index (schema `INDEX`).
+    salt
+        Key of the pseudonyms.
+    curation
+        Output: one row per candidate volume and per structure set without images (schema `CURATION`).
+    files
+        Private output: one row per file with its use (schema `FILES`).
+    """
+    # without times: a copied folder must give the same results
+    table = tables.read(index, INDEX).drop(columns=["mtime_ns"]).sort_values("path").reset_index(drop=True)
+    readable = table["reading"].isin(["ok", "forced"])
+    structures = table[readable & (table["modality"] == STRUCTURE)]
+    objects = table[readable & (table["modality"] != STRUCTURE)]
+    candidates: list[Candidate] = []
+    series = list(objects.groupby(_series_keys(objects), sort=True))
+    for number, (_, group) in enumerate(series, start=1):
+        candidates += examine(group, CHECKS, settings)
+        if number % 100 == 0 or number == len(series):
+            log.progress("series", number, len(series))
+    matches = match(structures, candidates, settings)
+    candidates = _with_structure_findings(candidates, matches, settings)
+
+    rows, uses = [], []
+    for number, candidate in enumerate(candidates):
+        own = [m for m in matches if m.candidate == number]
+        row, used = _describe(centre, candidate, own, structures, settings, salt)
+        rows.append(row)
+        uses += used
+    for one in matches:
+        if one.candidate is None:
+            row, used = _orphan(centre, structures.loc[one.label], one, salt)
+            rows.append(row)
+            uses.append(used)
+    uses += [_skipped(centre, row) for _, row in table[~readable].iterrows()]
+    if len(uses) != len(table):
+        raise AssertionError(f"{len(table)} files in the index, {len(uses)} in the table of files")
+    tables.write(sorted(rows, key=lambda r: (r["patient"], r["session"], r["scan"])), curation, CURATION)
+    uses.sort(
+        key=lambda r: (r["use"], r.get("scan") or "", r["order"] if r.get("order") is not None else -1, r["path"])
+    )
+    tables.write(uses, files, FILES)
+    verdicts = pd.Series([r["verdict"] for r in rows], dtype="object").value_counts().sort_index()
+    log.event("curated", centre=centre, files=len(table), candidates=len(rows), **verdicts.to_dict())
+
+
+def _series_keys(objects: pd.DataFrame) -> pd.Series:
+    """The series identifier; where it is empty, what else should tell series apart."""
+    parts = objects[["patient_id", "study_uid", "series_number", "modality"]].agg("\x1f".join, axis=1)
+    return objects["series_uid"].where(objects["series_uid"] != "", "\x1f" + parts)
+
+
+def _with_structure_findings(
+    candidates: list[Candidate], matches: list[Match], settings: CurationSettings
+) -> list[Candidate]:
+    result = list(candidates)
+    for one in matches:
+        if one.candidate is not None:
+            for finding in one.findings:
+                if finding.code not in result[one.candidate].codes:
+                    result[one.candidate] = result[one.candidate].note(finding, settings.verdict(finding.code))
+    return result
+
+
+def _identity(centre: str, files: pd.DataFrame, part: int, salt: bytes) -> Row:
+    series = _series_keys(files).iloc[0]
+    identifiers = sorted(set(files["patient_id"]))
+    if len(identifiers) == 1 and identifiers[0]:
+        person = patient(salt, centre, identifiers[0])
+    else:  # nobody's, or several people's: such a scan must not be counted with anyone
+        person = pseudonym(salt, "patient", f"{centre}\x1f\x1f{series}")
+    return {
+        "centre": centre,
+        "patient": person,
+        "session": pseudonym(salt, "session", f"{centre}\x1f{min(files['study_uid'])}"),
+        "scan": pseudonym(salt, "scan", f"{centre}\x1f{series}\x1f{part}"),
+    }
+
+
+def files_sha256(files: pd.DataFrame) -> str:
+    """Hash of the sorted instance identifiers and sizes, with the content of structures.
+
+    Not of the pixels: reading them all (300 GB for 2,000 scans) only to learn that nothing changed would cost more than
+    everything else here. Conversion hashes the decoded pixels. Paths and times are left out, so that a copied or
+    renamed folder is the same data.
+    """
+    columns = ["sop_instance", "size", "content_sha256"]
+    rows = files[columns].copy()
+    # of slices, only those that share a position have been hashed
+    rows.loc[files["modality"] != STRUCTURE, "content_sha256"] = ""
+    return hash_of(sorted([str(a), int(b), str(c)] for a, b, c in rows.itertuples(index=False)))
+
+
+def _describe(
+    centre: str,
+    candidate: Candidate,
+    matches: list[Match],
+    structures: pd.DataFrame,
+    settings: CurationSettings,
+    salt: bytes,
+) -> tuple[Row, list[Row]]:
+    files = candidate.files
+    identity = _identity(centre, files, candidate.part, salt)
+    accepted = candidate.verdict != "reject"
+    stack = candidate.stack
+    step = None
+    if stack is not None and len(stack.order) > 1:
+        step = stack.spacing(tolerance(stack.modal_step, settings))
+    refused = {m.label: f.code for m in matches for f in m.findings if settings.verdict(f.code) == "reject"}
+    usable = [m.label for m in matches if m.label not in refused]
+    every = pd.concat([files, structures.loc[usable]])
+    contrast = contrast_by_tag(files)
+    row = identity | {
+        "modality": files["modality"].mode().iloc[0] or "none",
+        "verdict": candidate.verdict,
+        "codes": ";".join(candidate.codes),
+        "excluded": candidate.rejecting,
+        "reason": candidate.reason,
+        "repairs": candidate.repairs,
+        "files": len(files) + len(candidate.dropped),
+        "files_sha256": files_sha256(every),
+        "slices": len(files),
+        "rows": _first(files["rows"]),
+        "columns": _first(files["columns"]),
+        "spacing_x_mm": _first(files["pixel_spacing_x_mm"]),
+        "spacing_y_mm": _first(files["pixel_spacing_y_mm"]),
+        "spacing_z_mm": step,
+        "thickness_mm": _median(files["thickness_mm"]),
+        "length_mm": None if stack is None else float(stack.along[-1] - stack.along[0]),
+        "manufacturer": _first(files["manufacturer"]),
+        "model": _first(files["model"]),
+        "kernel": _first(files["kernel"]),
+        "kvp": _median(files["kvp"]),
+        "exposure_mas": _median(files["exposure_mas"]),
+        "contrast": settings.contrast_if_untagged if contrast == "unknown" else contrast,
+        "transfer_syntax": _first(files["transfer_syntax"]),
+        "structures": len(usable),
+    }
+    used: list[Row] = []
+    if accepted and stack is not None and step is not None:
+        grid = stack.geometry(files, step).columns()
+        for order, (label, along) in enumerate(zip(stack.order, stack.along, strict=True)):
+            one = files.loc[label]
+            facts = {"order": order, "position_mm": float(along), "slope": one["slope"], "intercept": one["intercept"]}
+            used.append(identity | _file(one, "slice") | facts | grid)
+    else:
+        used += [identity | _file(one, "rejected", candidate.rejecting) for _, one in files.iterrows()]
+    for m in matches:
+        one = structures.loc[m.label]
+        codes = ";".join(f.code for f in m.findings)
+        used.append(identity | _file(one, "rejected" if m.label in refused else "structure", codes))
+    index = candidate.dropped_files
+    used += [identity | _file(index.loc[label], "dropped", code) for label, code in candidate.dropped]
+    return row, used
+
+
+def _orphan(centre: str, one: pd.Series, found: Match, salt: bytes) -> tuple[Row, Row]:
+    """The row of a structure set without images."""
+    frame = one.to_frame().T
+    identity = _identity(centre, frame.assign(series_uid=one["series_uid"] + "\x1f" + one["sop_instance"]), 0, salt)
+    row = identity | {
+        "modality": STRUCTURE,
+        "verdict": "reject",
+        "codes": ";".join(f.code for f in found.findings),
+        "excluded": found.findings[0].code,
+        "reason": "; ".join(f"{f.code}: {f.reason}" for f in found.findings),
+        "files": 1,
+        "files_sha256": files_sha256(frame),
+        "contrast": "unknown",
+    }
+    return row, identity | _file(one, "rejected", found.findings[0].code)
+
+
+def _skipped(centre: str, one: pd.Series) -> Row:
+    code = "FILE_NOT_DICOM" if one["reading"] == "not-dicom" else "FILE_UNREADABLE"
+    assert code in CODES
+    return {"centre": centre} | _file(one, "skipped", code)
+
+
+def _file(one: pd.Series, use: str, code: str = "") -> Row:
+    return {
+        "use": use,
+        "code": code,
+        "path": one["path"],
+        "size": one["size"],
+        "sop_instance": one["sop_instance"],
+        "content_sha256": one["content_sha256"],
+        "patient_id": one["patient_id"],
+        "study_uid": one["study_uid"],
+        "series_uid": one["series_uid"],
+    }
+
+
+def _first(values: pd.Series) -> Any:
+    """The most frequent value, the smallest of equals; None if there is none."""
+    mode = values.dropna().mode()
+    return None if mode.empty else mode.iloc[0]
+
+
+def _median(values: pd.Series) -> float | None:
+    values = values.dropna()
+    return None if values.empty else float(np.median(values.to_numpy(dtype=float)))

@@ -1,0 +1,122 @@
+"""Geometry of a stack of slices, float64, in DICOM's patient system (LPS)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from ..volumes import Geometry
+
+SAME_POSITION_MM = 1e-3
+POSITION = ["position_x_mm", "position_y_mm", "position_z_mm"]
+
+
+@lru_cache(maxsize=4096)
+def axes(orientation: str) -> np.ndarray | None:
+    """Row, column and normal directions (3 x 3, one per row) of an orientation; None if they are no such thing.
+
+    DICOM PS3.3 C.7.6.2.1.1: row and column cosines are orthogonal unit vectors; the normal is their cross product.
+    """
+    values = np.array([float(v) for v in orientation.split()])
+    if values.size != 6:
+        return None
+    row, column = values[:3], values[3:]
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(row @ column) > 0.01:
+        return None
+    row = row / lengths[0]
+    column = column - (column @ row) * row
+    column /= np.linalg.norm(column)
+    return np.stack([row, column, np.cross(row, column)])
+
+
+def angle_deg(a: np.ndarray, b: np.ndarray) -> float:
+    """Angle between two directions, degrees; exact near zero too."""
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
+
+
+def positioned(files: pd.DataFrame) -> pd.Series:
+    """Which slices have position, orientation and pixel spacing."""
+    spaced = (files["pixel_spacing_x_mm"] > 0) & (files["pixel_spacing_y_mm"] > 0)
+    oriented = files["orientation"].map(lambda o: axes(o) is not None).astype(bool)
+    return files[POSITION].notna().all(axis=1) & oriented & spaced
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices in order along their normal.
+
+    order
+        row labels of the files, by ascending position.
+    along
+        position of each slice along the normal, mm.
+    across
+        (n, 2) displacement of each slice's first pixel in its plane, along row and column, relative to the first, mm.
+    """
+
+    order: list[int]
+    axes: np.ndarray
+    along: np.ndarray
+    across: np.ndarray
+    origin: np.ndarray
+
+    @staticmethod
+    def of(files: pd.DataFrame) -> Stack:
+        """The stack of positioned slices of one orientation (that of the first slice holds for all)."""
+        keys = ["sop_instance", "content_sha256", "path"]
+        files = files.sort_values(keys)
+        directions = axes(files["orientation"].iloc[0])
+        assert directions is not None
+        projected = files[POSITION].to_numpy(dtype=float) @ directions.T
+        order = np.argsort(projected[:, 2], kind="stable")
+        projected = projected[order]
+        first = files[POSITION].to_numpy(dtype=float)[order[0]]
+        across = projected[:, :2] - projected[0, :2]
+        return Stack([int(i) for i in files.index[order]], directions, projected[:, 2], across, first)
+
+    @property
+    def steps(self) -> np.ndarray:
+        return np.diff(self.along)
+
+    @property
+    def modal_step(self) -> float:
+        """The most frequent slice distance (within 0.05 mm), the smaller one of equals; the median of that group."""
+        steps = np.sort(self.steps)
+        groups = np.split(steps, np.flatnonzero(np.diff(steps) > 0.05) + 1)
+        return float(np.median(max(groups, key=len)))
+
+    def spacing(self, tolerance: float) -> float:
+        """Slice distance of the grid: the median, unless its error adds up along the scan beyond the tolerance.
+
+        Positions written with two decimals may have a median step of 0.63 mm where 0.625 mm is meant; over 300 slices
+        that is 1.5 mm, so then the mean step holds.
+        """
+        median = float(np.median(self.steps))
+        drift = np.abs(self.along - self.along[0] - median * np.arange(len(self.along)))
+        if drift.max() <= max(tolerance, 1e-9):
+            return median
+        return float((self.along[-1] - self.along[0]) / (len(self.along) - 1))
+
+    @property
+    def shear_deg(self) -> float:
+        """Angle between the normal and the line through the first pixels of first and last slice, degrees."""
+        return float(np.degrees(np.arctan2(np.linalg.norm(self.across[-1]), self.along[-1] - self.along[0])))
+
+    @property
+    def wander_mm(self) -> float:
+        """Largest distance of a slice from that line, in its plane, mm."""
+        share = (self.along - self.along[0]) / (self.along[-1] - self.along[0])
+        return float(np.linalg.norm(self.across - share[:, None] * self.across[-1], axis=1).max())
+
+    def geometry(self, files: pd.DataFrame, spacing: float) -> Geometry:
+        """The grid of the volume: x along rows, y along columns, z along the normal."""
+        first = files.loc[self.order[0]]
+        return Geometry(
+            (int(first["columns"]), int(first["rows"]), len(self.order)),
+            (float(first["pixel_spacing_x_mm"]), float(first["pixel_spacing_y_mm"]), spacing),
+            tuple(float(v) for v in self.origin),
+            tuple(float(v) + 0.0 for v in self.axes.T.ravel()),
+        )

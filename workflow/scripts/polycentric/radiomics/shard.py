@@ -1,0 +1,163 @@
+"""A shard of a feature set: a row per scan and ROI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .. import shards, tables, volumes
+from ..config.features import RadiomicsSet, Recipe
+from ..errors import ScanError
+from ..files import canonical_json
+from ..grids import corner_distance_mm
+from ..jobs import SILENT, Log
+from ..shards import Item, Row
+from ..tables.schemas import FEATURES, GRID, MASKS, SCAN, VIEWS, VOLUMES
+from ..volumes import Geometry
+from .extract import extract
+
+HEADER_ROUNDING_MM = 0.01  # NIfTI headers hold float32
+
+
+def extract_shard(
+    set_name: str,
+    settings: RadiomicsSet,
+    recipe: Recipe,
+    *,
+    views: Path,
+    volumes: Path,
+    masks: Path,
+    root: Path,
+    output: Path,
+    fold: str = "main",
+    settings_json: str = "",
+    code: str = "",
+    log: Log = SILENT,
+    workers: int = 1,
+) -> None:
+    """Features of every scan and ROI of a shard as Parquet (schema features), one further float64 column per feature.
+
+    `views`, `volumes` and `masks` are the shard's manifests of the view, of the converted scans (the grid of the
+    masks) and of the mask source. The text column `diagnostics` holds JSON about the extraction: voxel counts,
+    versions.
+    An ROI that cannot be measured keeps its row, with a status and a reason. What a scan gave is kept in a sidecar in a
+    folder beside `output`.
+    """
+    grid_of = {row["scan"]: row for row in tables.read(volumes, VOLUMES).to_dict("records")}
+    outlines: dict[str, list[Row]] = {}
+    for row in tables.read(masks, MASKS).to_dict("records"):
+        outlines.setdefault(row["scan"], []).append(row)
+    seen = tables.read(views, VIEWS).to_dict("records")
+    jobs = {row["scan"]: (row, grid_of.get(row["scan"]), outlines.get(row["scan"], [])) for row in seen}
+    items = []
+    for row in seen:
+        key = {name: row[name] for name in SCAN}
+        key |= {"set": set_name, "view": settings.view, "source": settings.masks, "roi": "*", "fold": fold}
+        view, volume, rois = jobs[row["scan"]]
+        inputs = [_state(view), "" if volume is None else _state(volume), *map(_state, rois)]
+        items.append(Item(row["scan"], key, tuple(inputs)))
+    rows = shards.process(
+        items,
+        partial(_extract, settings=settings, recipe=recipe, jobs=jobs, root=root),
+        folder=output.parent / output.stem,
+        root=root,
+        settings=settings_json,
+        code=code,
+        log=log,
+        workers=workers,
+    )
+    tables.write(frame_of(rows), output, FEATURES)
+
+
+def merge(parts: Sequence[Path], output: Path) -> None:
+    """The shards of a set as one table, sorted by centre, patient, scan and ROI."""
+    frames = [tables.read(path, FEATURES) for path in parts]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(FEATURES.columns))
+    names = feature_names(frame)
+    frame = frame.sort_values(["centre", "patient", "scan", "roi", "fold"], kind="stable", ignore_index=True)
+    # a shard without a measured ROI has no feature columns: the order must not depend on which shard that is
+    frame = frame[[*(c for c in frame.columns if c not in names), *sorted(names)]]
+    tables.write(frame.astype(dict.fromkeys(names, "float64")), output, FEATURES)
+
+
+def feature_names(frame: pd.DataFrame) -> list[str]:
+    """Columns of a feature table that are features."""
+    return [name for name in frame.columns if name not in FEATURES.columns]
+
+
+def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows as a table of schema features: keys, diagnostics, then the features as float64, NaN where there is none."""
+    names = list(FEATURES.columns)
+    features = sorted({name for row in rows for name in row if name not in names})
+    columns: dict[str, list[Any]] = {name: [row.get(name, "") for row in rows] for name in names}
+    frame = pd.DataFrame(columns)
+    values = {f: pd.array([_float(row.get(f)) for row in rows], dtype="float64") for f in features}
+    return pd.concat([frame.astype({"diagnostics": "string"}), pd.DataFrame(values, index=frame.index)], axis=1)
+
+
+def _extract(
+    item: Item,
+    folder: Path,
+    *,
+    settings: RadiomicsSet,
+    recipe: Recipe,
+    jobs: dict[str, tuple[Row, Row | None, list[Row]]],
+    root: Path,
+) -> list[Row]:
+    view, volume, rois = jobs[item.key]
+    if view["status"] != "ok":
+        return [{"status": "missing", "reason": view["reason"]}]
+    if volume is None or volume["status"] != "ok":
+        return [{"status": "missing", "reason": "VOLUME_MISSING: the converted scan is not there"}]
+    found = {row["roi"]: row for row in rois if row["roi"] != "*"}
+    if not found:
+        reasons = [row["reason"] for row in rois] or [f"MASKS_MISSING: {settings.masks} has no row for the scan"]
+        return [{"status": "missing", "reason": reasons[0]}]
+    image = volumes.read(root / view["path"], view)
+    result: list[Row] = []
+    for roi in settings.rois or sorted(found):
+        row: Row = {"roi": roi}
+        if roi not in found:
+            row |= {"status": "missing", "reason": f"ROI_MISSING: {settings.masks} does not outline it in this scan"}
+        elif found[roi]["status"] != "ok":
+            row |= {"status": "missing", "reason": found[roi]["reason"]}
+        else:
+            try:
+                features = extract(image, _mask(root, found[roi], volume), recipe)
+            except ScanError as error:
+                row |= {"status": "rejected", "reason": str(error)}
+            else:
+                row |= {n: v if math.isfinite(v) else None for n, v in features.values.items()}
+                row["diagnostics"] = canonical_json(features.facts)
+        result.append(row)
+    return result
+
+
+def _mask(root: Path, row: Row, volume: Row) -> volumes.Volume:
+    """A mask with the float64 geometry of its scan, after a check that it is the scan's grid."""
+    mask = volumes.read(root / row["path"])
+    grid = Geometry.from_columns(volume)
+    if mask.geometry.size != grid.size:
+        raise ScanError(
+            "MASK_GEOMETRY", f"the mask has {mask.geometry.size} voxels but its scan {grid.size}: convert it again"
+        )
+    if (distance := corner_distance_mm(mask.geometry, grid)) > HEADER_ROUNDING_MM:
+        raise ScanError(
+            "MASK_GEOMETRY", f"corners of the mask and of its scan lie up to {distance:.3g} mm apart: convert it again"
+        )
+    return volumes.Volume(mask.array, grid)
+
+
+def _state(row: Row) -> str:
+    """What a manifest row says, as text: the item's result depends on all of it."""
+    names = ("roi", "status", "reason", "sha256", *GRID)
+    return canonical_json({n: None if pd.isna(row[n]) else row[n] for n in names if n in row})
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,20 @@
+"""Write the report of the study: one self-contained page."""
+
+import json
+from pathlib import Path
+
+from polycentric.config.report import ReportSettings
+from polycentric.jobs import start
+from polycentric.report import build, collect
+
+log = start(snakemake)
+study = json.loads(snakemake.params.settings)["study"]
+root = Path(snakemake.params.root)
+build(
+    ReportSettings.model_validate(study["report"]),
+    study=study,
+    root=root,
+    inputs=collect(study, root),
+    output=Path(snakemake.output.page),
+    log=log,
+)

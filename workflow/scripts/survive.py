@@ -1,0 +1,28 @@
+"""Model a time to an event from feature tables."""
+
+import json
+from pathlib import Path
+
+from polycentric.analysis.survive import analyse
+from polycentric.config.analyses import SurvivalAnalysis, features_of
+from polycentric.config.clinical import read_outcome
+from polycentric.jobs import start
+
+log = start(snakemake)
+job = json.loads(snakemake.params.settings)
+settings = SurvivalAnalysis.model_validate(job["analysis"])
+analyse(
+    snakemake.wildcards.analysis,
+    settings,
+    seed=job["seed"],
+    features=dict(zip(features_of(settings), map(Path, snakemake.input.features), strict=True)),
+    patients=Path(snakemake.input.patients),
+    split=Path(snakemake.input.split[0]),
+    outcome=read_outcome(job["outcome"]),
+    ledgers=[Path(path) for path in snakemake.input.ledgers],
+    root=Path(snakemake.params.root),
+    folder=Path(snakemake.output.metrics).parent,
+    settings_json=snakemake.params.settings,
+    code=snakemake.params.code,
+    log=log,
+)

@@ -1,0 +1,33 @@
+"""Train one synthesis model; a killed run resumes, a finished one is restored."""
+
+import json
+from pathlib import Path
+
+from polycentric.codehash import code_hash
+from polycentric.config.synthesis import Synthesis
+from polycentric.jobs import start
+from polycentric.synthesis.train import train
+
+log = start(snakemake)
+job = json.loads(snakemake.params.settings)
+train(
+    snakemake.wildcards.model,
+    Synthesis.model_validate(job["synthesis"]),
+    seed=job["seed"],
+    scans=Path(snakemake.input.scans),
+    patients=Path(snakemake.input.patients),
+    split=Path(snakemake.input.split),
+    manifests=[Path(path) for path in snakemake.input.views],
+    root=Path(snakemake.params.root),
+    work=Path(snakemake.params.work),
+    fold=snakemake.wildcards.fold,
+    weights=Path(snakemake.output.weights),
+    settings_out=Path(snakemake.output.settings),
+    history=Path(snakemake.output.history),
+    ledger=Path(snakemake.output.ledger),
+    device=job["device"],
+    upstream=[Path(path) for path in snakemake.input.ledgers],
+    settings_json=snakemake.params.settings,
+    code=code_hash(__file__),
+    log=log,
+)
