@@ -291,7 +291,10 @@ def describe(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
 def _keys(loc: tuple[Any, ...], raw: Any) -> Iterator[str]:
     """The parts of a location that are keys of the file: pydantic adds the kind of a chosen alternative."""
     for number, part in enumerate(loc):
-        inside = part in raw if isinstance(raw, Mapping) else isinstance(raw, list) and isinstance(part, int)
+        if isinstance(raw, Mapping):
+            inside = part in raw
+        else:
+            inside = isinstance(raw, list) and isinstance(part, int) and part < len(raw)
         if inside:
             raw = raw[part]
         elif number < len(loc) - 1:
