@@ -18,7 +18,7 @@ from ..shards import shard_name, shard_of
 from ..tables.private import FILES, PSEUDONYMS
 from ..tables.schemas import CURATION, FLOW, PATIENTS, SCANS, SHARD
 from .clinical import read_clinical
-from .flow import flow_rows
+from .flow import STRUCTURE, flow_rows
 from .link import link
 
 
@@ -141,7 +141,8 @@ def _refuse_collisions(identities: pd.DataFrame) -> None:
 def _check_limits(every: pd.DataFrame, centres: Mapping[str, CentreFacts], limits: Limits) -> None:
     problems = []
     for centre in centres:
-        own = every[(every["centre"] == centre) & (every["excluded"] != "MODALITY_WRONG")]
+        aside = (every["excluded"] == "MODALITY_WRONG") | (every["modality"] == STRUCTURE)
+        own = every[(every["centre"] == centre) & ~aside]
         rejected = own[own["verdict"] == "reject"]["excluded"].value_counts()
         count = len(own) - int(rejected.sum())
         needed = max(limits.accepted_scans, math.ceil(limits.accepted_share * len(own)))

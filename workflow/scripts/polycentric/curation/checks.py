@@ -211,7 +211,7 @@ def spacing(c: Candidate, s: CurationSettings) -> Found:
     if off.any():
         multiples = np.round(steps[off] / modal)
         whole = (multiples >= 2) & (np.abs(steps[off] - multiples * modal) <= tolerance(modal, s) * multiples)
-        if whole.all() and off.sum() * 4 <= len(steps):
+        if whole.all() and off.sum() <= max(1, len(steps) // 4):
             missing = int((multiples - 1).sum())
             yield Finding(
                 "GEOM_MISSING_SLICE", f"{missing} slices are missing in {int(off.sum())} gaps of {modal:.4g} mm"
