@@ -16,8 +16,8 @@ from polycentric.config.report import ReportSettings
 from polycentric.readers.answers import order_of
 from polycentric.readers.schemas import ANSWERS, ITEMS, KEY, REJECTED
 from polycentric.report import build
-from report import factory
-from report.chromium import CHROMIUM, page
+from report_support import factory
+from report_support.chromium import CHROMIUM, page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 

@@ -24,7 +24,7 @@ from polycentric.readers.items import cut
 from polycentric.readers.schemas import ANSWERS, APP, ITEMS, KEY, REJECTED
 from polycentric.volumes import Geometry, Volume
 from pydantic import ValidationError
-from report import factory
+from report_support import factory
 
 # Fleiss 1971: psychiatric diagnoses of 30 patients by 6 raters, as in R package irr
 DIAGNOSES = """444444 222555 233335 555555 222444 113333 333355 113334 114444 555555 144444 124444 222333 144444 224445

@@ -20,7 +20,7 @@ from polycentric.files import read_json
 from polycentric.report import ReaderFiles, build, flow, leaks, provenance, results, writing
 from polycentric.tables import schemas
 from pydantic import ValidationError
-from report import factory
+from report_support import factory
 
 
 class Reader(HTMLParser):
@@ -104,6 +104,7 @@ def test_numbers_and_words_of_the_study_are_there(page: str) -> None:
         "views noncontrast", "OutOfMemory", "No model, nor any model upstream of it, has seen", "Seed 7",
         "no-such-package",
         "Not for diagnosis", "Kaplan-Meier", "The test part of split 'synthesis' has 6 patients", "A. & B.",
+        "Ties are many.", "share of comparable pairs",
     ):  # fmt: skip
         assert expected in text, expected
 
@@ -165,6 +166,17 @@ def test_a_leak_upstream_counts_though_the_model_itself_is_clean(tmp_path: Path)
     assert entry.upstream == ["up"]
 
 
+def test_what_only_evaluates_still_shows_the_models_behind_it(tmp_path: Path) -> None:
+    split = pd.DataFrame({"patient": ["a", "b"], "part": ["training", "test"]})
+    up, only, described = (tmp_path / f"{n}.json" for n in ("up", "only", "described"))
+    common = {"split": "s", "settings": "", "code": ""}
+    ledger.write(up, name="up", stage="synthesis", seen={"training": ["a", "b"]}, **common)
+    ledger.write(only, name="only", stage="fidelity", seen={}, upstream=[up], **common)
+    ledger.write(described, name="described", stage="cohort", seen={}, **common)
+    entries = leaks.audit({"only": only, "described": described}, {"s": split})
+    assert [(e.name, e.overlaps) for e in entries] == [("only", {"up": 1})]
+
+
 def steps(**changes: int) -> pd.DataFrame:
     counts = {"files": 100, "candidates": 10, "A": 2, "B": 1, "accepted": 7} | changes
     rows = [
@@ -190,6 +202,23 @@ def test_the_flow_shows_every_number_once_per_centre_and_summed() -> None:
     assert words.count("7 scans · 7 patients") == 2
     sums = [words[k + 1] for k, w in enumerate(words) if w in ("A", "B")]
     assert sums == ["2", "4", "2", "1", "3"]  # all: A, B; x: A, B; y has no A
+
+
+def test_files_and_patients_beside_the_way_are_no_steps_of_it() -> None:
+    """100 files become 10 candidates: no sum; patients without scans stand beside and count as patients."""
+    more = [
+        (1, "files", "", 100, 9),
+        (2, "files skipped", "C", 4, 0),
+        (4, "patients without an accepted scan", "", 0, 3),
+    ]
+    rows = [{"centre": "x", "step": s, "box": b, "code": c, "patients": p, "scans": n} for s, b, c, n, p in more]
+    table = pd.concat([steps().query("step > 1").assign(step=lambda f: f["step"] + 1), pd.DataFrame(rows)])
+    table.loc[table["box"] == "patients without an accepted scan", "step"] = 9
+    assert flow.check(table) == []
+    chain = flow.boxes(table)
+    assert [b.name for b in chain if not b.aside] == ["files", "candidates", "accepted"]
+    words = [e.text for e in ET.fromstring(flow.draw(table, {})).iter("{http://www.w3.org/2000/svg}text")]
+    assert words[-3:] == ["patients without an", "accepted scan", "3"]
 
 
 def test_twelve_centres_are_wrapped() -> None:

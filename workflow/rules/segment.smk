@@ -53,7 +53,7 @@ rule segment:
         model=any_of(study.segmentation),
     conda:
         "../../envs/torch.yaml"
-    threads: 1
+    threads: lambda wildcards: study.segmentation[wildcards.model].threads
     resources:
         mem_mb=memory(8000),
         runtime=minutes(240),

@@ -53,7 +53,7 @@ rule synthesize:
         view=any_of(name for name, view in study.views.items() if view.synthesis),
     conda:
         "../../envs/torch.yaml"
-    threads: 1
+    threads: lambda wildcards: study.synthesis[synthesis_model(wildcards)].threads
     resources:
         mem_mb=memory(8000),
         runtime=minutes(240),

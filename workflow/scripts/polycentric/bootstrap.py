@@ -30,7 +30,8 @@ def estimate(
     lower = upper = math.nan
     if all(n > 1 for n in groups) and math.isfinite(value):
         drawn = [statistic(*(stream.integers(n, size=n) for n in groups)) for _ in range(resamples)]
-        lower, upper = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        with np.errstate(invalid="ignore"):  # infinite distances, where nothing was found, give NaN between them
+            lower, upper = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     finite = [None if not math.isfinite(v) else float(v) for v in (value, lower, upper)]
     return {
         "value": finite[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -51,10 +52,8 @@ def salt(path: str | Path, *, seed: int | None = None) -> bytes:
                 stream.write(key.hex() + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-            try:
-                os.link(name, path)  # unlike a rename, this never replaces the key that another job has just made
-            except FileExistsError:
-                pass
+            with contextlib.suppress(FileExistsError):  # another job has just made a key: that one holds
+                os.link(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
     try:
@@ -63,8 +62,8 @@ def salt(path: str | Path, *, seed: int | None = None) -> bytes:
         key = b""
     if len(key) != _BYTES:
         raise UserError(
-            f"{path}: this file does not hold a key of pseudonyms ({2 * _BYTES} hexadecimal digits). Put the right file "
-            "back, or remove it to get new pseudonyms; the results under the old ones then no longer belong to it."
+            f"{path}: this file does not hold a key of pseudonyms ({2 * _BYTES} hexadecimal digits). Put the right "
+            "file back, or remove it to get new pseudonyms; the results under the old ones then no longer belong to it."
         )
     return key
 

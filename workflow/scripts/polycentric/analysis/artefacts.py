@@ -64,10 +64,15 @@ def sentence(*parts: str) -> str:
     return " ".join(part if part.endswith((".", "?", "!")) else part + "." for part in kept)
 
 
-def parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table of predictions atomically."""
-    with atomic(path) as temporary:
-        frame.to_parquet(temporary, index=False)
+# the types of our own chains that skops does not trust by itself
+TRUSTED = ["polycentric.analysis.chain.Front", "polycentric.analysis.coxmodel.CoxModel", "sklearn.tree._tree.Tree"]
+
+
+def read_skops(path: Path) -> Any:
+    """Load a fitted chain; a file with any other type than those of our chains is refused by skops."""
+    import skops.io as sio
+
+    return sio.load(path, trusted=TRUSTED)
 
 
 def write_skops(estimator: Any, path: Path) -> None:

@@ -86,11 +86,10 @@ class Front(TransformerMixin, BaseEstimator):
         """Learn from X (n rows) and y; with `choose_on` (same rows, twin features) select on that table instead."""
         self.columns_ = list(X.columns)
         self.categories_ = {}
-        for name in self.columns_:
-            if X[name].dtype == object:
-                counts = X[name].dropna().value_counts()
-                ordered = sorted(counts.index, key=lambda value: (-counts[value], value))
-                self.categories_[name] = sorted(ordered[1:])
+        for name in X.select_dtypes(object).columns:
+            counts = X[name].dropna().value_counts()
+            ordered = sorted(counts.index, key=lambda value: (-counts[value], value))
+            self.categories_[name] = sorted(ordered[1:])
         coded, self.names_, forced = self._code(X)
         self.medians_ = _medians(coded)
         x = self._impute(coded)
@@ -110,7 +109,7 @@ class Front(TransformerMixin, BaseEstimator):
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Selected columns, imputed and scaled, (n, selected)."""
-        if missing := [name for name in self.columns_ if name not in X.columns]:
+        if missing := sorted(set(self.columns_) - set(X.columns)):
             raise ValueError(f"the table lacks {len(missing)} columns of the fitted chain, such as {missing[0]!r}")
         coded, _, _ = self._code(X)
         return (self._impute(coded)[:, self.chosen_] - self.mean_) / self.scale_
@@ -119,25 +118,17 @@ class Front(TransformerMixin, BaseEstimator):
         return np.array([self.names_[i] for i in self.chosen_], dtype=object)
 
     def _code(self, X: pd.DataFrame) -> tuple[np.ndarray, list[str], np.ndarray]:
-        numbers = [name for name in self.columns_ if name not in self.categories_]
-        if not self.categories_:  # the usual case: features only
-            forced = np.isin(np.array(numbers, dtype=object), list(self.forced))
-            return X[numbers].to_numpy(float), numbers, forced.astype(bool)
-        blocks, names, forced_flags = [], [], []
-        for name in self.columns_:
-            if name in self.categories_:
-                known = X[name].notna().to_numpy()
-                for value in self.categories_[name]:
-                    indicator = X[name].eq(value).to_numpy().astype(float)
-                    blocks.append(np.where(known, indicator, np.nan))
-                    names.append(f"{name}={value}")
-                    forced_flags.append(name in self.forced)
-            else:
-                blocks.append(X[name].to_numpy(float))
-                names.append(name)
-                forced_flags.append(name in self.forced)
-        coded = np.column_stack(blocks) if blocks else np.empty((len(X), 0))
-        return coded, names, np.array(forced_flags, dtype=bool)
+        """Numbers (columns in their order, then indicators of categories), their names, and which are forced."""
+        names = [name for name in self.columns_ if name not in self.categories_]
+        blocks = [X[names].to_numpy(float)]
+        forced = [name in self.forced for name in names]
+        for name, values in self.categories_.items():
+            known = X[name].notna().to_numpy()
+            for value in values:
+                blocks.append(np.where(known, X[name].eq(value).to_numpy(dtype=float), np.nan)[:, None])
+                names.append(f"{name}={value}")
+                forced.append(name in self.forced)
+        return np.hstack(blocks), names, np.array(forced, dtype=bool)
 
     def _impute(self, coded: np.ndarray) -> np.ndarray:
         return np.where(np.isnan(coded), self.medians_, coded)

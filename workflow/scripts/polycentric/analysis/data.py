@@ -75,6 +75,7 @@ def binary(frame: pd.DataFrame, outcome: Any, where: str) -> pd.Series:
 
 
 TRUE = ("1", "true", "yes", "dead", "event")
+DAYS = {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
 
 
 def survival(frame: pd.DataFrame, outcome: Any, horizon_days: float | None, where: str) -> pd.DataFrame:
@@ -97,9 +98,10 @@ def survival(frame: pd.DataFrame, outcome: Any, horizon_days: float | None, wher
     event = text.str.lower().isin(wanted).astype(float).where(text.notna())
     result = pd.DataFrame({"time": time.astype(float), "event": event})
     if horizon_days is not None:
-        late = result["time"] > horizon_days
+        horizon = horizon_days / DAYS[outcome.unit]
+        late = result["time"] > horizon
         result.loc[late & result["event"].notna(), "event"] = 0.0
-        result.loc[late, "time"] = horizon_days
+        result.loc[late, "time"] = horizon
     return result.where((result["time"] > 0) & result["event"].notna())
 
 

@@ -63,8 +63,10 @@ def analyse(
         table of accepted scans, schema SCANS.
     split
         split table where `settings.split` is given.
-    outcomes, columns
-        declared outcomes by name, and the declared clinical columns (a mapping's values may have `label`).
+    outcomes
+        declared outcomes by name.
+    columns
+        declared clinical columns: names, or declarations by name with `type` (numeric, categorical) and `unit`.
     """
     where = f"analyses: {name}"
     people = tables.read(patients, PATIENTS)
@@ -195,13 +197,19 @@ def _variables(
             )
         names = [n for n in names if n not in unknown]
     declared = columns if isinstance(columns, Mapping) else {}
-    result = [Variable(n, getattr(declared.get(n), "label", None) or n, _numeric(people[n])) for n in names]
+    result = [_variable(n, people[n], declared.get(n)) for n in names]
     if settings.acquisition:
         result += [Variable(n, n, True, True) for n in ACQUISITION if images[n].notna().any()]
         result += [Variable(n, n, False, True) for n in SCANNER if n != settings.by and images[n].ne("").any()]
     if not result:
         warnings.append("No column to describe: declare clinical columns, or write columns.")
     return result
+
+
+def _variable(name: str, values: pd.Series, declared: Any) -> Variable:
+    kind, unit = getattr(declared, "type", None), getattr(declared, "unit", None)
+    numeric = _numeric(values) if kind is None else kind == "numeric" and pd.api.types.is_numeric_dtype(values)
+    return Variable(name, f"{name}, {unit}" if unit else name, numeric)
 
 
 def _numeric(values: pd.Series) -> bool:
@@ -328,7 +336,8 @@ def smd_numbers(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 2 or len(b) < 2:
         return math.nan
     spread = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
-    return abs(a.mean() - b.mean()) / spread if spread > 0 else math.nan
+    size = max(abs(a.mean()), abs(b.mean()))
+    return abs(a.mean() - b.mean()) / spread if spread > 1e-9 * size else math.nan
 
 
 def smd_counts(a: np.ndarray, b: np.ndarray) -> float:

@@ -38,10 +38,13 @@ class Curve:
 def roc(curves: Sequence[Curve], titles: dict[str, str]) -> Figure:
     """ROC curves, one panel per part; `titles` gives the panels' titles in order."""
     labels = list(dict.fromkeys(c.label.split("\n")[0] for c in curves))
+    width, legend = min(75 * len(titles) + 5, 180), 4 + 7 * len(labels)
+    panel_height = width / len(titles) + 2
     figure, axes = figures.new(
-        width_mm=min(75 * len(titles) + 15, 180), height_mm=82, columns=len(titles), squeeze=False
-    )
-    for axis, (panel, title) in zip(axes.flat, titles.items(), strict=True):
+        width_mm=width, height_mm=panel_height + legend, columns=len(titles), rows=2, squeeze=False,
+        height_ratios=[panel_height, legend],
+    )  # fmt: skip
+    for axis, below, (panel, title) in zip(axes[0], axes[1], titles.items(), strict=True):
         axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.7, linestyle=(0, (4, 3)))
         for c in curves:
             if c.panel != panel:
@@ -52,7 +55,8 @@ def roc(curves: Sequence[Curve], titles: dict[str, str]) -> Figure:
             axis.plot(c.false, c.true, color=colour, label=c.label)
         axis.set(title=title, xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         axis.set_aspect("equal")
-        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.18), handlelength=1.4)
+        below.set_axis_off()
+        below.legend(*axis.get_legend_handles_labels(), loc="upper left", handlelength=1.4, borderaxespad=0)
     return figure
 
 
@@ -129,12 +133,13 @@ def survival_curves(
                          (title, group, *v), strict=True))
                 for v in values
             ]  # fmt: skip
-        axis.set(title=f"{title}\n{notes.get(title, '')}".rstrip(), ylabel="survival", ylim=(0, 1.02))
+        axis.set(title=f"{title}\n{notes.get(title, '')}".rstrip(), ylabel="survival", ylim=(0, 1.3))
+        axis.set_yticks(np.linspace(0, 1, 6))
         axis.set_xlim(left=-0.03 * ticks[-1])
         axis.legend(loc="upper right", handlelength=1.2)
         table.set(yticks=[0.25, 0.75], yticklabels=["high", "low"], ylim=(0, 1), xlabel=f"time, {unit} (at risk above)")
         table.set_xticks(ticks)
-        table.tick_params(axis="y", length=0)
+        table.tick_params(axis="y", length=0, pad=8)
         for side in ("left", "bottom"):
             table.spines[side].set_visible(False)
     return figure, pd.DataFrame(rows)

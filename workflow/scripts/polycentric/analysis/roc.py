@@ -45,7 +45,7 @@ def delong(outcome: np.ndarray, score: np.ndarray, *, level: float = 0.95) -> Es
     """AUC with DeLong's interval (DeLong et al. 1988, Biometrics 44:837), clipped to [0, 1] as in pROC."""
     value, method = auc(outcome, score), "DeLong"
     outcome = np.asarray(outcome, dtype=bool)
-    if not math.isfinite(value) or min(outcome.sum(), (~outcome).sum()) < 2:
+    if not math.isfinite(value) or min(outcome.sum(), (~outcome).sum()) < 2 or np.ptp(score) == 0:
         return estimate(value, method=method, n=len(outcome), level=level)
     parts = placements(outcome, score)
     half = normal_quantile(level) * math.sqrt(sum(v.var(ddof=1) / len(v) for v in parts))
@@ -103,6 +103,8 @@ def bootstrap(
     """AUC with a percentile interval of the stratified bootstrap over patients."""
     samples = bootstrap_auc(outcome, score, drawn)
     lower, upper, used = percentiles(samples, level)
+    if len(score) and np.ptp(score) == 0:  # the same score for everybody: 0.5 by definition, not by measurement
+        lower = upper = math.nan
     method = f"percentile bootstrap over patients within each class, {used} samples"
     return estimate(auc(outcome, score), lower, upper, method=method, n=len(outcome), level=level, seed=seed)
 

@@ -447,10 +447,13 @@ def _variables(study: Study, key: str, fit: coxmodel.Fitted) -> pd.DataFrame:
     z = front.transform(study.tables[key][training])
     names = list(front.get_feature_names_out())
     beta, error, half = model.coef_, model.errors_, normal_quantile(study.settings.level) * model.errors_
-    _, p_zph = cox.proportional_hazards(z, study.follow_up[training, 0], study.event[training], beta)
-    worst = p_zph[np.isfinite(p_zph)].min(initial=1.0)
-    if worst < 0.05:
-        study.warn(f"{key}: hazards may not be proportional (smallest p {worst:.3f}); see the table of variables.")
+    penalised = np.arange(len(names)) >= (0 if model.rescued_ else model.free)
+    penalised &= model.ridge > 0 or model.rescued_
+    p_zph = np.full(len(names) + 1, np.nan)
+    if not penalised.any():  # the score test needs the maximum of the likelihood, where the other scores are zero
+        p_zph = cox.proportional_hazards(z, study.follow_up[training, 0], study.event[training], beta)[1]
+        if p_zph[-1] < 0.05:
+            study.warn(f"{key}: hazards may not be proportional (global p {p_zph[-1]:.3f}); see its variables.")
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         z_value = np.where(error > 0, beta / error, np.nan)
         frame = pd.DataFrame(
@@ -463,14 +466,13 @@ def _variables(study: Study, key: str, fit: coxmodel.Fitted) -> pd.DataFrame:
                 "lower": np.exp(beta - half),
                 "upper": np.exp(beta + half),
                 "p": [p_of_z(v) for v in z_value],
-                "penalised": np.arange(len(names)) >= (0 if model.rescued_ else model.free),
+                "penalised": penalised,
                 "proportional_hazards_p": p_zph[: len(names)],
                 "mean": front.mean_,
                 "sd": front.scale_,
             }
         )
-    frame.loc[frame["penalised"] & ((model.ridge > 0) | model.rescued_), "p"] = np.nan
-    frame["penalised"] &= bool(model.ridge > 0 or model.rescued_)
+    frame.loc[frame["penalised"], "p"] = np.nan
     return frame
 
 

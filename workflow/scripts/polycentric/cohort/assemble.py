@@ -121,7 +121,7 @@ def originals(used: pd.DataFrame) -> pd.DataFrame:
     for kind, column, rows in (
         ("patient", "patient_id", of_scans[clear]),
         ("session", "study_uid", of_scans),
-        ("scan", "series_uid", of_scans[of_scans["use"] != "structure"]),
+        ("scan", "series_uid", of_scans[~of_scans["use"].str.startswith("structure")]),
     ):
         part = rows[["centre", column, kind]].set_axis(["centre", "original", "pseudonym"], axis=1)
         key = ["centre", "pseudonym"] if kind != "patient" else ["centre", "original", "pseudonym"]
@@ -133,8 +133,8 @@ def _refuse_collisions(identities: pd.DataFrame) -> None:
     twice = identities[identities.duplicated(["kind", "pseudonym"])]
     if len(twice):
         raise UserError(
-            f"{len(twice)} pseudonyms stand for two identifiers each (first: {twice['pseudonym'].iloc[0]}). This happens "
-            "once in millions of studies: remove the file 'salt' in the private folder to get other pseudonyms."
+            f"{len(twice)} pseudonyms stand for two identifiers each (first: {twice['pseudonym'].iloc[0]}). This "
+            "happens once in millions of studies: remove the file 'salt' in the private folder to get other pseudonyms."
         )
 
 
@@ -149,7 +149,8 @@ def _check_limits(every: pd.DataFrame, centres: Mapping[str, CentreFacts], limit
             why = ", ".join(f"{code} {n}" for code, n in sorted(rejected.items())) or "no candidates"
             problems.append(
                 f"centres.{centre}: {count} of {len(own)} candidate scans are accepted, at least {needed} are wanted "
-                f"(curation.limits). Rejected: {why}. Correct the images, or change curation: verdicts, its ranges or limits."
+                f"(curation.limits). Rejected: {why}. Correct the images, or change the ranges, verdicts or limits "
+                "under curation."
             )
     if problems:
         raise UserError(*problems)

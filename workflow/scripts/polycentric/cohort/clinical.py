@@ -159,7 +159,8 @@ def _centres(
     values = raw[column].str.strip()
     if centres is not None and (wrong := ~values.isin(list(centres))).any():
         problems.append(
-            f"{rows_in_words(raw.index[wrong])}, column {column!r}: no centre of the study; write one of {sorted(centres)}."
+            f"{rows_in_words(raw.index[wrong])}, column {column!r}: no centre of the study; "
+            f"write one of {sorted(centres)}."
         )
     return values
 
@@ -214,15 +215,15 @@ def _check_outcome(
         times = frame[outcome.time]
         if pd.api.types.is_numeric_dtype(times) and (negative := (times < 0).fillna(False)).any():
             problems.append(
-                f"{rows_in_words(frame.index[negative])}, column {outcome.time!r}: a negative time ({outcome.unit}) to the event of "
-                f"{name!r}. Write the time since the scan, or nothing if it is not known."
+                f"{rows_in_words(frame.index[negative])}, column {outcome.time!r}: a negative time "
+                f"({outcome.unit}) to the event of {name!r}. Write the time since the scan, or nothing if unknown."
             )
         events = frame[outcome.event].map(_plain).dropna()
         yes = EVENTS if outcome.event_value is None else (_plain(outcome.event_value),)
         if outcome.event_value is None and (odd := ~events.isin([*EVENTS, *NO_EVENTS])).any():
             problems.append(
-                f"{rows_in_words(events.index[odd])}, column {outcome.event!r}: neither 1 nor 0 (yes or no, dead or alive). "
-                f"Write 1 or 0, or name the value that means the event: {key}.event_value."
+                f"{rows_in_words(events.index[odd])}, column {outcome.event!r}: neither 1 nor 0 (yes or no, "
+                f"dead or alive). Write 1 or 0, or name the value that means the event: {key}.event_value."
             )
         elif len(events) and not events.isin([v for v in yes if v]).any():
             problems.append(f"column {outcome.event!r}: no event of {name!r} at all. Check {key}.event_value.")
@@ -236,8 +237,8 @@ def _check_outcome(
             problems.append(f"column {outcome.column!r}: all rows are alike, so {name!r} has no negative ones.")
     elif outcome.classes is not None and (odd := ~values.isin([_plain(c) for c in outcome.classes])).any():
         problems.append(
-            f"{rows_in_words(values.index[odd])}, column {outcome.column!r}: none of the classes {', '.join(outcome.classes)}. "
-            f"Correct the value, or {key}.classes."
+            f"{rows_in_words(values.index[odd])}, column {outcome.column!r}: none of the classes "
+            f"{', '.join(outcome.classes)}. Correct the value, or {key}.classes."
         )
 
 

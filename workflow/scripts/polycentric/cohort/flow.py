@@ -9,13 +9,15 @@ import pandas as pd
 
 from ..config.codes import ORDER
 
+STRUCTURE, SEVERAL = "RTSTRUCT", "RT_MULTIPLE_FOR_SERIES"
+
 
 def flow_rows(
     every: pd.DataFrame, used: pd.DataFrame, people: pd.DataFrame, centres: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Rows of the flow table (schema `FLOW`), in the order of the centres.
 
-    files = skipped + contours + the files of the candidates; candidates = excluded + accepted, where a candidate is
+    files = skipped + contours + the files of the candidates; candidates = excluded + accepted, where each candidate is
     excluded under one code; patients of images = patients with an accepted scan + patients without one.
     """
     rows: list[dict[str, Any]] = []
@@ -27,28 +29,31 @@ def flow_rows(
                 {"centre": centre, "step": step, "box": box, "code": code, "patients": patients, "scans": scans}
             )
 
-        add(1, "files", len(files), files.loc[files["patient"] != "", "patient"].nunique())
+        add(1, "files", files["path"].nunique(), files.loc[files["patient"] != "", "patient"].nunique())
         for code, group in _by_code(files[files["use"] == "skipped"], "code"):
             add(2, "files skipped", len(group), 0, code)
-        contours = files[(files["use"] == "structure") | ((files["use"] == "rejected") & files["code"].map(_refused))]
-        add(3, "files of contours", len(contours), contours["patient"].nunique())
-        add(4, "candidates", len(candidates), candidates["patient"].nunique())
+        orphans = candidates[candidates["modality"] == STRUCTURE]
+        candidates = candidates[candidates["modality"] != STRUCTURE]
+        contours = files[files["use"].isin(["structure", "structure refused"])]
+        add(3, "files of contours", contours["path"].nunique(), contours["patient"].nunique())
+        for code, group in _by_code(orphans, "excluded"):
+            add(4, "contours excluded", len(group), group["patient"].nunique(), code)
+        several = contours[(contours["use"] == "structure refused") & contours["code"].str.contains(SEVERAL)]
+        if len(several):
+            add(4, "contours excluded", several["path"].nunique(), several["patient"].nunique(), SEVERAL)
+        add(5, "candidates", len(candidates), candidates["patient"].nunique())
         rejected = candidates[candidates["verdict"] == "reject"]
         for code, group in _by_code(rejected, "excluded"):
-            add(5, "excluded", len(group), group["patient"].nunique(), code)
+            add(6, "excluded", len(group), group["patient"].nunique(), code)
         accepted = candidates[candidates["verdict"] != "reject"]
-        add(6, "accepted", len(accepted), accepted["patient"].nunique())
+        add(7, "accepted", len(accepted), accepted["patient"].nunique())
         outlined = accepted[accepted["structures"].fillna(0) > 0]
-        add(7, "accepted with contours", len(outlined), outlined["patient"].nunique())
+        add(8, "accepted with contours", len(outlined), outlined["patient"].nunique())
         without = set(candidates["patient"]) - set(accepted["patient"])
-        add(8, "patients without an accepted scan", 0, len(without))
+        add(9, "patients without an accepted scan", 0, len(without))
         table_only = patients[patients["clinical"].astype(bool) & ~patients["patient"].isin(set(candidates["patient"]))]
-        add(9, "patients of the clinical table alone", 0, len(table_only))
+        add(10, "patients of the clinical table alone", 0, len(table_only))
     return rows
-
-
-def _refused(code: str) -> bool:
-    return "RT_MULTIPLE_FOR_SERIES" in code
 
 
 def _by_code(frame: pd.DataFrame, column: str) -> list[tuple[str, pd.DataFrame]]:

@@ -49,8 +49,8 @@ def link(
     near = [r.Index for r in table[~known].itertuples() if (r.centre, _loose(r.patient_id)) in spelled]
     if near:
         problems.append(
-            f"{rows_in_words(near)}, column {settings.patient!r}: differs from a scanned patient, who has no row, only in "
-            "upper and lower case, blanks, signs or leading zeros. Write the identifier as in the DICOM files."
+            f"{rows_in_words(near)}, column {settings.patient!r}: differs from a scanned patient, who has no row, "
+            "only in upper and lower case, blanks, signs or leading zeros. Write the identifier as in the DICOM files."
         )
     unknown = table[~known].drop(index=near)
     unknown = unknown[unknown["centre"] != ""]
@@ -72,7 +72,7 @@ def link(
     if settings.without_scans == "keep":
         added = unknown[["centre", "patient_id"]].copy()
         added["patient"] = [patient(salt, r.centre, r.patient_id) for r in added.itertuples()]
-        people = pd.concat([people, added.assign(clinical=False)], ignore_index=True)
+        people = pd.concat([part for part in (people, added.assign(clinical=False)) if len(part)], ignore_index=True)
     merged = people.drop(columns="clinical").merge(table, on=["centre", "patient_id"], how="left", indicator="clinical")
     merged["clinical"] = merged["clinical"] == "both"
     return merged

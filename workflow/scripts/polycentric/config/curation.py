@@ -50,11 +50,11 @@ class CurationSettings(Section):
         None, description="Convolution kernels that are wanted, upper and lower case alike; null accepts any."
     )
     contrast_if_untagged: Literal["unknown", "no", "yes"] = Field(
-        "unknown", description="What a scan without any contrast tag counts as."
+        "unknown", description="What a scan counts as whose tags and description say nothing about contrast agent."
     )
     multiple_structures: Literal["reject", "latest", "all"] = Field(
         "reject",
-        description="Several structure sets for one scan: use none (reject), the one saved last, or look in all of them.",
+        description="Several structure sets for one scan: use none (reject), the one saved last, or all of them.",
     )
     verdicts: dict[str, Verdict] = Field({}, description="Other verdicts than the default ones, by defect code.")
     limits: Limits = Field(Limits(), description="When the study must not go on.")
@@ -132,5 +132,5 @@ class ConvertSettings(Section):
     )
     clip_below_hu: float | None = Field(
         -1024.0,
-        description="CT values below this are padding outside the field of view and are set to it, HU; null keeps them.",
+        description="CT values below this are padding outside the field of view and become this, HU; null keeps them.",
     )

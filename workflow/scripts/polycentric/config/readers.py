@@ -40,6 +40,8 @@ class ReaderStudy(Section):
     """A reader study: an offline page shows slices one by one, people say what they see."""
 
     kind: Literal["real-or-synthetic"] = Field("real-or-synthetic", description="the question that readers answer")
+    title: str = Field("", description="heading in the report; the name of the reader study if empty")
+    caption: str = Field("", description="a sentence or two that the report shows with the results")
     views: Arms = Field(description="the two kinds of images")
     split: Name = Field(
         description="split that the patients come from; the models behind the images must hold them out"

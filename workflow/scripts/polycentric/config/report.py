@@ -26,7 +26,7 @@ CHAPTERS: tuple[Chapter, ...] = Chapter.__args__  # type: ignore[attr-defined]
 class ReportSettings(Section):
     """What the report says beside the results."""
 
-    title: str | None = Field(None, description="title of the report; the study's name if absent")
+    title: str | None = Field(None, description="title of the report; that of the study, or its name, if absent")
     authors: tuple[str, ...] = Field((), description="authors, in order")
     intro: str = Field("", description="a few sentences on the question of the study, shown first")
     chapters: tuple[Chapter, ...] = Field(CHAPTERS, description="chapters of the report, in order")

@@ -143,9 +143,9 @@ class Simulation(Section):
         (8.0, 90.0), description="Volumes are drawn within this range, mL."
     )
     heterogeneity_hu: PositiveFloat = Field(
-        30.0, description="Median standard deviation of the texture inside a tumour, HU (log-normal)."
+        60.0, description="Median standard deviation of the texture inside a tumour, HU (log-normal)."
     )
-    heterogeneity_log_sd: PositiveFloat = Field(0.4, description="Standard deviation of the logarithm of the former.")
+    heterogeneity_log_sd: PositiveFloat = Field(0.5, description="Standard deviation of the logarithm of the former.")
     enhancement_hu: tuple[float, Annotated[float, Field(ge=0)]] = Field(
         (150.0, 30.0), description="Contrast agent: mean and standard deviation of what it adds to the blood, HU."
     )

@@ -38,7 +38,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Filled:
-    """A mask (z, y, x), the volume that its contours enclose, and the voxels that even-odd leaves out of nested ones."""
+    """A mask (z, y, x), the volume within its contours, and the voxels that even-odd leaves out of nested ones."""
 
     mask: np.ndarray
     contour_volume_ml: float
@@ -46,7 +46,7 @@ class Filled:
 
 
 def read_regions(path: Path, rois: dict[str, RoiSettings]) -> list[Region]:
-    """Regions of an RTSTRUCT that any of `rois` wants; coordinates of others are not converted, which takes a second."""
+    """Regions of an RTSTRUCT that any of `rois` wants; the others' coordinates would take a second to convert."""
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
         dataset = pydicom.dcmread(path, force=True)

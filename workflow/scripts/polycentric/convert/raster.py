@@ -1,8 +1,8 @@
 """Even-odd filling of polygons, and the analytic area of what is filled.
 
-Polygons of one slice are given together; a point is inside where a ray crosses their edges an odd number of times, so
-holes stay holes whether they are drawn as own polygons or as keyholes. Coordinates are continuous pixel indices (x along
-columns, y along rows), pixel centres at whole numbers.
+Polygons of one slice are given together. A point is inside where a ray crosses their edges an odd number of times:
+holes stay holes whether they are drawn as polygons of their own or as keyholes. Coordinates are continuous pixel
+indices, x along a row and y along a column, with pixel centres at whole numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def _edges(polygons: Sequence[np.ndarray]) -> np.ndarray:
-    """Edges (n, 4) of closed polygons as x0, y0, x1, y1 with y0 < y1; horizontal ones are left out, no ray crosses them."""
+    """Edges (n, 4) of closed polygons as x0, y0, x1, y1 with y0 < y1, without horizontal ones: no ray crosses them."""
     parts = [np.hstack([p, np.roll(p, -1, axis=0)]) for p in polygons if len(p) >= 3]
     if not parts:
         return np.empty((0, 4))

@@ -149,7 +149,7 @@ def orientation(c: Candidate, s: CurationSettings) -> Found:
 def exact_duplicates(c: Candidate, s: CurationSettings) -> Found:
     """Same position, same pixels, whatever the instance identifiers say: the first copy stays."""
     files = c.files[c.files["content_sha256"] != ""].sort_values(["sop_instance", "path"])
-    copies = files.groupby(_place(files) + ["content_sha256"])["path"].cumcount() > 0
+    copies = files.groupby([*_place(files), "content_sha256"])["path"].cumcount() > 0
     if copies.any():
         yield Finding(
             "DUP_EXACT",
@@ -294,14 +294,21 @@ def kernel(c: Candidate, s: CurationSettings) -> Found:
         yield Finding("KERNEL_NOT_ALLOWED", f"{len(wrong)} kernels are not among {', '.join(s.kernels)}")
 
 
+def padding(c: Candidate, s: CurationSettings) -> Found:
+    """Padding outside the field of view, stored as a value that no tissue has; conversion clips it."""
+    if not (c.files["modality"] == "CT").all():
+        return
+    hu = c.files["padding_value"] * c.files["slope"] + c.files["intercept"]
+    if (below := hu < -1024).any():
+        yield Finding("HU_IMPLAUSIBLE", f"padding is stored as {hu[below].min():g} HU")
+
+
 def contrast(c: Candidate, s: CurationSettings) -> Found:
-    if described := {_described_contrast(d) for d in set(c.files["series_description"])} - {"unknown"}:
-        by_tag = contrast_by_tag(c.files)
-        if len(described) > 1 or (by_tag != "unknown" and described != {by_tag}):
-            yield Finding(
-                "CONTRAST_CONFLICT",
-                f"contrast agent {by_tag} by its tag, {' and '.join(sorted(described))} by the description",
-            )
+    by_tag, described = contrast_by_tag(c.files), contrast_by_description(c.files)
+    # a scan without agent often lacks the tag, so absence conflicts only with a description that names one
+    if described != "unknown" and described != (by_tag if by_tag != "unknown" else "no"):
+        agent = {"yes": "names an agent", "no": "is empty", "unknown": "is absent"}[by_tag]
+        yield Finding("CONTRAST_CONFLICT", f"the contrast tag {agent}, the description says {described}")
 
 
 _NO_AGENT = re.compile(r"^\W*(no|none|non|without|w/?o|n/?a|nil|0|nativ)\b", re.IGNORECASE)
@@ -309,8 +316,7 @@ _WITHOUT = re.compile(
     r"\b(without|w/o|non[- ]?contrast|no contrast|native?|unenhanced|ohne km|c-)(?=\W|$)", re.IGNORECASE
 )
 _WITH = re.compile(
-    r"\b(with contrast|contrast|w/ ?c(ontrast)?|enhanced|post[- ]?contrast|arterial|portal|venous|mit km|ce|c\+)(?=\W|$)",
-    re.IGNORECASE,
+    r"\b(contrast|w/ ?c|enhanced|post[- ]?contrast|arterial|portal|venous|mit km|ce|c\+)(?=\W|$)", re.IGNORECASE
 )
 
 
@@ -322,10 +328,13 @@ def contrast_by_tag(files: pd.DataFrame) -> str:
     return "no" if files["contrast_tagged"].fillna(False).any() else "unknown"
 
 
-def _described_contrast(description: str) -> str:
-    if _WITHOUT.search(description):
-        return "no"
-    return "yes" if _WITH.search(description) else "unknown"
+def contrast_by_description(files: pd.DataFrame) -> str:
+    """yes, no or unknown by the words of the series description."""
+    found = {
+        "no" if _WITHOUT.search(text) else "yes" if _WITH.search(text) else "unknown"
+        for text in set(files["series_description"])
+    }
+    return found.pop() if len(found) == 1 else "unknown"
 
 
 def study_time(c: Candidate, s: CurationSettings) -> Found:
@@ -337,5 +346,5 @@ def study_time(c: Candidate, s: CurationSettings) -> Found:
 CHECKS: tuple[Check, ...] = (
     modality, patient, identifiers, meta, secondary_capture, multiframe, truncated, transfer_syntax, localizers,
     position, matrix, orientation, exact_duplicates, shared_positions, slices, spacing, shear, axial, pixels,
-    thickness, length, rescale, kernel, contrast, study_time,
+    thickness, length, rescale, padding, kernel, contrast, study_time,
 )  # fmt: skip

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
-from ..config.codes import CODES
 from ..config.curation import CurationSettings
 from ..files import hash_of
 from ..jobs import Log
@@ -17,7 +16,7 @@ from ..pseudonyms import patient, pseudonym
 from ..tables.private import FILES, INDEX
 from ..tables.schemas import CURATION
 from .candidates import Candidate, examine
-from .checks import CHECKS, contrast_by_tag, tolerance
+from .checks import CHECKS, contrast_by_description, contrast_by_tag, tolerance
 from .structures import Match, match
 
 STRUCTURE = "RTSTRUCT"
@@ -54,7 +53,8 @@ def curate(
     matches = match(structures, candidates, settings)
     candidates = _with_structure_findings(candidates, matches, settings)
 
-    rows, uses = [], []
+    rows: list[Row] = []
+    uses: list[pd.DataFrame] = []
     for number, candidate in enumerate(candidates):
         own = [m for m in matches if m.candidate == number]
         row, used = _describe(centre, candidate, own, structures, settings, salt)
@@ -65,14 +65,12 @@ def curate(
             row, used = _orphan(centre, structures.loc[one.label], one, salt)
             rows.append(row)
             uses.append(used)
-    uses += [_skipped(centre, row) for _, row in table[~readable].iterrows()]
-    if len(uses) != len(table):
-        raise AssertionError(f"{len(table)} files in the index, {len(uses)} in the table of files")
+    uses.append(_skipped(centre, table[~readable]))
+    used = pd.concat([part.astype(object) for part in uses], ignore_index=True).reindex(columns=list(FILES.columns))
+    if set(used["path"]) != set(table["path"]):
+        raise AssertionError(f"{len(table)} files in the index, {used['path'].nunique()} in the table of files")
     tables.write(sorted(rows, key=lambda r: (r["patient"], r["session"], r["scan"])), curation, CURATION)
-    uses.sort(
-        key=lambda r: (r["use"], r.get("scan") or "", r["order"] if r.get("order") is not None else -1, r["path"])
-    )
-    tables.write(uses, files, FILES)
+    tables.write(used.sort_values(["use", "scan", "order", "path"]), files, FILES)
     verdicts = pd.Series([r["verdict"] for r in rows], dtype="object").value_counts().sort_index()
     log.event("curated", centre=centre, files=len(table), candidates=len(rows), **verdicts.to_dict())
 
@@ -131,7 +129,7 @@ def _describe(
     structures: pd.DataFrame,
     settings: CurationSettings,
     salt: bytes,
-) -> tuple[Row, list[Row]]:
+) -> tuple[Row, list[pd.DataFrame]]:
     files = candidate.files
     identity = _identity(centre, files, candidate.part, salt)
     accepted = candidate.verdict != "reject"
@@ -142,7 +140,8 @@ def _describe(
     refused = {m.label: f.code for m in matches for f in m.findings if settings.verdict(f.code) == "reject"}
     usable = [m.label for m in matches if m.label not in refused]
     every = pd.concat([files, structures.loc[usable]])
-    contrast = contrast_by_tag(files)
+    said = (contrast_by_tag(files), contrast_by_description(files))
+    contrast = next((c for c in said if c != "unknown"), settings.contrast_if_untagged)
     row = identity | {
         "modality": files["modality"].mode().iloc[0] or "none",
         "verdict": candidate.verdict,
@@ -165,29 +164,24 @@ def _describe(
         "kernel": _first(files["kernel"]),
         "kvp": _median(files["kvp"]),
         "exposure_mas": _median(files["exposure_mas"]),
-        "contrast": settings.contrast_if_untagged if contrast == "unknown" else contrast,
+        "contrast": contrast,
         "transfer_syntax": _first(files["transfer_syntax"]),
         "structures": len(usable),
     }
-    used: list[Row] = []
     if accepted and stack is not None and step is not None:
-        grid = stack.geometry(files, step).columns()
-        for order, (label, along) in enumerate(zip(stack.order, stack.along, strict=True)):
-            one = files.loc[label]
-            facts = {"order": order, "position_mm": float(along), "slope": one["slope"], "intercept": one["intercept"]}
-            used.append(identity | _file(one, "slice") | facts | grid)
+        facts = {"order": range(len(stack.order)), "position_mm": stack.along, **stack.geometry(files, step).columns()}
+        used = [_uses(identity, files.loc[stack.order], "slice", **facts)]
     else:
-        used += [identity | _file(one, "rejected", candidate.rejecting) for _, one in files.iterrows()]
+        used = [_uses(identity, files, "rejected", code=candidate.rejecting)]
     for m in matches:
-        one = structures.loc[m.label]
-        codes = ";".join(f.code for f in m.findings)
-        used.append(identity | _file(one, "rejected" if m.label in refused else "structure", codes))
-    index = candidate.dropped_files
-    used += [identity | _file(index.loc[label], "dropped", code) for label, code in candidate.dropped]
+        use = "structure refused" if m.label in refused else "structure"
+        used.append(_uses(identity, structures.loc[[m.label]], use, code=";".join(f.code for f in m.findings)))
+    for label, code in candidate.dropped:
+        used.append(_uses(identity, candidate.dropped_files.loc[[label]], "dropped", code=code))
     return row, used
 
 
-def _orphan(centre: str, one: pd.Series, found: Match, salt: bytes) -> tuple[Row, Row]:
+def _orphan(centre: str, one: pd.Series, found: Match, salt: bytes) -> tuple[Row, pd.DataFrame]:
     """The row of a structure set without images."""
     frame = one.to_frame().T
     identity = _identity(centre, frame.assign(series_uid=one["series_uid"] + "\x1f" + one["sop_instance"]), 0, salt)
@@ -201,27 +195,22 @@ def _orphan(centre: str, one: pd.Series, found: Match, salt: bytes) -> tuple[Row
         "files_sha256": files_sha256(frame),
         "contrast": "unknown",
     }
-    return row, identity | _file(one, "rejected", found.findings[0].code)
+    return row, _uses(identity, frame, "structure refused", code=found.findings[0].code)
 
 
-def _skipped(centre: str, one: pd.Series) -> Row:
-    code = "FILE_NOT_DICOM" if one["reading"] == "not-dicom" else "FILE_UNREADABLE"
-    assert code in CODES
-    return {"centre": centre} | _file(one, "skipped", code)
+def _skipped(centre: str, files: pd.DataFrame) -> pd.DataFrame:
+    code = np.where(files["reading"] == "not-dicom", "FILE_NOT_DICOM", "FILE_UNREADABLE")
+    return _uses({"centre": centre}, files, "skipped", code=code)
 
 
-def _file(one: pd.Series, use: str, code: str = "") -> Row:
-    return {
-        "use": use,
-        "code": code,
-        "path": one["path"],
-        "size": one["size"],
-        "sop_instance": one["sop_instance"],
-        "content_sha256": one["content_sha256"],
-        "patient_id": one["patient_id"],
-        "study_uid": one["study_uid"],
-        "series_uid": one["series_uid"],
-    }
+_COPIED = (
+    "path", "size", "sop_instance", "content_sha256", "patient_id", "study_uid", "series_uid", "slope", "intercept",
+)  # fmt: skip
+
+
+def _uses(identity: Row, files: pd.DataFrame, use: str, **facts: Any) -> pd.DataFrame:
+    """Rows of the table of files for files of one use."""
+    return files[list(_COPIED)].assign(**identity, use=use, **facts)
 
 
 def _first(values: pd.Series) -> Any:

@@ -26,23 +26,22 @@ def match(structures: pd.DataFrame, candidates: list[Candidate], settings: Curat
 
     The named series comes first, then a unique series of the same frame of reference. References to instances are
     advisory: after de-identification hardly any holds (153 of 155 public sarcoma files), while frame of reference and
-    positions do. Of several structure sets for one candidate `settings.multiple_structures` chooses.
+    positions do. Contours of a series that was split belong to the volumes whose slices they name, or to all of them
+    if they name none that exists. Of several structure sets for one candidate `settings.multiple_structures` chooses.
     """
-    matches = [_match(label, row, candidates) for label, row in structures.iterrows()]
+    matches = [one for label, row in structures.iterrows() for one in _match(label, row, candidates)]
     by_candidate: dict[int, list[Match]] = {}
     for one in matches:
         if one.candidate is not None and not _rejected(one, settings):
             by_candidate.setdefault(one.candidate, []).append(one)
-    refused: set[int] = set()
-    for several in by_candidate.values():
+    refused: set[tuple[int, int]] = set()
+    for number, several in by_candidate.items():
         if len(several) > 1 and settings.multiple_structures != "all":
-            refused |= _surplus(several, structures, settings)
+            refused |= {(label, number) for label in _surplus(several, structures, settings)}
     reason = "several structure sets for one scan"
+    more = Finding("RT_MULTIPLE_FOR_SERIES", reason)
     return [
-        Match(m.label, m.candidate, (*m.findings, Finding("RT_MULTIPLE_FOR_SERIES", reason)))
-        if m.label in refused
-        else m
-        for m in matches
+        Match(m.label, m.candidate, (*m.findings, more)) if (m.label, m.candidate) in refused else m for m in matches
     ]
 
 
@@ -62,7 +61,7 @@ def _facts(row: pd.Series) -> dict[str, Any]:
     return json.loads(row["structure"])
 
 
-def _match(label: Any, row: pd.Series, candidates: list[Candidate]) -> Match:
+def _match(label: Any, row: pd.Series, candidates: list[Candidate]) -> list[Match]:
     facts = _facts(row)
     # an object of an unwanted modality (the plan, the dose) shares the frame of reference but holds no slices
     own = [
@@ -73,29 +72,21 @@ def _match(label: Any, row: pd.Series, candidates: list[Candidate]) -> Match:
     named = [n for n in own if set(candidates[n].files["series_uid"]) & set(facts["series"])]
     framed = [n for n in own if set(candidates[n].files["frame_uid"]) & set(facts["frames"])]
     if not (named or framed):
-        return Match(label, None, (Finding("RT_NO_IMAGE", "the images of these contours are not there"),))
+        return [Match(label, None, (Finding("RT_NO_IMAGE", "the images of these contours are not there"),))]
     findings: list[Finding] = []
-    chosen = named or framed
     if not named:
-        findings.append(
-            Finding("RT_SERIES_MISMATCH", f"another series is named, {len(framed)} share the frame of reference")
-        )
-    if len(chosen) > 1:  # volumes split from one series, or several series in one frame: prefer what can be used
-        usable = [n for n in chosen if candidates[n].verdict != "reject"]
-        chosen = usable or chosen
-    if len(chosen) > 1 and not named:
-        return Match(
-            label, None, (Finding("RT_NO_IMAGE", f"{len(chosen)} series share the frame of reference, none is named"),)
-        )
-    candidate = candidates[chosen[0]]
+        framed = [n for n in framed if candidates[n].verdict != "reject"] or framed
+        if len(framed) > 1:
+            reason = f"{len(framed)} series share the frame of reference, none is named"
+            return [Match(label, None, (Finding("RT_NO_IMAGE", reason),))]
+        findings.append(Finding("RT_SERIES_MISMATCH", "another series of the same frame of reference is named"))
+    chosen = named or framed
     instances = set(facts["instances"])
-    if stale := len(instances - set(candidate.files["sop_instance"])):
-        findings.append(
-            Finding(
-                "RT_SOPREF_STALE",
-                f"{stale} of {len(instances)} slices named by contours do not exist",
-                before=stale,
-                after="by position",
-            )
-        )
-    return Match(label, chosen[0], tuple(findings))
+    held = {n: len(instances & set(candidates[n].files["sop_instance"])) for n in chosen}
+    if any(held.values()):  # of the volumes of one series, those whose slices are named
+        chosen = [n for n in chosen if held[n]]
+    existing = sum(held[n] for n in chosen)
+    if stale := len(instances) - existing:
+        reason = f"{stale} of {len(instances)} slices named by contours do not exist"
+        findings.append(Finding("RT_SOPREF_STALE", reason, before=stale, after="by position"))
+    return [Match(label, n, tuple(findings)) for n in chosen]

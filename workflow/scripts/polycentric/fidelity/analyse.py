@@ -87,7 +87,7 @@ def analyse(
     if pairs.empty:
         raise UserError(
             f"{where}: no scan of the source domain of {settings.synthesis!r} belongs to a patient of the parts "
-            f"{list(settings.parts)} and has been translated. Write other `parts`, or give the split a larger test part."
+            f"{list(settings.parts)} and has been translated. Write other `parts`, or a larger test part."
         )
     outlines = _masks(masks or [], settings.masks)
     hu_range = synthesis.hu_range

@@ -92,7 +92,7 @@ def _context(
     splits = {name: tables.read(path, schemas.SPLIT) for name, path in sorted(inputs.splits.items())}
     roles = dict(zip(patients["centre"], patients["role"], strict=True))
     analyses = [_analysis(name, f, settings, study, root) for name, f in inputs.analyses.items()]
-    readers = [_readers(name, f, settings, root) for name, f in inputs.readers.items()]
+    readers = [_readers(name, f, settings, study, root) for name, f in inputs.readers.items()]
     log.progress("analyses", len(analyses), len(analyses))
     ledgers = {name: files.ledger for name, files in inputs.models.items()}
     ledgers |= {name: files.ledger for name, files in inputs.analyses.items() if files.ledger is not None}
@@ -106,7 +106,7 @@ def _context(
     if not inputs.models or not any(f.history for f in inputs.models.values()):
         shown = [c for c in shown if c != "training"]
     context: dict[str, Any] = {
-        "title": settings.title or str(study.get("study", "study")),
+        "title": settings.title or str(study.get("title") or study.get("study", "study")),
         "authors": settings.authors,
         "intro": settings.intro,
         "study_name": str(study.get("study", "")),
@@ -153,7 +153,12 @@ def _title(text: str) -> str:
 def _artefacts(manifest: Path, root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     shown, listed = [], []
     for artefact in results.artefacts(manifest, root):
-        entry: dict[str, Any] = {"title": artefact.title, "caption": artefact.caption, "name": artefact.path.name}
+        entry: dict[str, Any] = {
+            "title": artefact.title,
+            "caption": artefact.caption,
+            "name": artefact.path.name,
+            "kind": artefact.kind,
+        }
         if artefact.data is not None:
             entry["data"] = data_uri(artefact.data.read_bytes(), "text/csv")
             entry["data_name"] = artefact.data.name
@@ -175,18 +180,28 @@ def _width_mm(path: Path) -> float:
 
 
 def _results(
-    name: str, metrics: dict[str, Any], manifest: Path, settings: ReportSettings, root: Path
+    name: str,
+    metrics: dict[str, Any],
+    declared: Mapping[str, Any],
+    manifest: Path,
+    settings: ReportSettings,
+    root: Path,
 ) -> dict[str, Any]:
+    """What the page shows of an analysis or reader study; its words come from the study, so that they rerun nothing."""
+    words = {k: str(declared.get(k) or metrics.get(k) or "") for k in ("kind", "title", "question", "caption")}
     shown, listed = _artefacts(manifest, root)
+    for entry in shown:
+        entry["synthetic"] = bool(declared.get("synthesis")) and entry["kind"] == "picture"
     return {
         "name": name,
-        "kind": str(metrics.get("kind", "")),
-        "title": _title(str(metrics.get("title") or name)),
-        "question": str(metrics.get("question") or ""),
-        "note": settings.captions.get(name, ""),
+        "kind": words["kind"],
+        "title": _title(words["title"] or name),
+        "question": words["question"],
+        "note": settings.captions.get(name) or words["caption"],
         "status": str(metrics.get("status") or ""),
         "sentences": [str(s) for s in metrics.get("summary") or []] if isinstance(metrics.get("summary"), list) else [],
-        "warnings": [str(w) for w in metrics.get("warnings") or []],
+        "warnings": [str(w) for key in ("warnings", "notes") for w in metrics.get(key) or []],
+        "definitions": [(results.words(k), v) for k, v in _definitions(metrics) if isinstance(v, str)],
         "estimates": results.estimates(metrics),
         "scalars": results.scalars(metrics),
         "figures": shown,
@@ -194,18 +209,23 @@ def _results(
     }
 
 
+def _definitions(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    given = metrics.get("definitions")
+    return list(given.items()) if isinstance(given, Mapping) else []
+
+
 def _analysis(
     name: str, files: AnalysisFiles, settings: ReportSettings, study: Mapping[str, Any], root: Path
 ) -> dict[str, Any]:
-    metrics = read_json(files.metrics)
     declared = (study.get("analyses") or {}).get(name) or {}
-    words = {k: metrics.get(k) or declared.get(k) for k in ("kind", "title", "question")}
-    return _results(name, {**metrics, **{k: v for k, v in words.items() if v}}, files.manifest, settings, root)
+    return _results(name, read_json(files.metrics), declared, files.manifest, settings, root)
 
 
-def _readers(name: str, files: ReaderFiles, settings: ReportSettings, root: Path) -> dict[str, Any]:
-    metrics = read_json(files.metrics)
-    entry = _results(name, metrics, files.manifest, settings, root)
+def _readers(
+    name: str, files: ReaderFiles, settings: ReportSettings, study: Mapping[str, Any], root: Path
+) -> dict[str, Any]:
+    declared = (study.get("readers") or {}).get(name) or {}
+    entry = _results(name, read_json(files.metrics), declared, files.manifest, settings, root)
     refused = results.read_csv(files.rejected) if files.rejected is not None else results.Table([], [])
     return {**entry, "refused": refused}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from textwrap import wrap
 
 import pandas as pd
 
@@ -21,6 +22,19 @@ class Box:
     patients: int
     reasons: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def aside(self) -> bool:
+        """Whether the box stands beside the way of the data: exclusions, other files, patients without scans."""
+        return bool(self.reasons) or self.name.startswith("files ") or not self.scans
+
+    @property
+    def title(self) -> list[str]:
+        return wrap(self.name, 22)
+
+    @property
+    def height(self) -> int:
+        return 2 * PAD + LINE * (len(self.title) + (len(self.reasons) if self.aside else 1))
+
 
 def boxes(rows: pd.DataFrame) -> list[Box]:
     """Boxes of one centre (or of the sum over centres) in order; rows with a code are joined into one box each step."""
@@ -31,7 +45,7 @@ def boxes(rows: pd.DataFrame) -> list[Box]:
         reasons = coded.groupby("code", sort=True)["scans"].sum()
         scans, patients = int(group["scans"].sum()), int(group["patients"].sum())
         listed = tuple((str(c), int(n)) for c, n in reasons.items() if n)
-        if len(coded) and not scans:
+        if not scans and (len(coded) or not patients):
             continue
         result.append(Box(str(name), scans, patients, listed))
     return result
@@ -43,7 +57,9 @@ def check(rows: pd.DataFrame) -> list[str]:
     for centre, group in rows.groupby("centre", sort=True):
         chain = boxes(group)
         for before, excluded, after in zip(chain, chain[1:], chain[2:], strict=False):
-            if excluded.reasons and not before.reasons and before.scans - excluded.scans != after.scans:
+            if not excluded.reasons or before.name == "files":  # files become candidates, several to one
+                continue
+            if before.scans - excluded.scans != after.scans:
                 problems.append(
                     f"{centre}: {before.scans} {before.name} less {excluded.scans} {excluded.name} are not "
                     f"{after.scans} {after.name}."
@@ -68,7 +84,7 @@ def draw(rows: pd.DataFrame, roles: dict[str, str]) -> str:
                 if box.name not in names:
                     before = [b.name for b in chain[:index]]
                     names.insert(max((names.index(n) + 1 for n in before if n in names), default=0), box.name)
-        heights = {n: max(_height(box) for _, _, chain in band for box in chain if box.name == n) for n in names}
+        heights = {n: max(box.height for _, _, chain in band for box in chain if box.name == n) for n in names}
         offset, y = {}, top + 34
         for n in names:
             offset[n] = y
@@ -76,16 +92,17 @@ def draw(rows: pd.DataFrame, roles: dict[str, str]) -> str:
         for k, (_, title, chain) in enumerate(band):
             x = k * (WIDTH + GAP)
             parts.append(f'<text class="head" x="{x + WIDTH / 2}" y="{top + 18}">{escape(title)}</text>')
-            main = [b for b in chain if not b.reasons]
+            main = [b for b in chain if not b.aside]
             for a, b in pairwise(main):
-                y1, y2 = offset[a.name] + _height(a), offset[b.name]
+                y1, y2 = offset[a.name] + a.height, offset[b.name]
                 parts.append(f'<path class="arrow" d="M{x + 14} {y1}V{y2 - 5}m-4 -5l4 6l4 -6"/>')
-            for box in chain:
-                parts.append(_box(box, x, offset[box.name]))
+            last = chain.index(main[-1]) if main else 0
+            for index, box in enumerate(chain):
+                parts.append(_box(box, x, offset[box.name], arrow=index < last))
         top = y + 8
     width = min(len(columns), PER_ROW) * (WIDTH + GAP) - GAP
     description = "; ".join(
-        f"{title}: " + ", ".join(f"{b.scans} {b.name}" for b in chain) for _, title, chain in columns
+        f"{title}: " + ", ".join(f"{b.scans or b.patients} {b.name}" for b in chain) for _, title, chain in columns
     )
     return (
         f'<svg class="flow" role="img" aria-labelledby="flow-title flow-text" viewBox="-1 0 {width + 2} {top}" '
@@ -94,27 +111,25 @@ def draw(rows: pd.DataFrame, roles: dict[str, str]) -> str:
     )
 
 
-def _height(box: Box) -> int:
-    return 2 * PAD + LINE * (1 + (len(box.reasons) or 1))
+def _box(box: Box, x: int, y: int, *, arrow: bool) -> str:
+    left = x + (30 if box.aside else 0)
+    right, base = x + WIDTH - 10, y + PAD + 12
+    kind = "out" if box.aside else "in"
+    parts = [f'<rect class="{kind}" x="{left}" y="{y}" width="{x + WIDTH - left}" height="{box.height}" rx="4"/>']
 
+    def write(line: int, text: str, style: str, at: int = left + 10) -> None:
+        parts.append(f'<text class="{style}" x="{at}" y="{base + line * LINE}">{escape(text)}</text>')
 
-def _box(box: Box, x: int, y: int) -> str:
-    left = x + (30 if box.reasons else 0)
-    width = WIDTH - (left - x)
-    kind = "out" if box.reasons else "in"
-    count = f"{box.scans}" if box.reasons else ""
-    text = [f'<rect class="{kind}" x="{left}" y="{y}" width="{width}" height="{_height(box)}" rx="4"/>']
-    base = y + PAD + 12
-    text.append(f'<text class="name" x="{left + 10}" y="{base}">{escape(box.name)}</text>')
-    if box.reasons:
-        text.append(f'<text class="count" x="{left + width - 10}" y="{base}">{count}</text>')
-        text.append(f'<path class="arrow" d="M{x + 14} {y + _height(box) / 2}H{left - 5}m-5 -4l6 4l-6 4"/>')
-        for k, (code, n) in enumerate(box.reasons, start=1):
-            label = code if len(code) <= 24 else code[:23] + "…"
-            text.append(f'<text class="code" x="{left + 10}" y="{base + k * LINE}">{escape(label)}</text>')
-            text.append(f'<text class="code count" x="{left + width - 10}" y="{base + k * LINE}">{n}</text>')
+    for number, text in enumerate(box.title):
+        write(number, text, "name")
+    if box.aside:
+        write(0, str(box.scans or box.patients), "count", right)
+        for number, (code, count) in enumerate(box.reasons, start=len(box.title)):
+            write(number, code if len(code) <= 24 else code[:23] + "…", "code")
+            write(number, str(count), "code count", right)
+        if arrow:
+            parts.append(f'<path class="arrow" d="M{x + 14} {y + box.height / 2}H{left - 5}m-5 -4l6 4l-6 4"/>')
     else:
-        unit = "files" if "file" in box.name.lower() else "scans"
         patients = f" · {box.patients} patients" if box.patients else ""
-        text.append(f'<text x="{left + 10}" y="{base + LINE}">{box.scans} {unit}{escape(patients)}</text>')
-    return "".join(text)
+        write(len(box.title), f"{box.scans} {'files' if box.name == 'files' else 'scans'}{patients}", "number")
+    return "".join(parts)

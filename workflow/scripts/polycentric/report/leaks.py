@@ -45,8 +45,8 @@ def audit(ledgers: Mapping[str, Path], splits: Mapping[str, pd.DataFrame]) -> li
     entries = []
     for name, path in ledgers.items():
         record: dict[str, Any] = ledger.read(path)
-        if not any(record["seen"].values()):
-            continue  # a description fits nothing
+        if not any(record["seen"].values()) and not record["upstream"]:
+            continue  # a description fits nothing and rests on nothing fitted
         split = record["split"]
         kept = held_out(splits[split]) if split in splits else None
         seen_by = ledger.seen_by(record)

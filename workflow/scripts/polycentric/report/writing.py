@@ -155,7 +155,7 @@ def settings_text(value: Any, indent: int = 0) -> str:
     if isinstance(value, Mapping):
         lines = []
         for key, item in value.items():
-            if item is None or item == {} or item == []:
+            if item is None or item in ({}, [], ""):
                 continue
             if _inline(item) is not None:
                 lines.append(f"{pad}{_inline(key)}: {_inline(item)}")

@@ -138,7 +138,7 @@ def draw_anatomy(
         Tumour((0, 0, 0), 1, 1, (0, 0), ()), Waves(np.zeros((1, 3)), np.zeros(1)),
     )  # fmt: skip
     tumour = _draw_tumour(rng, chest, volume_ml)
-    texture = _normalised(rng, tumour, draw_waves(rng, 32, 12, 32), heterogeneity_hu)
+    texture = _normalised(rng, tumour, draw_waves(rng, 32, 18, 45), heterogeneity_hu)
     return Anatomy(scale, length_mm, chest.fat_mm, chest.lung_texture, _draw_vessels(rng, chest), tumour, texture)
 
 

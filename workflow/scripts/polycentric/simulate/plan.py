@@ -117,7 +117,7 @@ def _patient(simulation: Simulation, rng: np.random.Generator, contrast: bool) -
     z_volume = rng.normal()
     while not low <= z_volume <= high:  # truncated normal by rejection
         z_volume = rng.normal()
-    z_heterogeneity = float(np.clip(rng.normal(), -3, 3))
+    z_heterogeneity = float(np.clip(rng.normal(), -2.5, 2.5))
     age = int(np.clip(round(rng.normal(AGE_MEAN, AGE_SD)), 35, 92))
     z = {"z_volume": z_volume, "z_heterogeneity": z_heterogeneity, "z_age": (age - AGE_MEAN) / AGE_SD}
     log_odds = effects["log_odds_intercept"] + sum(effects[f"log_odds_{k}"] * v for k, v in z.items())

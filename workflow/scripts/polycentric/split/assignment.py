@@ -96,7 +96,7 @@ def assign(
     for part, wanted in (("training", 1.0), ("test", settings.test), ("validation", settings.validation)):
         if wanted and not counts[part]:
             log.event("warning", split=name, text=f"no patient in the {part} part")
-    return tables.write(table.sort_index(), output, SPLIT)
+    return tables.write(table.reset_index(drop=True).sort_values("patient"), output, SPLIT)
 
 
 def members_of(features: Path) -> set[str]:

@@ -104,9 +104,9 @@ def view_row(row: dict[str, Any], translator: Translator | None, root: Path, fol
 class Translator:
     """The forward generator, loaded once and when first needed; maps HU (z, y, x) to int16 HU.
 
-    What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business: the
-    part that is clipped off is added again. The result is rounded to whole HU: the error of at most 0.5 HU is far below
-    noise, and the files are half of float32's.
+    What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business:
+    the part that is clipped off is added again. The result is rounded to whole HU: the error of at most 0.5 HU is far
+    below noise, and the files are half of float32's.
     """
 
     def __init__(self, settings: Synthesis, weights: Path, device: torch.device, where: str, log: Log) -> None:

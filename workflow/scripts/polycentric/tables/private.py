@@ -8,7 +8,7 @@ from . import Schema
 from .schemas import CENTRE, GRID, integer, optional, text
 
 READINGS = ("ok", "forced", "not-dicom", "unreadable")
-USES = ("slice", "structure", "dropped", "rejected", "skipped")
+USES = ("slice", "structure", "structure refused", "dropped", "rejected", "skipped")
 
 INDEX = Schema(
     "index",
@@ -71,7 +71,7 @@ INDEX = Schema(
     },
     key=("path",),
 )
-# one row per file of a centre, whatever became of it
+# one row per file of a centre, whatever became of it; contours of two volumes of one series have two
 FILES = Schema(
     "files",
     1,

@@ -278,5 +278,10 @@ def _survival(root: Path) -> AnalysisFiles:
     axis.legend()
     figures.save(fig, folder / "figures" / "summary.svg")
     rows = [_artefact(root, "figure", folder / "figures" / "summary.svg", "Kaplan-Meier", "Survival by group; n = 12.")]
-    metrics = {"kind": "survival", "estimates": {"clinical": {"concordance": estimate(0.61, 0.09, 12)}}, "warnings": []}
+    metrics = {
+        "kind": "survival",
+        "estimates": {"clinical": {"concordance": estimate(0.61, 0.09, 12)}},
+        "notes": ["Ties are many."],
+        "definitions": {"concordance": "share of comparable pairs in the right order"},
+    }
     return _finish(root, "survival", json.loads(json.dumps(metrics)), rows, False)

@@ -1,0 +1,205 @@
+"""Measures of fidelity against closed forms and other implementations; the analysis against planted changes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from phantoms import ENHANCEMENT_HU, Phantom
+from polycentric import bootstrap, ledger, tables, volumes
+from polycentric.config.image_analyses import FidelityAnalysis
+from polycentric.config.synthesis import Synthesis
+from polycentric.errors import UserError
+from polycentric.fidelity import measures
+from polycentric.fidelity.analyse import analyse
+from polycentric.files import sha256_file
+from polycentric.randomness import generator
+from polycentric.tables import schemas
+from scipy import stats
+
+RNG = np.random.default_rng(0)
+
+
+def test_divergence_of_normal_distributions() -> None:
+    grid = np.linspace(-12, 12, 2401)
+    p, q = (stats.norm.pdf(grid, m, s) for m, s in ((0.0, 1.0), (0.5, 1.3)))
+    p, q = p / p.sum(), q / q.sum()
+    exact = np.log(1.3) + (1 + 0.25) / (2 * 1.69) - 0.5
+    assert measures.kl_divergence(p, q) == pytest.approx(exact, rel=0.02)  # smoothing moves it a little
+    assert measures.kl_divergence(p, p) == pytest.approx(0, abs=1e-12)
+    eps = measures.SMOOTHING
+    a, b = ((h + eps) / (h + eps).sum() for h in (p, q))
+    assert measures.kl_divergence(p, q) == pytest.approx(stats.entropy(a, b))
+
+
+def test_correlation_and_intersection() -> None:
+    p, q = RNG.dirichlet(np.ones(64)), RNG.dirichlet(np.ones(64))
+    assert measures.correlation(p, q) == pytest.approx(stats.pearsonr(p, q).statistic)
+    assert measures.intersection(p, p) == pytest.approx(1)
+    assert measures.intersection(np.array([0.5, 0.5, 0]), np.array([0.25, 0.25, 0.5])) == pytest.approx(0.5)
+    assert np.isnan(measures.correlation(np.ones(4) / 4, np.array([1.0, 0, 0, 0])))
+
+
+def test_histogram_counts_what_lies_beyond_in_the_outermost_bins() -> None:
+    found = measures.histogram(np.array([-5000, -1000, 0, 999, 1000, 4000]), 4, (-1000, 1000))
+    np.testing.assert_allclose(found, np.array([2, 0, 1, 3]) / 6)
+
+
+def test_tissue_change() -> None:
+    source = np.array([-800.0, -90, 40, 60, 150, 210])
+    synthetic = source + np.array([5.0, 0, 2, 4, -110, -90])
+    found = measures.tissue_change(source, synthetic, np.ones(6, dtype=bool))
+    assert found["lung"] == (5, 1)
+    assert found["soft tissue"] == (3, 2)
+    assert found["enhanced blood"] == (-100, 2)
+    assert found["bone"][1] == 0
+    assert np.isnan(found["bone"][0])
+
+
+def test_spectrum_of_noise_is_flat_and_blur_is_found() -> None:
+    from scipy import ndimage
+
+    noise = RNG.normal(0, 200, (6, 64, 64))
+    flat = measures.log_spectrum(noise, (-1000, 1000))
+    # white noise of standard deviation 0.2, by Parseval times the mean square of the taper
+    taper = np.outer(np.hanning(64), np.hanning(64))
+    assert 10 ** flat[4:].mean() == pytest.approx(0.2**2 * (taper**2).mean(), rel=0.1)
+    assert flat[4:].std() < 0.1
+    # a Gaussian of sigma s multiplies the power by exp(-(2 pi f s)^2)
+    blurred = measures.log_spectrum(ndimage.gaussian_filter(noise, (0, 1.0, 1.0), mode="wrap"), (-1000, 1000))
+    frequency = (np.arange(32) + 0.5) / 64
+    expected = -((2 * np.pi * frequency) ** 2) / np.log(10)
+    np.testing.assert_allclose((blurred - flat)[4:20], expected[4:20], atol=0.12)
+
+
+def test_body_leaves_the_table_out_and_keeps_the_lungs() -> None:
+    image = np.full((3, 40, 40), -1000)
+    image[:, 8:28, 8:32] = 0
+    image[:, 12:20, 12:20] = -850
+    image[:, 34:36, 5:35] = 0  # the table
+    body = measures.body(image)
+    assert body.sum() == 3 * 20 * 24
+    assert not measures.body(np.full((2, 4, 4), -1000)).any()
+
+
+def test_bootstrap_covers() -> None:
+    hits = 0
+    for number in range(100):
+        rng = np.random.default_rng(number)
+        values = rng.normal(3, 2, 40)
+        found = bootstrap.estimate(
+            lambda i, v=values: float(v[i].mean()),
+            (40,),
+            generator(number, "x"),
+            resamples=200,
+            seed=number,
+            method="m",
+        )
+        assert found["value"] == pytest.approx(values.mean())
+        hits += found["lower"] <= 3 <= found["upper"]
+    assert 86 <= hits <= 99  # nominal 95, a little less for the percentile method at n = 40
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
+    parts = {f"p{i}": "training" if i < 2 else "external" if i > 7 else "test" for i in range(10)}
+    return Phantom(tmp_path_factory.mktemp("fidelity"), parts)
+
+
+def perfect_view(cohort: Phantom) -> Path:
+    """What a perfect generator would make: the vessels without their enhancement, all else as it is."""
+    rows = tables.read(cohort.view, schemas.VIEWS).to_dict("records")
+    for row in rows:
+        image = cohort.images[row["patient"]].astype(np.int16).copy()
+        if cohort.contrast(row["patient"]):
+            image[cohort.vessels[row["patient"]]] -= int(ENHANCEMENT_HU)
+        path = cohort.root / "views" / "noncontrast" / "main" / "all" / f"{row['scan']}.nii"
+        volumes.write(volumes.Volume(image, cohort.geometry), path)
+        row |= {"view": "noncontrast", "path": path.relative_to(cohort.root).as_posix(), "sha256": sha256_file(path)}
+    path = cohort.root / "views" / "noncontrast" / "main" / "all.tsv"
+    tables.write(rows, path, schemas.VIEWS)
+    return path
+
+
+def call(cohort: Phantom, folder: Path, seen: list[str], target: str = "contrast == 'no'", **changes) -> dict:
+    written = cohort.root / "ledger.json"
+    facts = {"name": "decontrast", "stage": "synthesis", "split": "main", "settings": "{}", "code": "0"}
+    ledger.write(written, seen={"training": seen}, **facts)
+    analyse(
+        "fidelity",
+        FidelityAnalysis(synthesis="decontrast", bootstrap=50, examples=1, masks="manual", **changes),
+        synthesis=Synthesis(
+            split="main",
+            source={"view": "ct", "where": "contrast == 'yes'"},
+            target={"view": "ct", "where": target},
+        ),
+        view="noncontrast",
+        seed=1,
+        source=[cohort.view],
+        target=[cohort.view],
+        synthetic=[perfect_view(cohort)],
+        masks=[cohort.masks],
+        scans=cohort.scans,
+        patients=cohort.patient_table,
+        split=cohort.split,
+        ledgers=[written],
+        root=cohort.root,
+        folder=folder,
+        settings_json="{}",
+        code="0",
+    )
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_analysis_finds_the_planted_change(cohort: Phantom) -> None:
+    folder = cohort.root / "analyses" / "fidelity"
+    found = call(cohort, folder, ["p0", "p1"])
+    counts = {"patients": 4, "scans": 4}
+    assert found["n"] == {"source": counts, "synthetic": counts, "target": counts}
+    change = found["hu_change"]
+    # all enhanced voxels are vessel, but for the sphere at 300 HU, which the planted view leaves alone
+    within = [
+        cohort.vessels[p].sum() / (cohort.vessels[p].sum() + cohort.spheres[p].sum()) for p in ("p2", "p4", "p6", "p8")
+    ]
+    assert change["enhanced blood"]["value"] == pytest.approx(-ENHANCEMENT_HU * np.mean(within), rel=0.03)
+    assert change["enhanced blood"]["lower"] <= change["enhanced blood"]["value"] <= change["enhanced blood"]["upper"]
+    assert change["enhanced blood"]["n"] == 4
+    assert change["soft tissue"]["value"] == pytest.approx(0, abs=0.5)
+    assert found["hu_change_in_masks"]["GTV-1"]["value"] == 0
+    kl, shared = found["distances"]["kl"], found["distances"]["intersection"]
+    assert kl["synthetic"]["value"] < 0.5 * kl["source"]["value"]
+    assert kl["synthetic minus source"]["upper"] < 0
+    assert shared["synthetic"]["value"] > shared["source"]["value"]
+    listed = tables.read(folder / "manifest.tsv", schemas.ARTEFACTS)
+    for row in listed.to_dict("records"):
+        assert sha256_file(cohort.root / row["path"]) == row["sha256"]
+    assert {Path(p).name for p in listed["path"]} >= {"summary.svg", "histogram.svg", "example-1.png"}
+    before = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    call(cohort, folder, ["p0", "p1"])
+    assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_without_a_target_the_distances_are_undefined(cohort: Phantom, tmp_path: Path) -> None:
+    found = call(cohort, cohort.root / "analyses" / "none", ["p0"], target="centre == 'west'")
+    assert found["distances"]["kl"]["synthetic"]["value"] is None
+    assert found["notes"]
+    assert found["hu_change"]["lung"]["value"] is None  # no lung in the phantom
+
+
+def test_leaks_are_refused(cohort: Phantom, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'decontrast' behind its inputs has seen 1"):
+        call(cohort, tmp_path, ["p0", "p2"])
+
+
+def test_nobody_unseen_is_told(cohort: Phantom, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Write other `parts`"):
+        call(cohort, tmp_path, ["p0"], parts=["validation"])
+
+
+def test_analyses_do_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    text = "import polycentric.fidelity.analyse, polycentric.segquality.analyse, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", text], check=True, cwd=scripts)
