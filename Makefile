@@ -52,14 +52,14 @@ test-slurm: $(TESTS_INSTALLED)
 lint: $(TESTS_INSTALLED)
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
-	"$(BIN)/snakefmt" --check $(SNAKEFILES)
+	"$(BIN)/snakefmt" --line-length 120 --check $(SNAKEFILES)
 	"$(BIN)/snakemake" --lint
 	$(LIBRARY) "$(BIN)/python" -m polycentric.tools.families --check
 
 format: $(TESTS_INSTALLED)
 	"$(BIN)/ruff" check --fix .
 	"$(BIN)/ruff" format .
-	"$(BIN)/snakefmt" $(SNAKEFILES)
+	"$(BIN)/snakefmt" --line-length 120 $(SNAKEFILES)
 
 # Requirement files and conda environments of the families, after a change in families.toml.
 families: $(INSTALLED)
