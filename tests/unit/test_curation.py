@@ -308,14 +308,15 @@ def test_ranges_and_lists_of_the_study_file(tmp_path: Path) -> None:
 
 
 def test_verdicts_can_be_overridden_where_that_makes_sense(tmp_path: Path) -> None:
-    row, _ = one(tmp_path / "a", without(s(), 5), verdicts={"GEOM_MISSING_SLICE": "flag"})
+    mixed = [*s()[:8], *change(s()[8:], SliceThickness=4)]
+    row, _ = one(tmp_path / "a", mixed, verdicts={"THICKNESS_MIXED": "flag"})
     assert (row["verdict"], row["excluded"]) == ("flag", "")
     row, _ = one(tmp_path / "b", [*s(), copy_of(5)], verdicts={"DUP_EXACT": "reject"})
     assert (row["verdict"], row["excluded"]) == ("reject", "DUP_EXACT")
     with pytest.raises(ValidationError, match="did you mean GEOM_JITTER"):
         CurationSettings(verdicts={"GEOM_JITER": "flag"})
     with pytest.raises(ValidationError, match="not possible here; write one of: reject"):
-        CurationSettings(verdicts={"GEOM_NO_POSITION": "accept"})
+        CurationSettings(verdicts={"GEOM_MISSING_SLICE": "accept"})
     with pytest.raises(ValidationError, match=r"write the smaller number first: \[1.0, 5.0\]"):
         CurationSettings(slice_thickness_mm=(5, 1))
 
@@ -477,3 +478,37 @@ def test_lung1(realdata: Callable[[str], Path], tmp_path: Path) -> None:
     assert sorted(others["modality"]) == ["RTDOSE"] * 3 + ["RTPLAN"] * 3
     assert set(others["codes"]) == {"MODALITY_WRONG"}
     assert rows["patient"].nunique() == 3
+
+
+# folder of dicom2nifti's test data, named by its defect, and of a GE scan with tilt: the code it must be excluded under
+FRAGMENTS = {
+    "failing/gantrytilting/001": "GEOM_GANTRY_TILT",
+    "failing/notavolume/001": "GEOM_SINGLE_POSITION",
+    "failing/sliceincrement/001": "GEOM_MISSING_SLICE",
+    "failing/sliceincrement/002": "GEOM_MISSING_SLICE",
+    "failing/sliceorientation/001": "GEOM_MATRIX_MIXED",
+    "ge/anatomical/001_single_slice": "TOO_FEW_SLICES",
+    "philips_enhanced/anatomical/001": "MULTIFRAME_ENHANCED",
+    "siemens_multiframe/anatomical/001": "MULTIFRAME_ENHANCED",
+    "siemens/fmri/001": "MOSAIC",
+    "philips/fmri/001": "DUP_POSITION_DIFF_PIXELS",
+    "ge/dti/001": "DUP_POSITION_DIFF_PIXELS",
+    "siemens/anatomical/001": "GEOM_NOT_AXIAL",
+    "generic/anatomical/002_non_isotropic": "",
+}
+
+
+@pytest.mark.realdata
+def test_scanner_fragments(realdata: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in FRAGMENTS:
+        (folder / path.replace("/", " ")).symlink_to(realdata("dicom_defects") / path)
+    (folder / "tilt").symlink_to(realdata("gantry_tilt") / "GE")
+    rows, files = run(folder, modalities=("CT", "MR"))
+    excluded = (
+        files.assign(folder=files["path"].str.split("/").str[0]).merge(rows, on="scan").groupby("folder")["excluded"]
+    )
+    found = excluded.first().to_dict()
+    expected = {path.replace("/", " "): code for path, code in FRAGMENTS.items()} | {"tilt": "GEOM_VARIABLE_SPACING"}
+    assert found == expected

@@ -70,6 +70,8 @@ def _captures(files: pd.DataFrame) -> pd.Series:
 def multiframe(c: Candidate, s: CurationSettings) -> Found:
     if (many := c.files["frames"].fillna(1) > 1).any():
         yield Finding("MULTIFRAME_ENHANCED", f"{int(many.sum())} files hold several frames")
+    if (tiled := c.files["image_type"].str.upper().str.contains("MOSAIC")).any():
+        yield Finding("MOSAIC", f"{int(tiled.sum())} files are mosaics")
 
 
 def truncated(c: Candidate, s: CurationSettings) -> Found:
