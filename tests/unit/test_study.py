@@ -138,7 +138,7 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "feature-agreement": "feature_agreement",
     }
     shards = [{"shard": shard} for shard in study.shards]
-    single = ("pseudonym_key", "cohort", "provenance", "report", "audit")
+    single = ("pseudonym_key", "cohort", "provenance", "report")
     found = [(rule, {}) for rule in single]
     found += [("plan_cohort", {})] if study.simulated else []
     found += [("simulate_centre", {"centre": c}) for c in study.simulated]
@@ -180,6 +180,7 @@ DIRECT: dict[str, set[str]] = {
     "centres.*.shards": {"cohort"},
     "centres.*.simulate": {"plan_cohort", "simulate_centre"},
     "simulation": {"plan_cohort", "simulate_centre"},
+    "withdraw": {"cohort", "import_features"},
     "clinical": {"cohort", "describe"},
     "clinical.outcomes": {"cohort", "describe", "split", "classify", "survive"},
     "curation": {"curate"},
@@ -231,7 +232,17 @@ def other_values(value: object) -> list[object]:
         case float():
             return [value * 1.1 + 0.001, value * 0.9, value / 2]
         case str():
-            return [f"{value}x", "cuda", "external", "development", "union", "random-forest", "nearest", "error", "minimum"]
+            return [
+                f"{value}x",
+                "cuda",
+                "external",
+                "development",
+                "union",
+                "random-forest",
+                "nearest",
+                "error",
+                "minimum",
+            ]
         case None:
             return [1, "x", [0.0, 100.0]]
         case list() if value and all(isinstance(v, int | float) for v in value):

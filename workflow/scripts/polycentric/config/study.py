@@ -79,6 +79,11 @@ class Study(Section):
     workers: int = Field(1, ge=1, description="Processes per shard job; results do not depend on it.")
     centres: dict[Name, Centre] = Field(min_length=1, description="The centres by name.")
     simulation: Simulation = Field(Simulation(), description="Effects planted in simulated centres.")
+    withdraw: tuple[str, ...] = Field(
+        (),
+        description="Pseudonyms of patients who withdrew their consent; the next run removes their images, masks, "
+        "features and clinical data from the results.",
+    )
     clinical: ClinicalSettings | None = Field(None, description="The clinical table and its outcomes.")
     curation: CurationSettings = Field(CurationSettings(), description="Which scans are accepted.")
     convert: ConvertSettings = Field(ConvertSettings(), description="Volumes and masks on the scan's own grid.")
