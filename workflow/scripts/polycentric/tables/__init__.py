@@ -81,9 +81,8 @@ def write(frame: pd.DataFrame | list[dict], path: str | Path, schema: Schema) ->
     path = Path(path)
     if isinstance(frame, list):
         frame = pd.DataFrame(frame) if frame else pd.DataFrame(columns=list(schema.columns))
-        for name, column in schema.columns.items():
-            if name not in frame.columns and not column.required:
-                frame[name] = None
+    optional = [name for name, column in schema.columns.items() if not column.required]
+    frame = frame.assign(**{name: None for name in optional if name not in frame.columns})
     frame = schema.check(frame, path.name).reset_index(drop=True)
     with atomic(path) as temporary:
         if path.suffix == ".parquet":
