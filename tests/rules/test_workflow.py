@@ -140,3 +140,12 @@ def test_the_schema_accepts_the_studies_and_every_key_is_described() -> None:
     keys = set(Study.model_fields)
     assert keys <= set(schema["properties"])
     assert yaml.safe_load((graph.PROJECT / "config" / "defaults.yaml").read_text())["seed"] == 1
+
+
+def test_the_picture_of_the_rule_graph_is_the_real_one(clone: Path) -> None:
+    from polycentric.tools.graph import page
+
+    text = (graph.PROJECT / "docs" / "architecture.md").read_text()
+    drawn = page(text, graph.snakemake(clone, "--rulegraph", "mermaid-js").stdout)
+    assert "train_synthesis --> synthesize" in drawn
+    assert drawn == text, "run: snakemake --rulegraph mermaid-js | python -m polycentric.tools.graph"

@@ -1,4 +1,4 @@
-# Provenance, the report of the study, and the audit of its files.
+# Provenance and the report of the study; audit and clean-up of its files.
 
 FOLDS = [MAIN]
 SOURCES = [MANUAL, *study.segmentation]
@@ -103,3 +103,22 @@ rule audit:
         table=result("audit.tsv"),
     script:
         "../scripts/audit.py"
+
+
+# Not part of a run: `snakemake clean` removes results of centres, views, models, ... that the study no longer lists.
+rule clean:
+    log:
+        logfile("clean"),
+    conda:
+        "../../envs/images.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(500),
+        runtime=minutes(30),
+    localrule: True
+    params:
+        settings=settings("clean"),
+        code=code("clean"),
+        root=results_root,
+    script:
+        "../scripts/clean.py"

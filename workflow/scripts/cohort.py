@@ -18,6 +18,7 @@ assemble(
     clinical=Path(snakemake.input.clinical[0]) if snakemake.input.clinical else None,
     clinical_settings=ClinicalSettings.model_validate(job["clinical"]) if job["clinical"] else None,
     limits=Limits.model_validate(job["limits"]),
+    withdrawn=job["withdraw"],
     salt=salt(Path(snakemake.params.salt)),
     **{name: Path(snakemake.output[name]) for name in ("scans", "patients", "flow", "pseudonyms")},
     curation_out=Path(snakemake.output.curation),

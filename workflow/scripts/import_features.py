@@ -10,11 +10,13 @@ from polycentric.pseudonyms import patient, salt
 from polycentric.radiomics import import_table
 
 log = start(snakemake)
+job = json.loads(snakemake.params.settings)
 import_table(
     snakemake.wildcards.set,
-    ImportedSet.model_validate(json.loads(snakemake.params.settings)["features"]),
+    ImportedSet.model_validate(job["features"]),
     table=Path(snakemake.input.table),
     pseudonym=partial(patient, salt(Path(snakemake.params.salt))),
+    withdrawn=job["withdraw"],
     output=Path(snakemake.output.features),
     log=log,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from ..shards import shard_name, shard_of
 from ..tables.private import FILES, PSEUDONYMS
 from ..tables.schemas import CURATION, FLOW, PATIENTS, SCANS, SHARD
 from .clinical import read_clinical
-from .flow import flow_rows
+from .flow import STRUCTURE, flow_rows
 from .link import link
+
+WITHDRAWN = "WITHDRAWN"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def assemble(
     pseudonyms: Path,
     log: Log,
     limits: Limits | None = None,
+    withdrawn: Collection[str] = (),
 ) -> None:
     """Write the cohort of all centres.
 
@@ -65,6 +68,8 @@ def assemble(
         Private output: original identifiers beside pseudonyms of patients, sessions and scans.
     limits
         When the study must not go on.
+    withdrawn
+        Pseudonyms of patients who withdrew their consent: their scans are excluded, their clinical data left out.
 
     Raises
     ------
@@ -73,6 +78,7 @@ def assemble(
     """
     limits = limits or Limits()
     every = tables.read_all(list(curation), CURATION).sort_values(["centre", "patient", "session", "scan"])
+    every = _without_withdrawn(every, withdrawn)
     used = tables.read_all(list(files), FILES)
     identities = originals(used)
     _refuse_collisions(identities)
@@ -91,6 +97,8 @@ def assemble(
         scanned = len(people)
         people = link(table, people, clinical_settings, salt=salt, where=clinical.name)
         log.event("clinical", rows=len(table), without_images=len(people) - scanned)
+    _refuse_unknown(withdrawn, people["patient"])
+    people = people[~people["patient"].isin(list(withdrawn))].copy()
     people["scans"] = people["patient"].map(accepted["patient"].value_counts()).fillna(0).astype(int)
     people["role"] = [centres[c].role for c in people["centre"]]
     people = people.sort_values(["centre", "patient"])
@@ -110,6 +118,21 @@ def assemble(
     tables.write(identities.sort_values(["kind", "centre", "pseudonym"]), pseudonyms, PSEUDONYMS)
     log.event("cohort", candidates=len(every), scans=len(accepted), patients=len(people))
     _check_limits(every, centres, limits)
+
+
+def _without_withdrawn(every: pd.DataFrame, withdrawn: Collection[str]) -> pd.DataFrame:
+    """All candidates, those of patients who withdrew rejected: they stay rows, so that the flow adds up."""
+    gone = every["patient"].isin(list(withdrawn))
+    facts = {"verdict": "reject", "codes": WITHDRAWN, "excluded": WITHDRAWN, "reason": "consent withdrawn"}
+    return every.assign(**{name: every[name].mask(gone, value) for name, value in facts.items()})
+
+
+def _refuse_unknown(withdrawn: Collection[str], patients: pd.Series) -> None:
+    if unknown := sorted(set(withdrawn) - set(patients)):
+        raise UserError(
+            f"withdraw: {', '.join(unknown)}: no such patient in this study. Write pseudonyms; "
+            "pseudonyms.tsv in the private folder has them beside the original identifiers."
+        )
 
 
 def originals(used: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +164,8 @@ def _refuse_collisions(identities: pd.DataFrame) -> None:
 def _check_limits(every: pd.DataFrame, centres: Mapping[str, CentreFacts], limits: Limits) -> None:
     problems = []
     for centre in centres:
-        own = every[(every["centre"] == centre) & (every["excluded"] != "MODALITY_WRONG")]
+        aside = (every["excluded"] == "MODALITY_WRONG") | (every["modality"] == STRUCTURE)
+        own = every[(every["centre"] == centre) & ~aside]
         rejected = own[own["verdict"] == "reject"]["excluded"].value_counts()
         count = len(own) - int(rejected.sum())
         needed = max(limits.accepted_scans, math.ceil(limits.accepted_share * len(own)))

@@ -16,7 +16,7 @@ from ..errors import UserError
 SHOWN = 20
 EVENTS = ("1", "true", "yes", "dead", "event")
 NO_EVENTS = ("0", "false", "no", "alive", "censored", "none")
-_NUMBER_LIKE = re.compile(r"[-+<>~≤≥]?[\d.,]{1,12} ?[a-zA-Z%]{0,3}")
+_NUMBER_LIKE = re.compile(r"[-+<>~≤≥]?[\d.,]{1,7} ?[a-zA-Z%]{0,6}")
 
 
 def read_clinical(path: Path, settings: ClinicalSettings, *, centres: Collection[str] | None = None) -> pd.DataFrame:

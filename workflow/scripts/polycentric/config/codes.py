@@ -19,7 +19,8 @@ class Code:
     """A defect: its level, its default verdict, the verdicts that can be given instead, and its meaning.
 
     A rejecting code that is `final` ends the examination: what follows has nothing to stand on. A code of level
-    structure concerns contours: its rejection costs the contours, never the scan.
+    structure concerns contours: its rejection costs the contours, never the scan. Defects after which no regular grid
+    describes the slices cannot be accepted: other tools do so and get distances wrong without a word.
     """
 
     level: Level
@@ -29,16 +30,15 @@ class Code:
     final: bool = False
 
 
-_F: tuple[Verdict, ...] = ("accept", "flag")
-_FX: tuple[Verdict, ...] = ("accept", "flag", "reject")
 CODES: dict[str, Code] = {
-    "FILE_NOT_DICOM": Code("file", "flag", ("accept",), "not a DICOM file"),
-    "FILE_UNREADABLE": Code("file", "flag", ("accept",), "a DICOM file whose header cannot be read"),
+    "FILE_NOT_DICOM": Code("file", "flag", (), "not a DICOM file"),
+    "FILE_UNREADABLE": Code("file", "flag", (), "a DICOM file whose header cannot be read"),
     "MODALITY_WRONG": Code("series", "reject", (), "not of a wanted modality", final=True),
     "PATIENT_ID_EMPTY": Code("series", "reject", (), "no patient identifier"),
     "PATIENT_ID_CONFLICT": Code("series", "reject", (), "several patient identifiers in one series"),
     "SECONDARY_CAPTURE": Code("series", "reject", (), "a picture of a screen, not an acquisition", final=True),
     "MULTIFRAME_ENHANCED": Code("series", "reject", (), "several frames in one file, not supported yet", final=True),
+    "MOSAIC": Code("series", "reject", (), "several slices tiled in one picture, not supported", final=True),
     "SERIES_ALL_LOCALIZER": Code("series", "reject", (), "nothing but localizers", final=True),
     "GEOM_NO_POSITION": Code("series", "reject", (), "slices without position or orientation", final=True),
     "FILE_NO_META": Code("file", "repair", ("flag", "reject"), "file without DICOM preamble, read nevertheless"),
@@ -58,10 +58,10 @@ CODES: dict[str, Code] = {
     "GEOM_SINGLE_POSITION": Code("series", "reject", (), "all slices at one position", final=True),
     "GEOM_MATRIX_MIXED": Code("series", "reject", (), "slices of different matrix or pixel spacing", final=True),
     "GEOM_MIXED_ORIENTATION": Code("series", "reject", (), "slices of different orientation", final=True),
-    "GEOM_MISSING_SLICE": Code("series", "reject", ("flag", "accept"), "slices are missing"),
-    "GEOM_VARIABLE_SPACING": Code("series", "reject", ("flag", "accept"), "slice distance varies"),
+    "GEOM_MISSING_SLICE": Code("series", "reject", (), "slices are missing"),
+    "GEOM_VARIABLE_SPACING": Code("series", "reject", (), "slice distance varies"),
     "GEOM_JITTER": Code("series", "accept", ("flag", "reject"), "slice distance varies within tolerance"),
-    "GEOM_GANTRY_TILT": Code("series", "reject", ("flag", "accept"), "slices are sheared against their normal"),
+    "GEOM_GANTRY_TILT": Code("series", "reject", (), "slices are sheared against their normal"),
     "GEOM_NOT_AXIAL": Code("series", "reject", ("flag", "accept"), "slices are not axial"),
     "GEOM_ANISO_PIXEL": Code("series", "flag", ("accept", "reject"), "pixels are not square"),
     "THICKNESS_NE_SPACING": Code("series", "flag", ("accept", "reject"), "slices overlap or leave gaps"),

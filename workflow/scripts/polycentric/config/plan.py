@@ -76,7 +76,12 @@ def curate(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def cohort(study: Study, _: Wildcards) -> dict[str, Any]:
     centres = {name: {"role": c.role, "shards": c.shards} for name, c in study.centres.items()}
-    return {"centres": centres, "clinical": dump(study.clinical), "limits": dump(study.curation)["limits"]}
+    return {
+        "centres": centres,
+        "clinical": dump(study.clinical),
+        "limits": dump(study.curation)["limits"],
+        "withdraw": sorted(study.withdraw),
+    }
 
 
 @_rule
@@ -141,7 +146,7 @@ def merge_features(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def import_features(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"features": dump(study.features[w["set"]]), "centres": list(study.centres)}
+    return {"features": dump(study.features[w["set"]]), "withdraw": sorted(study.withdraw)}
 
 
 @_rule
@@ -213,6 +218,11 @@ def provenance(study: Study, _: Wildcards) -> dict[str, Any]:
 
 @_rule
 def report(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"study": dump(study)}
+
+
+@_rule
+def clean(study: Study, _: Wildcards) -> dict[str, Any]:
     return {"study": dump(study)}
 
 

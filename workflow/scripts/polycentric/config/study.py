@@ -79,6 +79,11 @@ class Study(Section):
     workers: int = Field(1, ge=1, description="Processes per shard job; results do not depend on it.")
     centres: dict[Name, Centre] = Field(min_length=1, description="The centres by name.")
     simulation: Simulation = Field(Simulation(), description="Effects planted in simulated centres.")
+    withdraw: tuple[str, ...] = Field(
+        (),
+        description="Pseudonyms of patients who withdrew their consent; the next run removes their images, masks, "
+        "features and clinical data from the results.",
+    )
     clinical: ClinicalSettings | None = Field(None, description="The clinical table and its outcomes.")
     curation: CurationSettings = Field(CurationSettings(), description="Which scans are accepted.")
     convert: ConvertSettings = Field(ConvertSettings(), description="Volumes and masks on the scan's own grid.")
@@ -291,7 +296,10 @@ def describe(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
 def _keys(loc: tuple[Any, ...], raw: Any) -> Iterator[str]:
     """The parts of a location that are keys of the file: pydantic adds the kind of a chosen alternative."""
     for number, part in enumerate(loc):
-        inside = part in raw if isinstance(raw, Mapping) else isinstance(raw, list) and isinstance(part, int)
+        if isinstance(raw, Mapping):
+            inside = part in raw
+        else:
+            inside = isinstance(raw, list) and isinstance(part, int) and part < len(raw)
         if inside:
             raw = raw[part]
         elif number < len(loc) - 1:

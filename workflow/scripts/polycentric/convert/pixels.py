@@ -41,6 +41,7 @@ def decode(paths: Sequence[Path], size: tuple[int, int, int]) -> Decoded:
     """
     columns, rows, count = size
     array = np.empty((count, rows, columns), dtype=np.int16)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name the input files
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     for number, path in enumerate(paths):

@@ -70,6 +70,8 @@ def _captures(files: pd.DataFrame) -> pd.Series:
 def multiframe(c: Candidate, s: CurationSettings) -> Found:
     if (many := c.files["frames"].fillna(1) > 1).any():
         yield Finding("MULTIFRAME_ENHANCED", f"{int(many.sum())} files hold several frames")
+    if (tiled := c.files["image_type"].str.upper().str.contains("MOSAIC")).any():
+        yield Finding("MOSAIC", f"{int(tiled.sum())} files are mosaics")
 
 
 def truncated(c: Candidate, s: CurationSettings) -> Found:
@@ -211,7 +213,7 @@ def spacing(c: Candidate, s: CurationSettings) -> Found:
     if off.any():
         multiples = np.round(steps[off] / modal)
         whole = (multiples >= 2) & (np.abs(steps[off] - multiples * modal) <= tolerance(modal, s) * multiples)
-        if whole.all() and off.sum() * 4 <= len(steps):
+        if whole.all() and off.sum() <= max(1, len(steps) // 4):
             missing = int((multiples - 1).sum())
             yield Finding(
                 "GEOM_MISSING_SLICE", f"{missing} slices are missing in {int(off.sum())} gaps of {modal:.4g} mm"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ def import_table(
     table: Path,
     pseudonym: Callable[[str, str], str],
     output: Path,
+    withdrawn: Collection[str] = (),
     fold: str = "main",
     log: Log = SILENT,
 ) -> None:
@@ -79,6 +80,8 @@ def import_table(
     for i in wanted:
         centre = settings.centre or centres.iloc[i]
         name, roi = pseudonym(centre, patients.iloc[i]), rois.iloc[i]
+        if name in withdrawn:
+            continue
         row: Row = {
             "centre": centre,
             "patient": name,

@@ -14,8 +14,7 @@ from ..files import hash_of, sha256_file, write_json
 # what results depend on; the lock pins them all
 PACKAGES = (
     "snakemake", "numpy", "scipy", "pandas", "pyarrow", "pydicom", "SimpleITK", "pyradiomics-bhklab", "torch",
-    "safetensors", "scikit-learn", "scikit-survival", "lifelines", "statsmodels", "skops", "matplotlib", "pydantic",
-    "jinja2",
+    "safetensors", "scikit-learn", "skops", "matplotlib", "pydantic", "jinja2",
 )  # fmt: skip
 
 

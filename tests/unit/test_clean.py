@@ -1,0 +1,36 @@
+from pathlib import Path
+
+from polycentric.tools.clean import clean
+
+STUDY = {
+    "centres": {"north": {"shards": 2, "simulate": None}},
+    "splits": {"main": {}},
+    "views": {"ct": {}},
+    "synthesis": {},
+    "segmentation": {"unet": {}},
+    "features": {"mixed": {"kind": "radiomics"}},
+    "analyses": {"survival": {}},
+    "readers": {},
+}
+
+
+def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
+    keep = [
+        "volumes/north-0.tsv", "volumes/north-1/V-1.nii", "views/ct/main/north-0.tsv",
+        "masks/manual/main/north-0/a.nii",
+        "masks/unet/main/north-1.tsv", "features/mixed.parquet", "features/mixed/north-0.parquet",
+        "analyses/survival/metrics.json", "models/unet/main/weights.safetensors", "cohort/splits/main.tsv",
+        "cohort/scans.tsv", "report/report.html",
+    ]  # fmt: skip
+    gone = [
+        "volumes/north-2.tsv", "volumes/south-0/V-2.nii", "views/old/main/north-0.tsv", "views/ct/main/south-0.tsv",
+        "masks/old/main/north-0.tsv", "features/old.parquet", "analyses/old/metrics.json",
+        "models/old/main/ledger.json",
+        "cohort/splits/old.tsv", "readers/old/items.tsv",
+    ]  # fmt: skip
+    for name in (*keep, *gone):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    clean(STUDY, tmp_path)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == sorted(keep)
+    assert clean(STUDY, tmp_path) == []

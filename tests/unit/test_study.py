@@ -1,0 +1,297 @@
+"""Study files: messages, inheritance, leaks; and which settings reach which rule."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from polycentric.config import plan
+from polycentric.config.study import Study, load, load_file
+from polycentric.errors import UserError
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+
+
+@pytest.fixture
+def toy() -> dict:
+    return yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
+
+
+def messages(raw: dict) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        load(raw)
+    return [m.removeprefix("  - ") for m in caught.value.messages]
+
+
+def test_the_studies_of_the_repository_are_valid() -> None:
+    assert load_file("config/config.yaml").study == "toy"
+    assert load_file("config/studies/smoke.yaml").shards == ["north-0", "south-0"]
+
+
+def test_null_deletes_lists_replace_and_mappings_merge(tmp_path: Path) -> None:
+    (tmp_path / "low.yaml").write_text("study: low\nseed: 3\ncentres: {a: {simulate: {}}, b: {simulate: {}}}\n")
+    (tmp_path / "high.yaml").write_text("extends: low.yaml\nstudy: high\ncentres: {b: null, a: {role: external}}\n")
+    study = load_file(tmp_path / "high.yaml")
+    assert (study.study, study.seed, list(study.centres)) == ("high", 3, ["a"])
+    assert study.centres["a"].role == "external"
+    assert study.centres["a"].simulate is not None
+
+
+def test_a_missing_parent_is_an_error_with_the_path_to_write(tmp_path: Path) -> None:
+    (tmp_path / "high.yaml").write_text("extends: no.yaml\nstudy: high\n")
+    with pytest.raises(UserError, match=r"extends: no\.yaml is not a file"):
+        load_file(tmp_path / "high.yaml")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("devise", "cpu", "devise: unknown key. Did you mean 'device'?"),
+        ("device", "gpu", "device: 'gpu' is not allowed. Write one of: 'auto', 'cpu' or 'cuda'."),
+        ("views.ct.spacing", [1, 1, 1], "views.ct.spacing: unknown key. Did you mean 'spacing_mm'?"),
+        ("views.ct.from", "noncontrast", "circle"),
+        ("views.noncontrast.synthesis", "recontrast", "views.noncontrast.synthesis: 'recontrast' is not defined"),
+        ("splits.outcome.within", "image.test", "did you mean 'images'?"),
+        ("splits.images.within", "outcome.test", "circle"),
+        ("synthesis.decontrast.source.view", "noncontrast", "made by the model itself"),
+        ("segmentation.unet.roi", "tumor", "'tumor' is not defined under convert.rois:; write one of: tumour."),
+        ("features.mixed.recipe", "toi", "features.mixed.recipe"),
+        ("features.mixed.kind", "radiomic", "features.mixed"),
+        ("analyses.severity.kind", "classify", "analyses.severity: kind 'classify' is not known. Write one of:"),
+        ("analyses.severity.features", ["mixd"], "did you mean 'mixed'?"),
+        ("analyses.survival.outcome", "surviva", "did you mean 'survival'?"),
+        ("analyses.fidelity.synthesis", "unet", "analyses.fidelity.synthesis"),
+        ("readers.turing.split", "outcom", "did you mean 'outcome'?"),
+        ("centres.north", {"images": "data/north", "simulate": {}}, "write either 'images"),
+        ("centres.north", {"images": "nowhere"}, "the folder 'nowhere' does not exist"),
+        ("centres.nor th", {"simulate": {}}, "not a valid name"),
+    ],
+)
+def test_each_mistake_is_named_with_what_to_write(toy: dict, path: str, value: object, words: str) -> None:
+    *parents, key = path.split(".")
+    section = toy
+    for parent in parents:
+        section = section[parent]
+    section[key] = value
+    found = messages(toy)
+    assert any(words in message for message in found), found
+
+
+def test_a_wrong_entry_hides_no_other_mistake(toy: dict) -> None:
+    toy["synthesis"]["decontrast"]["iterations"] = "many"
+    toy["analyses"]["survival"]["models"] = {"a": {}}
+    toy["views"]["ct"]["spacing"] = [1, 1, 1]
+    toy["splits"]["outcome"]["within"] = "image.test"
+    found = messages(toy)
+    assert found[0].endswith("has 4 problems:")
+    assert len(found) == 5
+    # references to the wrong entries are not reported as a second mistake
+    assert not any("'decontrast' is not defined" in m or "'ct' is not defined" in m for m in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"splits": {"outcome": {"within": None}}}, "model 'decontrast', trained in split 'images'"),
+        ({"splits": {"outcome": {"within": "images.training"}}}, "would be a leak"),
+        ({"analyses": {"severity": {"split": "images"}}}, "would be a leak"),
+        (
+            {"splits": {"other": {"test": 0.3}}, "features": {"combat": {"split": "other"}}},
+            "harmonised on the training patients of split 'other'",
+        ),
+        ({"readers": {"turing": {"split": "outcome", "parts": ["training"]}}}, ""),
+    ],
+)
+def test_designs_that_leak_are_refused_by_the_study_file_alone(toy: dict, change: dict, words: str) -> None:
+    for section, entries in change.items():
+        for name, keys in entries.items():
+            toy[section].setdefault(name, {}).update(keys)
+    if not words:
+        load(toy)  # nested in the test part of the generator's split: no leak
+    else:
+        assert any(words in message for message in messages(toy))
+
+
+def test_settings_do_not_depend_on_the_order_of_keys(toy: dict) -> None:
+    turned = {key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in toy.items()}
+    one, other = load(copy.deepcopy(toy)), load(dict(reversed(turned.items())))
+    for rule, wildcards in jobs(one):
+        assert plan.settings(one, rule, wildcards) == plan.settings(other, rule, wildcards), rule
+
+
+def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
+    """All jobs of a study as (rule, wildcards)."""
+    radiomics = [n for n, f in study.features.items() if f.kind == "radiomics"]
+    kinds = {
+        "cohort": "describe",
+        "classification": "classify",
+        "survival": "survive",
+        "synthesis-fidelity": "fidelity",
+        "segmentation-quality": "segmentation_quality",
+        "feature-agreement": "feature_agreement",
+    }
+    shards = [{"shard": shard} for shard in study.shards]
+    single = ("pseudonym_key", "cohort", "provenance", "report")
+    found = [(rule, {}) for rule in single]
+    found += [("plan_cohort", {})] if study.simulated else []
+    found += [("simulate_centre", {"centre": c}) for c in study.simulated]
+    found += [(rule, {"centre": c}) for c in study.centres for rule in ("index", "curate")]
+    found += [("split", {"split": s}) for s in study.splits]
+    found += [("convert", s) for s in shards]
+    found += [
+        ("synthesize" if v.synthesis else "prepare", {"view": n, "fold": "main", **s})
+        for n, v in study.views.items()
+        for s in shards
+    ]
+    found += [("train_synthesis", {"model": m, "fold": "main"}) for m in study.synthesis]
+    for model in study.segmentation:
+        found += [("train_segmentation", {"model": model, "fold": "main"})]
+        found += [("segment", {"model": model, "fold": "main", **s}) for s in shards]
+    found += [("extract", {"set": n, **s}) for n in radiomics for s in shards]
+    found += [("merge_features", {"set": n}) for n in radiomics]
+    found += [("harmonise", {"set": n}) for n, f in study.features.items() if f.kind == "harmonised"]
+    found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
+    found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
+    found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
+    return found
+
+
+# where a key may act directly, by the longest prefix of its path; everything also reaches provenance and report
+DIRECT: dict[str, set[str]] = {
+    "study": {"index", "convert"},
+    "title": set(),
+    "results": {"index", "convert"},
+    "private": set(),
+    "workers": set(),
+    "seed": {
+        "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "train_synthesis", "synthesize",
+        "train_segmentation", "segment", "describe", "classify", "survive", "fidelity", "segmentation_quality",
+        "feature_agreement", "export_readers", "ingest_readers",
+    },
+    "device": {"train_synthesis", "synthesize", "train_segmentation", "segment"},
+    "centres.*.role": {"cohort"},
+    "centres.*.shards": {"cohort"},
+    "centres.*.simulate": {"plan_cohort", "simulate_centre"},
+    "simulation": {"plan_cohort", "simulate_centre"},
+    "withdraw": {"cohort", "import_features"},
+    "clinical": {"cohort", "describe"},
+    "clinical.outcomes": {"cohort", "describe", "split", "classify", "survive"},
+    "curation": {"curate"},
+    "curation.limits": {"curate", "cohort"},
+    "convert": {"convert"},
+    "splits": {"split"},
+    "views": {"prepare", "synthesize"},
+    "synthesis": {"train_synthesis", "synthesize", "fidelity"},
+    "synthesis.*.inference": {"synthesize"},
+    "segmentation": {"train_segmentation", "segment", "segmentation_quality"},
+    "segmentation.*.inference": {"segment"},
+    "features": {"extract", "harmonise", "import_features"},
+    "analyses": {"describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement"},
+    "analyses.*.title": set(),
+    "analyses.*.question": set(),
+    "analyses.*.caption": set(),
+    "readers": {"export_readers", "ingest_readers"},
+    "readers.*.answers": {"ingest_readers"},
+    "readers.*.readers": {"ingest_readers"},
+    "readers.*.simulated": {"ingest_readers"},
+    "readers.*.bootstraps": {"ingest_readers"},
+    "readers.*.title": set(),
+    "readers.*.caption": set(),
+    "report": set(),
+}  # fmt: skip
+
+
+def allowed(path: tuple[str, ...]) -> set[str]:
+    for length in range(len(path), 0, -1):
+        prefix = [p if n != 1 else "*" for n, p in enumerate(path[:length])]
+        for candidate in (".".join(prefix), ".".join(path[:length])):
+            if candidate in DIRECT:
+                return DIRECT[candidate]
+    raise AssertionError(f"DIRECT does not say what {'.'.join(path)} may change")
+
+
+def leaves(value: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
+    if isinstance(value, dict):
+        return [leaf for key, inner in value.items() for leaf in leaves(inner, (*path, key))]
+    return [(path, value)]
+
+
+def other_values(value: object) -> list[object]:
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            return [value + 1, value - 1, value * 2]
+        case float():
+            return [value * 1.1 + 0.001, value * 0.9, value / 2]
+        case str():
+            return [
+                f"{value}x",
+                "cuda",
+                "external",
+                "development",
+                "union",
+                "random-forest",
+                "nearest",
+                "error",
+                "minimum",
+            ]
+        case None:
+            return [1, "x", [0.0, 100.0]]
+        case list() if value and all(isinstance(v, int | float) for v in value):
+            return [[v * 2 for v in value], [v / 2 for v in value], [v + 1 for v in value]]
+        case list() if len(value) > 1:
+            return [value[:-1]]
+    return []
+
+
+def set_in(raw: dict, path: tuple[str, ...], value: object) -> dict:
+    changed = copy.deepcopy(raw)
+    section = changed
+    for part in path[:-1]:
+        section = section[part]
+    section[path[-1]] = value
+    return changed
+
+
+@pytest.mark.slow
+def test_every_key_reaches_the_rules_it_may_and_no_other() -> None:
+    study = load_file("config/config.yaml")
+    raw = study.model_dump(mode="json", by_alias=True)
+    before = {(rule, str(w)): plan.settings(study, rule, w) for rule, w in jobs(study)}
+    tried, unreached = 0, []
+    for path, value in leaves(raw):
+        for other in other_values(value):
+            if other == value:
+                continue
+            try:
+                changed = load(set_in(raw, path, other))
+            except UserError:
+                continue
+            tried += 1
+            after = {(rule, str(w)): plan.settings(changed, rule, w) for rule, w in jobs(changed)}
+            reached = {rule for (rule, w), text in after.items() if before.get((rule, w), text) != text}
+            direct = reached - {"provenance", "report"}
+            # other jobs, such as those of a further shard, are a change of the graph
+            reached |= {rule for rule, w in after.keys() ^ before.keys()}
+            assert direct <= allowed(path), f"{'.'.join(path)}: reaches {direct - allowed(path)}"
+            if not reached:
+                unreached.append(".".join(path))
+            break
+    assert tried > 150
+    assert unreached == []
+
+
+def test_a_caption_reaches_the_report_alone() -> None:
+    study = load_file("config/config.yaml")
+    raw = study.model_dump(mode="json", by_alias=True)
+    changed = load(set_in(raw, ("analyses", "survival", "caption"), "Another caption."))
+    reached = {rule for rule, w in jobs(study) if plan.settings(study, rule, w) != plan.settings(changed, rule, w)}
+    assert reached == {"report"}

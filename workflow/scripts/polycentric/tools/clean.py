@@ -1,0 +1,46 @@
+"""Clean: remove what a results folder holds but its study no longer lists."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..jobs import SILENT, Log
+
+
+def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Names that a validated study lists, by folder below its results."""
+    shards = {f"{name}-{k}" for name, centre in study["centres"].items() for k in range(centre["shards"])}
+    harmonised = {name for name, features in study["features"].items() if features["kind"] == "harmonised"}
+    names = {
+        "simulated": {n for n, c in study["centres"].items() if c["simulate"]} | {"clinical", "truth", "effects"},
+        "cohort/curation": set(study["centres"]),
+        "cohort/shards": shards,
+        "cohort/splits": set(study["splits"]),
+        "volumes": shards,
+        "masks": {"manual", *study["segmentation"]},
+        "views": set(study["views"]),
+        "models": {*study["synthesis"], *study["segmentation"], *harmonised},
+        "work": {*study["synthesis"], *study["segmentation"]},
+        "features": set(study["features"]),
+        "analyses": set(study["analyses"]),
+        "readers": set(study["readers"]),
+    }
+    names |= {f"masks/{source}/main": shards for source in names["masks"]}
+    names |= {f"views/{view}/main": shards for view in names["views"]}
+    names |= {f"features/{name}": shards for name in names["features"]}
+    return names
+
+
+def clean(study: Mapping[str, Any], root: Path, *, log: Log = SILENT) -> list[Path]:
+    """Remove files and folders below `root` that the study does not list; return what was removed."""
+    removed = []
+    for folder, names in listed(study).items():
+        for path in sorted((root / folder).glob("*")):
+            if path.name.partition(".")[0] not in names:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                removed.append(path)
+                log.event("removed", path=path.relative_to(root).as_posix())
+    return removed
