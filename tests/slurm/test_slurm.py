@@ -84,7 +84,7 @@ def test_cluster_command_puts_each_rule_into_its_partition(study: str, cluster: 
     rules = {rule for rule, _ in table} - {"all", "total"}
 
     # Jobs of these studies last seconds: look at them sooner than the profile does, and run every job only once.
-    quick = ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5", "--retries", "0"]
+    quick = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5", "--retries", "0"]
     done = subprocess.run([*command, *quick], cwd=project, env=cluster, text=True, capture_output=True, check=False)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output[-10_000:]
