@@ -13,6 +13,7 @@ from polycentric.errors import UserError
 from polycentric.segmentation import apply, losses, model
 from polycentric.segmentation.train import train
 from polycentric.tables import schemas
+from polycentric.training import patches
 from polycentric.volumes import Geometry
 
 TINY = {
@@ -178,6 +179,18 @@ def test_regions_cut_as_the_whole_mask_does() -> None:
         place = tuple(slice(o, o + 4) for o in origin)
         assert np.array_equal(region.cut(origin, (4, 4, 4)), mask[place].astype(np.float32))
     assert np.array_equal(region.centres(mask.shape), np.flatnonzero(mask))
+
+
+def test_the_learning_rate_falls_to_zero(cohort: Phantom) -> None:
+    volume, region = cohort.images["p0"], model.Region.of(cohort.spheres["p0"])
+    sampler = patches.PatchSampler([volume], (8, 8, 8), np.random.default_rng(0))
+    settings = Segmentation(**(TINY | {"iterations": 4, "learning_rate": 1.0, "decay": 2}))
+    trainee = model.Segmenter(settings, sampler, [region], seed=1, names=("x",), device=torch.device("cpu"))
+    rates = []
+    for _ in range(4):
+        trainee.step()
+        rates.append(trainee.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1, (3 / 4) ** 2, (1 / 2) ** 2, (1 / 4) ** 2])
 
 
 def test_largest_component_joins_by_corners() -> None:

@@ -50,6 +50,10 @@ class Segmentation(Section):
     depth: Annotated[int, Field(ge=1, le=6)] = Field(4, description="down-samplings by 2, and as many up-samplings")
     iterations: PositiveInt = Field(50_000, description="training iterations")
     learning_rate: PositiveFloat = Field(1e-3, description="learning rate of Adam")
+    decay: NonNegativeFloat = Field(
+        0.9,
+        description="the learning rate falls to 0 as (1 - iteration / iterations) to this power; 0 keeps it constant",
+    )
     loss: SegmentationLoss = Field(SegmentationLoss(), description="terms of the loss and their weights")
     hu_range: tuple[float, float] = Field(
         (-1000.0, 400.0), description="HU mapped to -1 and 1; what lies outside is clipped"

@@ -85,6 +85,7 @@ class Segmenter:
         initialise(self.network, integer_seed(seed, *names, "weights"))
         self.network.to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, fused=True)
+        self.iteration = 0
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Random patches and their truth, both (batch, 1, [z,] y, x)."""
@@ -99,6 +100,11 @@ class Segmenter:
         return image.contiguous(memory_format=LAYOUT[dimensions]), truth
 
     def step(self) -> Tensor:
+        # polynomial decay (Isensee et al. 2021, supplementary note 2)
+        rate = self.settings.learning_rate * (1 - self.iteration / self.settings.iterations) ** self.settings.decay
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.iteration += 1
         image, truth = self.draw()
         logits = self.network(image)
         dice, bce = soft_dice(logits, truth), cross_entropy(logits, truth)
@@ -114,9 +120,10 @@ class Segmenter:
         return self.weights() | state.of_optimizer(self.optimizer, "optimizer")
 
     def state(self) -> dict[str, Any]:
-        return {"sampler": self.sampler.state()}
+        return {"sampler": self.sampler.state(), "iteration": self.iteration}
 
     def restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         weights.into(self.network, tensors, "network")
         state.into_optimizer(self.optimizer, tensors, "optimizer")
         self.sampler.restore(record["sampler"])
+        self.iteration = record["iteration"]
