@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from polycentric.errors import UserError
+from polycentric.networks import devices
 from polycentric.networks.discriminator import Discriminator, receptive_field
 from polycentric.networks.generator import Generator
 from polycentric.networks.layers import InstanceNorm, initialise, parameters
@@ -121,3 +123,13 @@ def test_network_code_imports_with_numpy_torch_and_safetensors_alone() -> None:
     done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, cwd=scripts, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 18
+
+
+def test_auto_refuses_a_cluster_job_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with pytest.raises(UserError, match="write device: cpu"):
+        devices.prepare("auto", 1)
+    assert devices.prepare("cpu", 1).type == "cpu"
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert devices.prepare("auto", 1).type == "cpu"

@@ -70,14 +70,14 @@ def analyse(
     manifest: list[dict[str, str]] = []
     n = f"{pairs['patient'].nunique()} patients, {pairs['feature'].nunique()} features"
     for stem, frame, title, caption in (
-        ("features", pairs, "All features", f"Each feature of each shared patient, ours and theirs ({n})."),
+        ("volumes", volumes, "ROI volumes", f"Volumes in mL of {len(volumes)} masks with a known volume."),
         ("patients", by_patient, "Agreement by patient", f"Features within each relative difference ({n})."),
+        ("explanation", explained, "What explains the differences", f"One statement per row, with its number ({n})."),
         ("classes", by_class, "Agreement by feature class", f"Values of all shared patients together ({n})."),
         ("image-types", by_image, "Agreement by image type", f"Values of all shared patients together ({n})."),
         ("image-types-classes", by_both, "Agreement by image type and class", f"Values of all shared patients ({n})."),
         ("facts", facts, "The two extractions", "What each extraction records about mask, intensities and versions."),
-        ("explanation", explained, "What explains the differences", f"One statement per row, with its number ({n})."),
-        ("volumes", volumes, "ROI volumes", f"Volumes in mL of {len(volumes)} masks with a known volume."),
+        ("features", pairs, "All features", f"Each feature of each shared patient, ours and theirs ({n})."),
     ):
         path = folder / "tables" / f"{stem}.csv"
         _write_csv(frame, path)
@@ -199,12 +199,33 @@ def _metrics(
     return {
         "schema_version": 1,
         "kind": settings.kind,
+        "summary": _summary(settings, pairs, volumes),
         "features": list(settings.features),
         "all": {f"within_{t:g}": counted(int((difference <= t).sum()), len(pairs)) for t in settings.tolerances},
         "patients": patients,
         "volumes": [{k: None if pd.isna(v) else v for k, v in row.items()} for row in volumes.to_dict("records")],
         "volume_tolerance": settings.volume_tolerance,
     }
+
+
+def _summary(settings: FeatureAgreementAnalysis, pairs: pd.DataFrame, volumes: pd.DataFrame) -> list[str]:
+    difference = pairs["relative_difference"]
+    within = [
+        f"{int((difference <= t).sum())} of {len(pairs)} feature values agree within {100 * t:g} %"
+        for t in sorted(settings.tolerances)
+    ]
+    sentences = [
+        f"{'; '.join(within)} ({pairs['patient'].nunique()} patients, {pairs['feature'].nunique()} features; "
+        f"largest relative difference {difference.max():.2g})."
+    ]
+    judged = volumes.dropna(subset=["acceptable"]) if "acceptable" in volumes else volumes.iloc[:0]
+    if len(judged):
+        good = int(judged["acceptable"].astype(bool).sum())
+        sentences.append(
+            f"{good} of {len(judged)} mask volumes lie within {100 * settings.volume_tolerance:g} % of the analytic "
+            f"volume (largest difference {100 * judged['mask_difference'].abs().max():.2g} %)."
+        )
+    return sentences
 
 
 def _draw(curves: pd.DataFrame, tolerances: Sequence[float], path: Path) -> None:

@@ -23,4 +23,8 @@ def prepare(device: str, threads: int) -> torch.device:
     torch.backends.cudnn.benchmark = False
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: cuda, but torch sees no CUDA device here; write device: auto or device: cpu.")
+    if device == "auto" and os.environ.get("SLURM_JOB_ID") and not torch.cuda.is_available():
+        raise UserError(
+            "device: auto means a GPU on a cluster, and torch sees none in this job; write device: cpu to do without."
+        )
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -133,7 +133,7 @@ def read_table(path: Path, sheet: str | None, where: str) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{where}: table: there is no file {path.name}; check the path in the study file")
     suffix = path.suffix.lower()
-    if suffix in (".xlsx", ".xls"):
+    if suffix == ".xlsx":
         return pd.read_excel(path, sheet_name=0 if sheet is None else sheet)
     if suffix == ".parquet":
         return pd.read_parquet(path)
