@@ -1,5 +1,6 @@
 # Polycentric: from DICOM folders of several hospitals to an audited report.
 # The graph is known from the study file alone: no checkpoint, no globbing, nothing is read before the first job.
+import os
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ if len(workflow.overwrite_configfiles) > 1:
 
 STUDY_FILE = Path([*workflow.overwrite_configfiles, "config/config.yaml"][0])
 try:
-    study = load(config, file=str(STUDY_FILE), base=STUDY_FILE.parent)
+    study = load(config, file=os.path.relpath(STUDY_FILE), base=STUDY_FILE.parent)
 except UserError as error:
     raise WorkflowError("\n".join(error.messages)) from None
 

@@ -16,6 +16,8 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "stage" / "__init__.py").write_text("from .work import work\n")
     (package / "stage" / "work.py").write_text("def work():\n    from ..files import read\n    return read(1)\n")
     (package / "stage" / "page.html").write_text("<p>page</p>")
+    (package / "stage" / "look").mkdir()
+    (package / "stage" / "look" / "style.css").write_text("p { margin: 0 }")
     (root / "adapter.py").write_text("from polycentric.stage import work\nwork()\n")
     use(root, monkeypatch)
     return root
@@ -52,6 +54,7 @@ def test_comments_docstrings_blank_lines_and_a_move_change_nothing(
         ("polycentric/stage/work.py", "read(1)", "read(2)"),
         ("polycentric/files.py", "return path", "return str(path)"),
         ("polycentric/stage/page.html", "page", "sheet"),
+        ("polycentric/stage/look/style.css", "0", "1px"),
     ],
 )
 def test_an_edit_anywhere_behind_the_adapter_changes_the_hash(library: Path, file: str, old: str, new: str) -> None:

@@ -109,13 +109,13 @@ rule audit:
 rule clean:
     log:
         logfile("clean"),
+    localrule: True
     conda:
         "../../envs/images.yaml"
     threads: 1
     resources:
         mem_mb=memory(500),
         runtime=minutes(30),
-    localrule: True
     params:
         settings=settings("clean"),
         code=code("clean"),

@@ -34,9 +34,20 @@ def code_hash(adapter: str | Path) -> str:
         assert path is not None
         digest.update(f"\n{name}\n{tree_text(path)}".encode())
         if path.name == "__init__.py" and path.parent != PACKAGE:
-            for other in sorted(p for p in path.parent.iterdir() if p.is_file() and p.suffix not in IGNORED_SUFFIXES):
-                digest.update(f"\n{name}/{other.name}\n".encode() + other.read_bytes())
+            for other in data_files(path.parent):
+                digest.update(f"\n{name}/{other.relative_to(path.parent)}\n".encode() + other.read_bytes())
     return digest.hexdigest()[:32]
+
+
+def data_files(package: Path) -> list[Path]:
+    """Files of a package that are no code, those in its folders that are no packages included."""
+    found = []
+    for path in sorted(package.iterdir()):
+        if path.is_dir() and not (path / "__init__.py").exists():
+            found += data_files(path)
+        elif path.is_file() and path.suffix not in IGNORED_SUFFIXES:
+            found.append(path)
+    return found
 
 
 def engine_version(package: str) -> str:

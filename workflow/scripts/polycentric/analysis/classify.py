@@ -575,7 +575,8 @@ def _roc_figure(
         f"{title}: ROC curves",
         sentence(
             settings.question,
-            f"ROC curves of outcome {settings.outcome} with pointwise {percent} bootstrap bands; {numbers}",
+            f"ROC curves of outcome {settings.outcome} with pointwise {percent} bootstrap bands (drawn "
+            f"for up to three curves, all of them in the CSV); {numbers}",
             settings.caption,
         ),
         pd.DataFrame(rows, columns=columns),

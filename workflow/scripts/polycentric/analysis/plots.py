@@ -22,6 +22,9 @@ def empty(text: str) -> Figure:
     return figure
 
 
+BANDS = 3  # bands are drawn for at most this many curves
+
+
 @dataclass(frozen=True)
 class Curve:
     """A ROC curve with its label and, on a grid of false positive rates, its band."""
@@ -50,7 +53,8 @@ def roc(curves: Sequence[Curve], titles: dict[str, str]) -> Figure:
             if c.panel != panel:
                 continue
             colour = figures.COLOURS[labels.index(c.label.split("\n")[0]) % len(figures.COLOURS)]
-            if len(c.lower):
+            # the bands of many curves hide one another; the intervals of the AUC stand in the legend and the CSV
+            if len(c.lower) and len(labels) <= BANDS:
                 axis.fill_between(c.grid, c.lower, c.upper, color=colour, alpha=0.12, linewidth=0)
             axis.plot(c.false, c.true, color=colour, label=c.label)
         axis.set(title=title, xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))

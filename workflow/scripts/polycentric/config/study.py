@@ -173,7 +173,8 @@ class Study(Section):
         while split in self.splits and split not in seen and self.splits[split].within:
             seen.add(split)
             parent, part = self.splits[split].parent
-            if parent == by and part == "test":
+            # a parent that is not defined is a mistake of its own
+            if (parent == by and part == "test") or parent not in self.splits:
                 return True
             split = parent
         return False
