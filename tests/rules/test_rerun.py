@@ -18,7 +18,7 @@ CLASSIFY = {"classify": 1}
 ANALYSES = {"classify": 1, "survive": 1}
 READ = {"export_readers": 1, "ingest_readers": 1}
 SYNTHESIS = {"synthesize": 2, **FEATURES, **CLASSIFY, **READ, "fidelity": 1}
-SEGMENTATION = {"segment": 2, "extract": 2, "merge_features": 1, "segmentation_quality": 1}
+SEGMENTATION = {"segment": 2, "segmentation_quality": 1}
 
 # one key of each section of the study file, with what must re-run and nothing else
 CASES: dict[str, tuple[dict, dict[str, int]]] = {

@@ -45,6 +45,16 @@ def prepared_from(wildcards):
 # synthesize
 
 
+def imported_weights(section):
+    """The file of a model that was trained elsewhere, if it is one."""
+
+    def weights(wildcards):
+        given = getattr(study, section)[wildcards.model].import_
+        return [given.path] if given else []
+
+    return weights
+
+
 def synthesis_views(wildcards):
     """Manifests of both domains; centres of the external role are not even inputs of a training."""
     model = study.synthesis[wildcards.model]

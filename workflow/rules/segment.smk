@@ -8,6 +8,7 @@ rule train_segmentation:
         split=lambda wildcards: split_table(study.segmentation[wildcards.model].split),
         views=segmentation_views,
         masks=segmentation_masks,
+        imported=imported_weights("segmentation"),
         ledgers=segmentation_upstream,
     output:
         weights=result("models/{model}/{fold}/weights.safetensors"),

@@ -7,6 +7,7 @@ rule train_synthesis:
         patients=result("cohort/patients.tsv"),
         split=lambda wildcards: split_table(study.synthesis[wildcards.model].split),
         views=synthesis_views,
+        imported=imported_weights("synthesis"),
         ledgers=synthesis_upstream,
     output:
         weights=result("models/{model}/{fold}/weights.safetensors"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 
 class Section(BaseModel):
@@ -15,3 +15,13 @@ class Section(BaseModel):
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*$", max_length=48)]
 Expression = Annotated[str, StringConstraints(min_length=1)]
+
+
+class ImportedWeights(Section):
+    """Weights that were trained elsewhere, with what is known of the patients behind them."""
+
+    path: str = Field(description="File with the weights (safetensors, as a study of Polycentric writes them).")
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of the file.")
+    seen: tuple[str, ...] = Field(
+        (), description="Pseudonyms of patients of this study that the model has seen; they enter its ledger."
+    )

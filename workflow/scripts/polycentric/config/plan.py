@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..files import canonical_json
+from ..files import canonical_json, sha256_file
 from .base import Section
 from .features import RadiomicsSet, find_recipe, load_recipe
 from .study import Study, centre_of
@@ -102,7 +102,9 @@ def convert(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"seed": study.seed, "view": dump(study.views[w["view"]])}
+    view = study.views[w["view"]]
+    own = {step.file: sha256_file(step.file) for step in view.steps if step.kind == "custom"}
+    return {"seed": study.seed, "view": dump(view), "uses": own}
 
 
 def training(section: Section) -> dict[str, Any]:

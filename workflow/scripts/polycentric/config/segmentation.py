@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from .base import Expression, Name, Section
+from .base import Expression, ImportedWeights, Name, Section
 
 Size = tuple[PositiveInt, ...]
 
@@ -39,6 +39,11 @@ class Segmentation(Section):
     roi: str = Field("GTV-1", min_length=1, description="region of interest to learn; its own masks carry this name")
     where: Expression | None = Field(
         None, description="expression that selects the scans to learn from; empty: all with a mask"
+    )
+    import_: ImportedWeights | None = Field(
+        None,
+        alias="import",
+        description="use these weights instead of training; the keys of the network must describe them",
     )
     dimensions: Literal[2, 3] = Field(3, description="3 for volumes, 2 for axial slices")
     patch: Size = Field((96, 96, 64), description="voxels of a training patch along x, y(, z)")

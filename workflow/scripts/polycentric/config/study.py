@@ -400,6 +400,9 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
             yield from unknown(f"{where}.synthesis", view.synthesis, "synthesis")
             if view.from_ == "scan":
                 yield f"{where}.from", "a synthesis model needs a prepared view; write the view it was trained on."
+        for step in view.steps:
+            if step.kind == "custom" and not Path(step.file).is_file():
+                yield f"{where}.steps", f"there is no file {step.file!r}. Write the path of your Python file."
         chain = study.view_chain(name)
         if chain and study.views[chain[-1]].from_ in chain:
             yield f"{where}.from", f"the views {' <- '.join(chain)} form a circle. Let one come from 'scan'."
@@ -426,6 +429,12 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                 f"{where}.roi",
                 f"{net.roi!r} is not defined under convert.rois:; write one of: {', '.join(rois) or '(none)'}.",
             )
+
+    for section in ("synthesis", "segmentation"):
+        for name, model in getattr(study, section).items():
+            if model.import_ and not Path(model.import_.path).is_file():
+                where = f"{section}.{name}.import.path"
+                yield where, f"there is no file {model.import_.path!r}. Write where the weights lie."
 
     for name, features in study.features.items():
         where = f"features.{name}"

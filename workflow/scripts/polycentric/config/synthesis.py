@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from .base import Expression, Name, Section
+from .base import Expression, ImportedWeights, Name, Section
 
 Size = tuple[PositiveInt, ...]
 Device = Literal["auto", "cpu", "cuda"]
@@ -87,6 +87,11 @@ class Synthesis(Section):
 
     split: Name = Field(description="split whose training patients the generator may see")
     method: Literal["cyclegan"] = Field("cyclegan", description="method of unpaired translation")
+    import_: ImportedWeights | None = Field(
+        None,
+        alias="import",
+        description="use these weights instead of training; the keys of the network must describe them",
+    )
     dimensions: Literal[2, 3] = Field(3, description="3 for volumes, 2 for axial slices")
     source: Domain = Field(description="images to translate")
     target: Domain = Field(description="what they shall look like")

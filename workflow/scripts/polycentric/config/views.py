@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from .base import Name, Section
 
@@ -68,8 +68,22 @@ class Round(Section):
     kind: Literal["round"] = Field("round", description="Which step this is.")
 
 
+class Custom(Section):
+    """A step of your own: a class in a Python file, a pydantic model that is called with a Volume and returns one."""
+
+    kind: Literal["custom"] = Field("custom", description="Which step this is.")
+    uses: Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
+        description="File and class, such as my_steps.py:Sharpen; a change of the file makes the view again."
+    )
+    settings: dict[str, Any] = Field({}, description="Settings of the step, checked by the class itself.")
+
+    @property
+    def file(self) -> str:
+        return self.uses.rpartition(":")[0]
+
+
 # A further step is one more class here and one more function in prepare/steps.py.
-Step = Annotated[Resample | Clip | Window | ZScore | MinMax | Gaussian | Round, Field(discriminator="kind")]
+Step = Annotated[Resample | Clip | Window | ZScore | MinMax | Gaussian | Round | Custom, Field(discriminator="kind")]
 
 
 class View(Section):

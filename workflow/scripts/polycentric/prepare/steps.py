@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..config.views import Clip, Gaussian, MinMax, Resample, Round, View, Window, ZScore
-from ..errors import ScanError
+from ..config.views import Clip, Custom, Gaussian, MinMax, Resample, Round, View, Window, ZScore
+from ..errors import ScanError, UserError
 from ..grids import aligned, onto
 from ..volumes import Volume
 
@@ -27,6 +30,20 @@ def apply(view: View, volume: Volume) -> Volume:
     for step in view.sequence():
         volume = STEPS[type(step)](step, volume)
     return volume
+
+
+def custom(step: Custom, volume: Volume) -> Volume:
+    """A user's own step; what it raises fails the scan, and its grid is what it returns."""
+    spec = importlib.util.spec_from_file_location(Path(step.file).stem, step.file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"steps: uses: {step.uses!r} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # pydantic looks a class's module up there
+    spec.loader.exec_module(module)
+    result = getattr(module, step.uses.rpartition(":")[2]).model_validate(step.settings)(volume)
+    if not isinstance(result, Volume):
+        raise TypeError(f"{step.uses} returned {type(result).__name__}, not a Volume")
+    return result
 
 
 def resample(step: Resample, volume: Volume) -> Volume:
@@ -82,6 +99,7 @@ STEPS: dict[type, Callable[[Any, Volume], Volume]] = {
     ZScore: z_score,
     MinMax: min_max,
     Gaussian: gaussian,
+    Custom: custom,
     Round: round_,
 }
 

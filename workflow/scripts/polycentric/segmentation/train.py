@@ -12,7 +12,7 @@ from ..jobs import SILENT, Log
 from ..networks import devices
 from ..networks import weights as weight_files
 from ..randomness import generator as stream
-from ..training import loop, patches
+from ..training import adopt, loop, patches
 from . import ENGINE_VERSION
 from .model import Region, Segmenter
 
@@ -59,6 +59,13 @@ def train(
     from ..training import cohort
 
     where = f"segmentation: {name}"
+    if settings.import_ is not None:
+        files = adopt.Outputs(weights, settings_out, history, ledger)
+        adopt.adopt(
+            name, settings.import_, files, stage="segmentation", split=settings.split, settings_json=settings_json,
+            code=code, where=where, log=log,
+        )  # fmt: skip
+        return
     allowed = cohort.training_patients(split, upstream, where)
     selected = cohort.select(cohort.cohort(scans, patients), settings.where, where)
     selected = selected[selected["patient"].isin(allowed)]

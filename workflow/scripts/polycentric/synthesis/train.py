@@ -11,7 +11,7 @@ from ..jobs import SILENT, Log
 from ..networks import devices
 from ..networks import weights as weight_files
 from ..randomness import generator as stream
-from ..training import loop, patches
+from ..training import adopt, loop, patches
 from . import ENGINE_VERSION
 from .cyclegan import CycleGan
 
@@ -58,6 +58,13 @@ def train(
     from ..training import cohort
 
     where = f"synthesis: {name}"
+    if settings.import_ is not None:
+        files = adopt.Outputs(weights, settings_out, history, ledger)
+        adopt.adopt(
+            name, settings.import_, files, stage="synthesis", split=settings.split, settings_json=settings_json,
+            code=code, where=where, log=log,
+        )  # fmt: skip
+        return
     everyone = cohort.cohort(scans, patients)
     allowed = cohort.training_patients(split, upstream, where)
     rows = {}
