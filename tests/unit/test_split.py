@@ -12,8 +12,8 @@ from polycentric import tables
 from polycentric.config.splits import Split
 from polycentric.errors import UserError
 from polycentric.split import assign
-from polycentric.split.where import holds
 from polycentric.tables.schemas import PATIENTS, SPLIT
+from polycentric.where import holds
 from pydantic import ValidationError
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from .. import ledger, tables
+from ..artefacts import Artefacts
 from ..config.agreement import FeatureAgreementAnalysis
 from ..errors import UserError
-from ..files import atomic, sha256_file, write_json
+from ..files import write_json
 from ..jobs import SILENT, Log
-from ..tables.schemas import ARTEFACTS, FEATURES, MASKS
+from ..tables.schemas import FEATURES, MASKS
 from . import compare, volume
 
 
@@ -67,7 +68,7 @@ def analyse(
     volumes = volume.compare(outlines, known, settings.volume_tolerance)
     explained = explanation(pairs, facts, volumes, settings.tolerances)
 
-    manifest: list[dict[str, str]] = []
+    out = Artefacts(folder, root)
     n = f"{pairs['patient'].nunique()} patients, {pairs['feature'].nunique()} features"
     for stem, frame, title, caption in (
         ("volumes", volumes, "ROI volumes", f"Volumes in mL of {len(volumes)} masks with a known volume."),
@@ -79,13 +80,10 @@ def analyse(
         ("facts", facts, "The two extractions", "What each extraction records about mask, intensities and versions."),
         ("features", pairs, "All features", f"Each feature of each shared patient, ours and theirs ({n})."),
     ):
-        path = folder / "tables" / f"{stem}.csv"
-        _write_csv(frame, path)
-        manifest.append(_artefact("table", path, root, title, caption))
+        out.table(frame, f"tables/{stem}.csv", title, caption)
 
-    figure, data = folder / "figures" / "summary.svg", folder / "figures" / "summary.csv"
     curves = cumulative(pairs)
-    _write_csv(curves, data)
+    figure = folder / "figures" / "summary.svg"
     _draw(curves, settings.tolerances, figure)
     caption = (
         f"Share of feature values whose relative difference from the other extraction is at most that on the "
@@ -93,9 +91,7 @@ def analyse(
         + ", ".join(f"{100 * t:g} %" for t in settings.tolerances)
         + "."
     )
-    row = _artefact("figure", figure, root, "Agreement of features", caption)
-    manifest.insert(0, row | {"data": data.relative_to(root).as_posix()})
-
+    out.add("figure", figure, "Agreement of features", caption, out.csv(curves, "figures/summary.csv"))
     write_json(folder / "metrics.json", _metrics(settings, pairs, by_patient, volumes))
     ledger.write(
         folder / "ledger.json",
@@ -107,7 +103,7 @@ def analyse(
         settings=settings_json,
         code=code,
     )
-    tables.write(manifest, folder / "manifest.tsv", ARTEFACTS)
+    out.write()
 
 
 def cumulative(pairs: pd.DataFrame, points: int = 161) -> pd.DataFrame:
@@ -252,19 +248,3 @@ def _draw(curves: pd.DataFrame, tolerances: Sequence[float], path: Path) -> None
     axes.set_ylabel("features at or below, %")
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="class (values)", title_fontsize=7)
     figures.save(fig, path)
-
-
-def _artefact(kind: str, path: Path, root: Path, title: str, caption: str) -> dict[str, str]:
-    return {
-        "kind": kind,
-        "path": path.relative_to(root).as_posix(),
-        "sha256": sha256_file(path),
-        "title": title,
-        "caption": caption,
-        "data": "",
-    }
-
-
-def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        frame.to_csv(stream, index=False, lineterminator="\n")

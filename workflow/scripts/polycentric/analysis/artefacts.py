@@ -11,51 +11,26 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import figures, tables
-from ..files import atomic, sha256_file
-from ..tables.schemas import ARTEFACTS
+from .. import artefacts, figures
+from ..files import atomic
 
 
-class Artefacts:
-    """Collects what one analysis shows; `folder` is the analysis folder, `root` the results folder of the study."""
+class Artefacts(artefacts.Artefacts):
+    """Collects what one analysis shows, with its tables and figures in folders of their own."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder, self.root = folder, root
-        self.rows: list[dict[str, str]] = []
-
-    def table(self, frame: pd.DataFrame, name: str, title: str, caption: str) -> None:
-        path = self.csv(frame, f"tables/{name}.csv")
-        self._row("table", path, title, caption, "")
+    def table(self, frame: pd.DataFrame, name: str, title: str, caption: str) -> Path:
+        return super().table(frame, f"tables/{name}.csv", title, caption)
 
     def figure(self, figure: Figure, name: str, title: str, caption: str, data: pd.DataFrame) -> None:
         """Write figures/{name}.svg and its numbers beside it."""
         path = self.folder / "figures" / f"{name}.svg"
         figures.save(figure, path)
-        numbers = self.csv(data, f"figures/{name}.csv")
-        self._row("figure", path, title, caption, numbers.relative_to(self.root).as_posix())
-
-    def csv(self, frame: pd.DataFrame, name: str) -> Path:
-        path = self.folder / name
-        with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-            frame.to_csv(stream, index=False, lineterminator="\n", float_format="%.10g")
-        return path
+        self.add("figure", path, title, caption, self.csv(data, f"figures/{name}.csv"))
 
     def write(self) -> None:
         """Write manifest.tsv; the main figure first."""
-        rows = sorted(self.rows, key=lambda r: (not r["path"].endswith("/summary.svg"), r["kind"], r["path"]))
-        tables.write(rows, self.folder / "manifest.tsv", ARTEFACTS)
-
-    def _row(self, kind: str, path: Path, title: str, caption: str, data: str) -> None:
-        self.rows.append(
-            {
-                "kind": kind,
-                "path": path.relative_to(self.root).as_posix(),
-                "sha256": sha256_file(path),
-                "title": title,
-                "caption": caption,
-                "data": data,
-            }
-        )
+        self.rows.sort(key=lambda r: (not r["path"].endswith("/summary.svg"), r["kind"], r["path"]))
+        super().write()
 
 
 def sentence(*parts: str) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from .. import tables, volumes
-from ..errors import UserError
 from ..randomness import generator
 from ..tables import schemas
+from ..where import holds
 
 MIDDLE = (0.2, 0.8)  # part of a scan that slices are drawn from: its ends are often empty
 
@@ -35,13 +35,7 @@ def candidates(
     rows = tables.read_all(list(manifests), schemas.VIEWS)
     chosen = tables.read(scans, schemas.SCANS)
     if where is not None:
-        try:
-            chosen = chosen.query(where, engine="python")
-        except Exception as error:  # pandas raises errors of many kinds for a malformed expression
-            raise UserError(
-                f"{label}: where: {where!r} cannot be evaluated ({error}); "
-                f"write an expression of the columns of scans.tsv, such as contrast == 'no'"
-            ) from error
+        chosen = chosen[holds(where, chosen, where=f"{label}: where")]
     members = tables.read(split, schemas.SPLIT)
     patients = set(members.loc[members["part"].isin(parts), "patient"])
     keep = (rows["status"] == "ok") & rows["patient"].isin(patients) & rows["scan"].isin(chosen["scan"])

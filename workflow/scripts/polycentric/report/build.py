@@ -16,9 +16,11 @@ from markupsafe import Markup
 
 from .. import tables
 from ..config.report import ReportSettings
+from ..errors import UserError
 from ..files import read_json, write_text
 from ..jobs import SILENT, Log
 from ..tables import schemas
+from ..where import holds
 from . import flow, gallery, leaks, results, training, writing
 from .inputs import AnalysisFiles, ReaderFiles, ReportInputs
 
@@ -271,8 +273,8 @@ def _meant(study: Mapping[str, Any], model: str, inputs: ReportInputs) -> set[st
         return None
     scans = tables.read(inputs.scans, schemas.SCANS)
     try:
-        return set(scans.query(where, engine="python")["scan"])
-    except Exception:  # a condition on other tables' columns: pictures of any scan will do
+        return set(scans[holds(where, scans, where=model)]["scan"])
+    except UserError:  # a condition on other tables' columns: pictures of any scan will do
         return None
 
 

@@ -15,7 +15,7 @@ from ..config.splits import Split
 from ..errors import UserError
 from ..jobs import SILENT, Log
 from ..tables.schemas import FEATURES, PATIENTS, SPLIT
-from .where import holds
+from ..where import holds
 
 LEVELS = 12  # a stratifying column with more values is a measurement, not a group
 

@@ -9,6 +9,7 @@ import pandas as pd
 from .. import ledger, tables
 from ..errors import UserError
 from ..tables import schemas
+from ..where import holds
 
 
 def cohort(scans: Path, patients: Path) -> pd.DataFrame:
@@ -29,17 +30,7 @@ def select(frame: pd.DataFrame, where: str | None, at: str) -> pd.DataFrame:
     """
     if where is None:
         return frame
-    columns = ", ".join(map(str, frame.columns))
-    advice = f"Write an expression over the columns {columns}, such as contrast == 'yes'."
-    if "@" in where or "__" in where:
-        raise UserError(f"{at}: where: {where!r} may not contain '@' or '__'. {advice}")
-    try:
-        chosen = frame.eval(where, engine="python")
-    except Exception as error:
-        raise UserError(f"{at}: where: {where!r} cannot be evaluated ({error}). {advice}") from None
-    if not isinstance(chosen, pd.Series) or chosen.dtype not in ("bool", "boolean"):
-        raise UserError(f"{at}: where: {where!r} is not a condition. {advice}")
-    return frame[chosen.fillna(False).astype(bool)]
+    return frame[holds(where, frame, where=f"{at}: where")]
 
 
 def training_patients(split: Path, upstream: list[Path], at: str) -> set[str]:

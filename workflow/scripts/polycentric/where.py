@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import UserError
+from .errors import UserError
 
 _COMPARE = {
     ast.Eq: operator.eq,
