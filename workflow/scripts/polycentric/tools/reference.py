@@ -35,7 +35,7 @@ completion while typing, put this line on top of a study file:
 ```
 
 Names of views, splits, models, feature sets and analyses are letters, digits and single hyphens. Expressions (`where:`)
-compare columns of `cohort/scans.tsv` and `cohort/patients.tsv` with each other or with constants (`==`, `!=`, `<`, `in`,
+compare columns of `cohort/scans.tsv` and `cohort/patients.tsv` with each other or with constants (`==`, `<`, `in`,
 joined by `and`, `or`, `not`), such as `contrast == 'yes'`. They cannot run code.
 
 This page, `schema.json` and `defaults.yaml` are generated from the settings models by
