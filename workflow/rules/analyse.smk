@@ -155,7 +155,7 @@ rule feature_agreement:
     output:
         **analysis_outputs("Features"),
     log:
-        logfile("feature_agreement", "{analysis}"),
+        private_log("feature_agreement", "{analysis}"),
     benchmark:
         timing("feature_agreement", "{analysis}")
     wildcard_constraints:

@@ -1,7 +1,6 @@
 # Helpers that the rules share. Each returns a path, a pattern, or a function of wildcards.
 import json
 
-
 from polycentric import codehash
 from polycentric.config import plan
 from polycentric.config.features import HarmonisedSet, ImportedSet, RadiomicsSet
@@ -29,6 +28,11 @@ def results_root(wildcards):
 
 def logfile(rule, *wildcards):
     return str(Path(result("logs"), rule, *(wildcards or [rule]))) + ".log"
+
+
+def private_log(rule, *wildcards):
+    """Log of a rule that reads original identifiers or paths: a traceback may hold them."""
+    return str(Path(private("logs"), rule, *(wildcards or [rule]))) + ".log"
 
 
 def timing(rule, *wildcards):

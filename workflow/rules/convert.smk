@@ -9,7 +9,7 @@ rule convert:
         volumes=result("volumes/{shard}.tsv"),
         masks=mask_manifest(MANUAL, MAIN, "{shard}"),
     log:
-        logfile("convert", "{shard}"),
+        private_log("convert", "{shard}"),
     benchmark:
         timing("convert", "{shard}")
     conda:

@@ -9,7 +9,7 @@ rule curate:
         curation=result("cohort/curation/{centre}.parquet"),
         files=private("curated/{centre}.parquet"),
     log:
-        logfile("curate", "{centre}"),
+        private_log("curate", "{centre}"),
     benchmark:
         timing("curate", "{centre}")
     conda:
@@ -41,7 +41,7 @@ rule cohort:
         files=expand(private("files/{shard}.parquet"), shard=study.shards),
         pseudonyms=private("pseudonyms.tsv"),
     log:
-        logfile("cohort"),
+        private_log("cohort"),
     benchmark:
         timing("cohort")
     conda:

@@ -64,7 +64,7 @@ rule import_features:
     output:
         features=feature_table("{set}"),
     log:
-        logfile("import_features", "{set}"),
+        private_log("import_features", "{set}"),
     benchmark:
         timing("import_features", "{set}")
     wildcard_constraints:

@@ -6,7 +6,7 @@ rule pseudonym_key:
     output:
         fingerprint=private("fingerprint.sha256"),
     log:
-        logfile("pseudonym_key"),
+        private_log("pseudonym_key"),
     localrule: True
     conda:
         "../../envs/dicom.yaml"
@@ -28,7 +28,7 @@ rule index:
     output:
         table=private("index/{centre}.parquet"),
     log:
-        logfile("index", "{centre}"),
+        private_log("index", "{centre}"),
     benchmark:
         timing("index", "{centre}")
     conda:
