@@ -31,7 +31,7 @@ def logfile(rule, *wildcards):
 
 
 def private_log(rule, *wildcards):
-    """Log of a rule that reads original identifiers or paths: a traceback may hold them."""
+    """Log where original identifiers or paths are read, since a traceback may hold them."""
     return str(Path(private("logs"), rule, *(wildcards or [rule]))) + ".log"
 
 
