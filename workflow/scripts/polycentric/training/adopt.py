@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import ledger as ledgers
-from ..config.base import ImportedWeights
 from ..errors import UserError
 from ..files import atomic, sha256_file, write_json, write_text
 from ..jobs import Log
 from ..networks import weights as weight_files
+
+if TYPE_CHECKING:
+    from ..config.base import ImportedWeights
 
 
 @dataclass(frozen=True)
