@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from polycentric import tables, volumes
 from polycentric.tables.private import PSEUDONYMS
-from polycentric.tables.schemas import FLOW, MASKS, PATIENTS, SCANS, VOLUMES
+from polycentric.tables.schemas import FEATURES, FLOW, MASKS, PATIENTS, SCANS, VOLUMES
 from polycentric.tables.simulate import TRUTH
 
 pytestmark = pytest.mark.study
@@ -105,6 +105,18 @@ def test_training_saw_training_patients_only(root: Path) -> None:
         seen = {patient for patients in ledger["seen"].values() for patient in patients}
         assert seen
         assert set(split.reindex(sorted(seen))) == {"training"}
+
+
+def test_analyses_read_the_feature_sets_that_they_name(root: Path) -> None:
+    metrics = json.loads((root / "analyses" / "survival" / "metrics.json").read_text())
+    assert {c["first"]["model"] for c in metrics["comparisons"]} == {"clinical"}
+    mixed = tables.read(root / "features" / "mixed.parquet", FEATURES)
+    other = tables.read(root / "features" / "homogeneous.parquet", FEATURES)
+    assert set(mixed["set"]) == {"mixed"}
+    assert set(other["set"]) == {"homogeneous"}
+    # the generator changed the images, so their features differ; shape comes from the same masks
+    assert not mixed["original_firstorder_Mean"].equals(other["original_firstorder_Mean"])
+    assert mixed["original_shape_MeshVolume"].equals(other["original_shape_MeshVolume"])
 
 
 def test_audit_finds_a_changed_and_a_lost_file(project: Path) -> None:

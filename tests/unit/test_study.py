@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -120,10 +121,19 @@ def test_designs_that_leak_are_refused_by_the_study_file_alone(toy: dict, change
 
 
 def test_settings_do_not_depend_on_the_order_of_keys(toy: dict) -> None:
+    # the order of models is a setting of its own
+    del toy["analyses"]["survival"]
     turned = {key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in toy.items()}
     one, other = load(copy.deepcopy(toy)), load(dict(reversed(turned.items())))
     for rule, wildcards in jobs(one):
         assert plan.settings(one, rule, wildcards) == plan.settings(other, rule, wildcards), rule
+
+
+def test_the_first_survival_model_stays_the_first(toy: dict) -> None:
+    models = toy["analyses"]["survival"]["models"]
+    assert list(models) != sorted(models)
+    job = json.loads(plan.settings(load(toy), "survive", {"analysis": "survival"}))
+    assert job["order"] == list(models)
 
 
 def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:

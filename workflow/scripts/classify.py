@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from polycentric.analysis.classify import analyse
-from polycentric.config.analyses import ClassificationAnalysis, features_of
+from polycentric.config.analyses import ClassificationAnalysis
 from polycentric.config.clinical import read_outcome
 from polycentric.jobs import start
 
@@ -15,7 +15,7 @@ analyse(
     snakemake.wildcards.analysis,
     settings,
     seed=job["seed"],
-    features=dict(zip(features_of(settings), map(Path, snakemake.input.features), strict=True)),
+    features={Path(path).stem: Path(path) for path in snakemake.input.features},
     patients=Path(snakemake.input.patients),
     split=Path(snakemake.input.split[0]),
     outcome=read_outcome(job["outcome"]),

@@ -14,7 +14,7 @@ settings = FeatureAgreementAnalysis.model_validate(json.loads(snakemake.params.s
 analyse(
     snakemake.wildcards.analysis,
     settings,
-    features=dict(zip(settings.features, map(Path, snakemake.input.features), strict=True)),
+    features={Path(path).stem: Path(path) for path in snakemake.input.features},
     masks=[Path(path) for path in snakemake.input.masks],
     known_volumes=Path(snakemake.input.volumes[0]) if snakemake.input.volumes else None,
     pseudonym=partial(patient, salt(Path(snakemake.params.salt))),

@@ -4,18 +4,19 @@ import json
 from pathlib import Path
 
 from polycentric.analysis.survive import analyse
-from polycentric.config.analyses import SurvivalAnalysis, features_of
+from polycentric.config.analyses import SurvivalAnalysis
 from polycentric.config.clinical import read_outcome
 from polycentric.jobs import start
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
-settings = SurvivalAnalysis.model_validate(job["analysis"])
+models = {name: job["analysis"]["models"][name] for name in job["order"]}
+settings = SurvivalAnalysis.model_validate(job["analysis"] | {"models": models})
 analyse(
     snakemake.wildcards.analysis,
     settings,
     seed=job["seed"],
-    features=dict(zip(features_of(settings), map(Path, snakemake.input.features), strict=True)),
+    features={Path(path).stem: Path(path) for path in snakemake.input.features},
     patients=Path(snakemake.input.patients),
     split=Path(snakemake.input.split[0]),
     outcome=read_outcome(job["outcome"]),

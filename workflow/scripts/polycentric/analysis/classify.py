@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator, integer_seed
+from ..words import in_words
 from . import classifiers, data, leaks, plots, roc
 from .artefacts import Artefacts, sentence, write_skops
 from .estimates import Estimate, estimate, finite, holm, p_text, percentiles, permutation_p, shown, wilson
@@ -113,6 +114,13 @@ def analyse(
         "analysis": name,
         "title": settings.title or name,
         "question": settings.question,
+        "summary": [
+            f"{set_name}, {model}: AUC {in_words(found['auc'])} on {found['auc']['n']} {part} patients."
+            for set_name, models in results.items()
+            for model, result in models.items()
+            for part, found in result["parts"].items()
+            if part in data.HELD_OUT
+        ],
         "split": settings.split,
         "outcome": settings.outcome,
         "seed": seed,

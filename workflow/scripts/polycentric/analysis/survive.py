@@ -15,6 +15,7 @@ from ..config.analyses import SurvivalAnalysis
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator
+from ..words import in_words
 from . import cox, coxmodel, data, leaks, plots, survival
 from .artefacts import Artefacts, sentence, write_skops
 from .estimates import Estimate, estimate, finite, normal_quantile, p_of_z, p_text, percentiles, permutation_p, shown
@@ -112,6 +113,12 @@ def analyse(
         "analysis": name,
         "title": settings.title or name,
         "question": settings.question,
+        "summary": [
+            f"{model}: Harrell's C {in_words(found['c_index'])} on {found['c_index']['n']} {part} patients."
+            for model, result in results.items()
+            for part, found in result["parts"].items()
+            if part in data.HELD_OUT
+        ],
         "split": settings.split,
         "outcome": settings.outcome,
         "unit": study.unit,

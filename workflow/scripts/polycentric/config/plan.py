@@ -177,7 +177,8 @@ def classify(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def survive(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
+    # canonical JSON sorts keys, but the first model is the one that the others are compared with
+    return _analysis(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
 
 
 @_rule

@@ -18,6 +18,7 @@ from ..jobs import SILENT, Log
 from ..randomness import generator as stream
 from ..tables import schemas
 from ..training import cohort
+from ..words import in_words
 from . import measures, pictures
 
 if TYPE_CHECKING:
@@ -144,6 +145,11 @@ def analyse(
             "schema_version": 1,
             "kind": settings.kind,
             "synthesis": settings.synthesis,
+            "summary": [
+                f"{tissue}: changed by {in_words(found, digits=0)} HU in {found['n']} unseen patients."
+                for tissue, found in changes.items()
+                if tissue in ("enhanced blood", "soft tissue", "lung")
+            ],
             "parts": list(settings.parts),
             "n": counts,
             "hu_change": changes,

@@ -17,6 +17,7 @@ from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator as stream
 from ..tables import schemas
+from ..words import in_words
 from . import measures
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def analyse(
             "schema_version": 1,
             "kind": settings.kind,
             "segmentation": settings.segmentation,
+            "summary": [
+                f"{group}: mean Dice {in_words(found['dice'])} in {found['dice']['n']} unseen patients."
+                for group, found in estimates.items()
+            ],
             "reference": settings.reference,
             "roi": roi,
             "parts": list(settings.parts),
