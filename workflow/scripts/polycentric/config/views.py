@@ -102,7 +102,6 @@ class View(Section):
         None, description="Smallest and largest intensity that is kept, for CT in HU; after resampling."
     )
     steps: tuple[Step, ...] = Field((), description="Further steps in their order, after spacing_mm and clip.")
-    keep: bool = Field(True, description="Whether the view's volumes stay after the study has used them.")
 
     @model_validator(mode="after")
     def _check(self) -> View:
