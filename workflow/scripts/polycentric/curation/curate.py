@@ -165,6 +165,8 @@ def _describe(
         "kvp": _median(files["kvp"]),
         "exposure_mas": _median(files["exposure_mas"]),
         "contrast": contrast,
+        "contrast_tag": said[0],
+        "contrast_description": said[1],
         "transfer_syntax": _first(files["transfer_syntax"]),
         "structures": len(usable),
     }
@@ -194,6 +196,8 @@ def _orphan(centre: str, one: pd.Series, found: Match, salt: bytes) -> tuple[Row
         "files": 1,
         "files_sha256": files_sha256(frame),
         "contrast": "unknown",
+        "contrast_tag": "unknown",
+        "contrast_description": "unknown",
     }
     return row, _uses(identity, frame, "structure refused", code=found.findings[0].code)
 
@@ -204,7 +208,7 @@ def _skipped(centre: str, files: pd.DataFrame) -> pd.DataFrame:
 
 
 _COPIED = (
-    "path", "size", "sop_instance", "content_sha256", "patient_id", "study_uid", "series_uid", "slope", "intercept",
+    "path", "size", "reading", "modality", "sop_instance", "content_sha256", "patient_id", "study_uid", "series_uid", "slope", "intercept",
 )  # fmt: skip
 
 

@@ -7,15 +7,20 @@ import os
 from . import Schema
 from .schemas import CENTRE, GRID, integer, optional, text
 
-READINGS = ("ok", "forced", "not-dicom", "unreadable")
+# how a file could be read: as DICOM, as DICOM without preamble, as an image of a table (NIfTI, NRRD, MHA, PNG, ...),
+# as a DICOMDIR, as an archive that is not opened, not at all
+READINGS = ("ok", "forced", "image", "directory", "archive", "not-dicom", "unreadable")
 USES = ("slice", "structure", "structure refused", "dropped", "rejected", "skipped")
+
+# shear: gantry tilt, slices shifted in their planes; resample: variable slice distance; interpolate: missing slices
+GEOMETRY_REPAIRS = ("shear", "resample", "interpolate")
 
 INDEX = Schema(
     "index",
-    1,
+    2,
     CENTRE
     | {
-        "path": text("file relative to the centre's folder (see encode_path)"),
+        "path": text("file relative to the centre's folder (see encode_path); archive.zip//member in an archive"),
         "size": integer("bytes"),
         "mtime_ns": integer("time of the last change; only tells whether a row can be reused"),
         "reading": text("how the header could be read", *READINGS),
@@ -34,29 +39,42 @@ INDEX = Schema(
         "study_time": optional("text", "study time"),
         "acquisition_time": optional("text", "acquisition time"),
         "content_time": optional("text", "content time"),
+        "series_date": optional("text", "series date"),
+        "series_time": optional("text", "series time"),
+        "acquisition_date": optional("text", "acquisition date"),
         "series_description": optional("text", "series description"),
+        "study_description": optional("text", "study description"),
+        "protocol": optional("text", "protocol name"),
         "image_type": optional("text", "image type, backslash-separated"),
         "series_number": optional("text", "series number"),
         "acquisition_number": optional("text", "acquisition number"),
         "temporal_position": optional("text", "temporal position identifier"),
         "echo_time_ms": optional("number", "echo time"),
         "instance_number": optional("number", "instance number"),
+        "repetition_time_ms": optional("number", "repetition time"),
+        "inversion_time_ms": optional("number", "inversion time"),
+        "b_value": optional("number", "diffusion b-value, s/mm2"),
+        "field_t": optional("number", "magnetic field strength, T"),
+        "sequence": optional("text", "name of the pulse sequence"),
         "rows": optional("integer", "pixels per column"),
         "columns": optional("integer", "pixels per row"),
         "frames": optional("integer", "frames"),
         "samples": optional("integer", "samples per pixel"),
         "bits_allocated": optional("integer", "bits allocated"),
         "bits_stored": optional("integer", "bits stored"),
+        "high_bit": optional("integer", "high bit"),
         "signed": optional("integer", "pixel representation"),
         "photometric": optional("text", "photometric interpretation"),
         **{f"position_{a}_mm": optional("number", f"position of the first pixel, {a}, LPS") for a in "xyz"},
         "orientation": optional("text", "direction cosines of row and column, blank-separated"),
         "pixel_spacing_x_mm": optional("number", "distance of columns"),
         "pixel_spacing_y_mm": optional("number", "distance of rows"),
+        "slice_location_mm": optional("number", "slice location by its tag, advisory"),
         "thickness_mm": optional("number", "nominal slice thickness"),
         "tilt_deg": optional("number", "gantry tilt by its tag, advisory"),
         "slope": optional("number", "rescale slope"),
         "intercept": optional("number", "rescale intercept"),
+        "rescale_type": optional("text", "unit of the rescaled values"),
         "padding_value": optional("number", "pixel padding value, stored"),
         "lossy": optional("text", "lossy image compression"),
         "manufacturer": optional("text", "manufacturer"),
@@ -64,17 +82,25 @@ INDEX = Schema(
         "kernel": optional("text", "convolution kernel"),
         "kvp": optional("number", "tube voltage, kV"),
         "exposure_mas": optional("number", "exposure, mAs"),
+        "ctdi_mgy": optional("number", "volume CT dose index, mGy"),
+        "field_of_view_mm": optional("number", "reconstruction diameter"),
+        "pet": optional("text", "JSON: what standardised uptake values need, of PET"),
+        "burned_in": optional("text", "burned-in annotation"),
+        "identity_removed": optional("text", "patient identity removed, as the file says"),
+        "identifying": optional("text", "keywords of identifying elements that hold a value, semicolon-separated"),
         "contrast_tagged": optional("flag", "whether a contrast agent tag is present, empty or not"),
         "contrast_agent": optional("text", "contrast agent"),
         "body_part": optional("text", "body part examined"),
-        "structure": optional("text", "JSON: label, date, time, frames, series, instances and regions of an RTSTRUCT"),
+        "frame_facts": optional("text", "JSON list: position, orientation, spacing, rescaling ... of each frame"),
+        "structure": optional("text", "JSON: label, date, frames, series, instances, regions of an RTSTRUCT or SEG"),
+        "table_row": optional("text", "JSON: what the table of images says of this file"),
     },
     key=("path",),
 )
 # one row per file of a centre, whatever became of it; contours of two volumes of one series have two
 FILES = Schema(
     "files",
-    1,
+    2,
     CENTRE
     | {
         "patient": optional("text", "pseudonym of the patient"),
@@ -85,14 +111,22 @@ FILES = Schema(
         "series_uid": optional("text", "series instance UID"),
         "use": text("what the file is used for", *USES),
         "code": optional("text", "why it is not used, or what is wrong with it"),
-        "order": optional("integer", "position of a slice in the volume, from 0"),
-        "path": text("file relative to the centre's folder (see encode_path)"),
+        "order": optional("integer", "position of a slice in the stack, from 0"),
+        "frame": optional("integer", "frame of the file that is the slice, from 0; empty if it has one"),
+        "path": text("file relative to the centre's folder (see encode_path); archive.zip//member in an archive"),
+        "reading": optional("text", "how the file could be read", *READINGS),
+        "modality": optional("text", "DICOM modality"),
         "size": integer("bytes"),
         "sop_instance": optional("text", "SOP instance UID"),
         "content_sha256": optional("text", "hash of the whole file, for structures"),
-        "position_mm": optional("number", "position of a slice along the normal"),
+        "position_mm": optional("number", "position of a slice along the normal, as acquired"),
+        "offset_x_mm": optional("number", "displacement of a slice along its rows against the first, as acquired"),
+        "offset_y_mm": optional("number", "displacement of a slice along its columns against the first, as acquired"),
+        "geometry_repair": optional("text", "how the stack is brought onto the grid", *GEOMETRY_REPAIRS),
         "slope": optional("number", "rescale slope"),
         "intercept": optional("number", "rescale intercept"),
+        "suv_factor": optional("number", "g/mL per rescaled value, of PET"),
+        "structure": optional("text", "JSON: how a mask file is to be read"),
         **GRID,
     },
 )

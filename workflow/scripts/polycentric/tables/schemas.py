@@ -46,7 +46,7 @@ GRID = {
 
 CURATION = Schema(
     "curation",
-    1,
+    2,
     SCAN
     | {
         "modality": text("DICOM modality"),
@@ -55,6 +55,8 @@ CURATION = Schema(
         "excluded": optional("text", "the one code under which a rejected candidate is counted"),
         "reason": optional("text", "the codes in words"),
         "repairs": optional("text", "JSON list of repairs, each with before and after"),
+        "geometry_before": optional("text", "JSON: size, spacing, origin, direction of the stack as acquired"),
+        "geometry_after": optional("text", "JSON: the same of the grid it is converted to"),
         "files": integer("number of files of the candidate volume"),
         "files_sha256": text("hash of the sorted instance identifiers and sizes"),
         "slices": optional("integer", "slices after repair"),
@@ -70,12 +72,35 @@ CURATION = Schema(
         "kernel": optional("text", "convolution kernel"),
         "kvp": optional("number", "tube voltage, kV"),
         "exposure_mas": optional("number", "exposure, mAs"),
-        "contrast": text("contrast agent present, by the tags", *CONTRAST),
+        "ctdi_mgy": optional("number", "volume CT dose index, mGy"),
+        "body_part": optional("text", "body part examined, by its tag"),
+        "dose_words": optional("text", "dose by the words of the descriptions", "low", "standard"),
+        "contrast": text("contrast agent present, by tag and description", *CONTRAST),
+        "contrast_tag": text("contrast agent present, by its tag", *CONTRAST),
+        "contrast_description": text("contrast agent present, by the descriptions", *CONTRAST),
+        "timepoint": optional("integer", "number of the visit among the patient's, from 1, by date"),
+        "days": optional("integer", "days since the patient's first visit"),
         "transfer_syntax": optional("text", "transfer syntax UID"),
         "structures": optional("integer", "RTSTRUCT or SEG objects that can be mapped to the scan"),
     },
     key=("scan",),
 )
+# scans as curation accepted them; the final table of scans adds what their images show
+ACCEPTED = Schema(
+    "accepted",
+    1,
+    SCAN
+    | {"role": text("role of the centre", *ROLES), "shard": text("shard that handles the patient")}
+    | {
+        name: CURATION.columns[name]
+        for name in (
+            "modality", "verdict", "codes", "slices", "spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "thickness_mm",
+            "length_mm", "manufacturer", "model", "kernel", "kvp", "exposure_mas", "ctdi_mgy", "body_part",
+            "dose_words", "contrast", "contrast_tag", "contrast_description", "timepoint", "days", "structures",
+        )
+    },
+    key=("scan",),
+)  # fmt: skip
 SCANS = Schema(
     "scans",
     1,
@@ -145,12 +170,15 @@ SPLIT = Schema(
 )
 VOLUMES = Schema(
     "volumes",
-    1,
+    2,
     SCAN
     | {"modality": text("DICOM modality"), **FILE, **GRID}
     | {
         "pixels_sha256": optional("text", "hash of the decoded values, before padding is clipped"),
+        "unit": optional("text", "unit of the values: HU, SUVbw (g/mL), counts or arbitrary"),
         "codes": optional("text", "codes of what conversion found, semicolon-separated"),
+        "repairs": optional("text", "JSON list of repairs made at conversion, each with before and after"),
+        "synthetic_slices": optional("text", "numbers of slices that were interpolated, semicolon-separated"),
     },
     key=("scan",),
 )
