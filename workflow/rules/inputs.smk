@@ -16,6 +16,14 @@ def clinical_table(_):
     return [result("simulated/clinical.csv") if study.simulated else study.clinical.table]
 
 
+# examine
+
+
+def filled_review(_):
+    """The review table that a person filled in, if the study names one."""
+    return [study.review] if study.review else []
+
+
 # split
 
 

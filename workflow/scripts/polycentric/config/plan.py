@@ -11,6 +11,7 @@ from typing import Any
 
 from ..files import canonical_json, sha256_file
 from .base import Section
+from .codes import CODES
 from .features import RadiomicsSet, find_recipe, load_recipe
 from .study import Study, centre_of
 
@@ -81,6 +82,7 @@ def cohort(study: Study, _: Wildcards) -> dict[str, Any]:
         "clinical": dump(study.clinical),
         "limits": dump(study.curation)["limits"],
         "withdraw": sorted(study.withdraw),
+        "exclude": study.exclude,
     }
 
 
@@ -95,9 +97,27 @@ def split(study: Study, w: Wildcards) -> dict[str, Any]:
     }
 
 
+AT_CONVERSION = ("TS_UNDECODABLE", "MODALITY_TAG_SUSPECT", "RESCALE_MISSING", "HU_IMPLAUSIBLE")
+
+
 @_rule
 def convert(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"convert": dump(study.convert), "images": images_folder(study, centre_of(w["shard"]))}
+    codes = [code for code, own in CODES.items() if own.stage == "convert" or code in AT_CONVERSION]
+    return {
+        "convert": dump(study.convert),
+        "verdicts": {code: study.curation.verdict(code) for code in codes},
+        "images": images_folder(study, centre_of(w["shard"])),
+    }
+
+
+@_rule
+def examine(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"examine": dump(study.examine)}
+
+
+@_rule
+def establish(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"examine": dump(study.examine), "verdict": study.curation.verdict("STUDY_DUPLICATE_PATIENT")}
 
 
 @_rule

@@ -84,6 +84,12 @@ class Study(Section):
         description="Pseudonyms of patients who withdrew their consent; the next run removes their images, masks, "
         "features and clinical data from the results.",
     )
+    exclude: dict[str, str] = Field(
+        {}, description="Scans left out by hand: pseudonym of the scan: why. They stay counted in the participant flow."
+    )
+    review: str | None = Field(
+        None, description="The review table of an earlier run (cohort/review.tsv) with the column answer filled in."
+    )
     clinical: ClinicalSettings | None = Field(None, description="The clinical table and its outcomes.")
     curation: CurationSettings = Field(CurationSettings(), description="Which scans are accepted.")
     convert: ConvertSettings = Field(ConvertSettings(), description="Volumes and masks on the scan's own grid.")
