@@ -4,6 +4,6 @@ Asking the index needs the package idc-index-data (`polycentric.tools.freeze`), 
 files are there needs neither.
 """
 
-from .fetch import fetch
+from .images import fetch
 
 __all__ = ["fetch"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -18,7 +17,7 @@ from ..errors import UserError
 from ..files import write_text
 from ..jobs import SILENT, Log
 from ..tables.idc import gigabytes
-from .local import INCOMING, File, Found, identify, judge, place
+from .local import CUT, INCOMING, File, Found, identify, judge, place
 
 ENDPOINT = "https://s3.amazonaws.com"
 BATCH_BYTES, BATCH_SERIES = 2_000_000_000, 64
@@ -26,7 +25,6 @@ ATTEMPTS = 3
 POLL_S = 5.0
 STALL_S = 600.0  # no byte for so long: the connection is dead
 RETRIES = 5
-_CUT = re.compile(r"[0-9a-f-]{36}\.dcm[0-9]+")  # s5cmd writes beside the file and renames it
 
 
 def program() -> str | None:
@@ -154,14 +152,13 @@ def _prepare(incoming: Path, row: Any, target: Path) -> None:
     if target.is_dir() and not staging.exists():
         target.rename(staging)
     staging.mkdir(exist_ok=True)
-    for path in staging.iterdir():
-        if _CUT.fullmatch(path.name):
-            path.unlink()
+    _remove_cut(staging)
 
 
 def _settle(incoming: Path, row: Any, folder: Path) -> Found:
     """Move a series to its place if it is whole."""
     staging, target = incoming / row.series_uuid, place(folder, row)
+    _remove_cut(staging)
     files = [f for f in identify(sorted(staging.iterdir())) if f.series == row.series_uid]
     found = judge(row, files)
     if found.status != "ok":
@@ -172,6 +169,13 @@ def _settle(incoming: Path, row: Any, folder: Path) -> Found:
     staging.rename(target)
     moved = tuple(File(target / f.path.name, f.size, f.series, f.instance) for f in found.files)
     return Found("ok", "", moved)
+
+
+def _remove_cut(staging: Path) -> None:
+    """A file that was being written when s5cmd died may have its full length and holes: it never counts."""
+    for path in sorted(staging.iterdir()):
+        if CUT.fullmatch(path.name):
+            path.unlink()
 
 
 def _batches(rows: Iterable[Any]) -> Iterator[list[Any]]:

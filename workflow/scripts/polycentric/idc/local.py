@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from ..files import fragment
 from ..jobs import SILENT, Log
 
 INCOMING = ".incoming"  # downloads that are not whole yet
+CUT = re.compile(r"[0-9a-f-]{36}\.dcm[0-9]+")  # s5cmd writes such a file and renames it when it is whole
 SERIES_UID = pydicom.tag.Tag(0x0020, 0x000E)
 
 
@@ -134,7 +136,7 @@ def _walk(folder: Path, skip: Iterable[Path] = ()) -> Iterator[Path]:
                 continue
             if stat.S_ISDIR(mode):
                 todo.append(Path(entry.path))
-            elif stat.S_ISREG(mode):
+            elif stat.S_ISREG(mode) and not CUT.fullmatch(entry.name):
                 yield Path(entry.path)
 
 

@@ -120,9 +120,9 @@ def select(source: IdcSource, index: Index) -> Manifest:
     if source.patients is not None:
         ranks = {name: hashlib.sha256(name.encode()).hexdigest() for name in series["PatientID"].unique()}
         series = series[series["PatientID"].isin(sorted(ranks, key=ranks.__getitem__)[: source.patients])]
-    if series.empty:
-        raise UserError("idc: no series is left by modality, analysis_results, where and complete. There is:",
-                        *_contents(collections))  # fmt: skip
+    if absent := sorted(set(source.modality) - set(series["Modality"])):
+        message = f"idc: no series of modality {absent[0]} is left by analysis_results, where and complete. There is:"
+        raise UserError(message, *_contents(collections))
     return freeze(source, index, series)
 
 
