@@ -54,9 +54,8 @@ def licences(study: Mapping[str, Any]) -> Licences:
     for licence in sorted({i.licence for i in inputs} - {NOT_STATED, SIMULATED}):
         asks = [text for pattern, text in _ASKS if re.search(pattern, licence, re.IGNORECASE)]
         whose = ", ".join(dict.fromkeys(i.what for i in inputs if i.licence == licence))
-        if not asks:
-            if not re.search(r"\bCC-?0\b|public domain", licence, re.IGNORECASE):
-                restricted.append(f"{licence} ({whose}): read its text; its terms are not known here.")
+        if not asks and not re.search(r"\bCC-?0\b|public domain", licence, re.IGNORECASE):
+            restricted.append(f"{licence} ({whose}): read its text; its terms are not known here.")
         for text in asks:
             (notes if text == _ASKS[-1][1] else restricted).append(f"{licence} ({whose}) {text}.")
     if silent := list(dict.fromkeys(i.what for i in inputs if i.licence == NOT_STATED)):
