@@ -100,6 +100,9 @@ def download(
                 if not left:
                     break
                 said = text or said
+            for row in left:
+                with contextlib.suppress(OSError):  # what came stays for the next call
+                    (incoming / row.series_uuid).rmdir()
             log.progress("MB", done // 10**6, needed // 10**6, series=len(result))
             if left and len(left) == len(batch) and not _bytes(incoming, left):
                 break  # no network, or a wrong endpoint: the other batches would fare no better
@@ -143,7 +146,7 @@ def _run(
     finally:
         commands.unlink(missing_ok=True)
         errors.unlink(missing_ok=True)
-    return "\n".join(said[-3:])
+    return said[-1] if said else ""
 
 
 def _prepare(incoming: Path, row: Any, target: Path) -> None:
@@ -162,8 +165,6 @@ def _settle(incoming: Path, row: Any, folder: Path) -> Found:
     files = [f for f in identify(sorted(staging.iterdir())) if f.series == row.series_uid]
     found = judge(row, files)
     if found.status != "ok":
-        if not any(staging.iterdir()):
-            staging.rmdir()
         return found
     target.parent.mkdir(parents=True, exist_ok=True)
     staging.rename(target)

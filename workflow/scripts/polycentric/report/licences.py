@@ -9,6 +9,7 @@ from typing import Any
 
 from ..tables.idc import read_manifest
 from .results import Table
+from .writing import plural
 
 NOT_STATED = "not stated"
 SIMULATED = "none needed: simulated"
@@ -102,4 +103,9 @@ def _series(what: str, manifest: str) -> Iterator[_Input]:
         series = ", ".join(f"{n:,} {modality}" for modality, n in counts.items())
         of = f"{collection}, analysis result {result}" if result else str(collection)
         origin = "; ".join(part for part in (f"https://doi.org/{doi}" if doi else "", frozen.index) if part)
-        yield _Input(what, f"{of}: {series} series of {group['patient_id'].nunique():,} patients", str(licence), origin)
+        yield _Input(
+            what,
+            f"{of}: {series} series of {plural(int(group['patient_id'].nunique()), 'patient')}",
+            str(licence),
+            origin,
+        )
