@@ -574,14 +574,20 @@ class TestFolders:
         assert world.folder in local.place(world.folder, row).resolve().parents
 
 
-def test_half_a_series_in_its_place_is_completed(world: World, fake: Path) -> None:
+@pytest.mark.parametrize("stopped_before", [False, True])
+def test_half_a_series_in_its_place_is_completed(world: World, fake: Path, stopped_before: bool) -> None:
     row = next(r for r in world.rows if r.instances == 6)
     place = local.place(world.folder, row)
     place.mkdir(parents=True)
     for path in world.remote(row)[:2]:
         (place / path.name).write_bytes(path.read_bytes())
+    if stopped_before:
+        staging = world.folder / local.INCOMING / row.series_uuid
+        staging.mkdir(parents=True)
+        for path in world.remote(row)[1:3]:
+            (staging / path.name).write_bytes(path.read_bytes()[: None if path == world.remote(row)[2] else -9])
     assert world.fetch()["status"].tolist() == ["ok"] * 3
-    kept = {path.name for path in world.remote(row)[:2]}
+    kept = {path.name for path in world.remote(row)[: 3 if stopped_before else 2]}
     assert not kept & set(fake.read_text().splitlines())
     assert len(list(place.iterdir())) == 6
 

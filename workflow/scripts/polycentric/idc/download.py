@@ -152,9 +152,15 @@ def _run(
 def _prepare(incoming: Path, row: Any, target: Path) -> None:
     """A folder to download into: what is left of an earlier try, or half a series in its place; cut files go."""
     staging = incoming / row.series_uuid
-    if target.is_dir() and not staging.exists():
-        target.rename(staging)
     staging.mkdir(exist_ok=True)
+    if target.is_dir():
+        for path in sorted(target.iterdir()):
+            other = staging / path.name
+            if other.exists() and other.stat().st_size >= path.stat().st_size:
+                path.unlink()
+            else:
+                path.replace(other)
+        target.rmdir()
     _remove_cut(staging)
 
 
