@@ -43,6 +43,7 @@ wildcard_constraints:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/simulate.smk"
+include: "workflow/rules/fetch.smk"
 include: "workflow/rules/index.smk"
 include: "workflow/rules/curate.smk"
 include: "workflow/rules/convert.smk"

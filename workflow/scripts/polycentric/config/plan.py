@@ -65,6 +65,11 @@ def pseudonym_key(study: Study, _: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def fetch_idc(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"idc": dump(study.centres[w["centre"]].idc)}
+
+
+@_rule
 def index(study: Study, w: Wildcards) -> dict[str, Any]:
     return {"images": images_folder(study, w["centre"])}
 
@@ -266,6 +271,8 @@ def without_captions(study: Study) -> dict[str, Any]:
 
 
 def images_folder(study: Study, centre: str) -> str:
-    """Folder of a centre's images: that of the study file, or the simulator's."""
+    """Folder of a centre's images: that of the study file, of its downloads, or the simulator's."""
     own = study.centres[centre]
+    if own.idc:
+        return own.idc.folder
     return own.images or f"{study.root}/simulated/{centre}"

@@ -17,6 +17,8 @@ from .base import Name, Section
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
+from .idc import IdcSource
+from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
 from .readers import ReaderStudy
 from .report import ReportSettings
@@ -49,13 +51,14 @@ class Source(Section):
 
 
 class Centre(Section):
-    """A centre: a folder of images, or a simulated one."""
+    """A centre: a folder of images, series of the Imaging Data Commons, or a simulated one."""
 
     role: Literal["development", "external"] = Field(
         "development", description="Development centres train models; external ones only ever test them."
     )
     images: str | None = Field(None, description="Folder with the DICOM files, relative to the project.")
     simulate: SimulatedCentre | None = Field(None, description="Simulate the centre instead of reading a folder.")
+    idc: IdcSource | None = Field(None, description="Fetch the images from the Imaging Data Commons.")
     shards: int = Field(
         1, ge=1, le=200, description="Jobs per stage for this centre; 50 to 200 patients a shard are a good grain."
     )
@@ -365,8 +368,10 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for name, centre in study.centres.items():
         where = f"centres.{name}"
-        if bool(centre.images) == bool(centre.simulate):
-            yield where, "write either 'images: <folder>' or 'simulate: {...}'."
+        if [bool(centre.images), bool(centre.idc), bool(centre.simulate)].count(True) != 1:
+            yield where, "write either 'images: <folder>', 'idc: {...}' or 'simulate: {...}'."
+        elif centre.idc:
+            yield from idc_problems(f"{where}.idc", centre.idc)
         elif centre.images and not Path(centre.images).is_dir():
             hint = (
                 centre.source.instructions.strip() if centre.source else "Write the folder that holds its DICOM files."
