@@ -38,6 +38,11 @@ def dump_all(sections: dict[str, Any]) -> dict[str, Any]:
     return {name: dump(section) for name, section in sections.items()}
 
 
+def without_origin(section: Section | None) -> Any:
+    """A section without what it says of where its file comes from: that changes the report only."""
+    return None if section is None else {key: value for key, value in dump(section).items() if key != "source"}
+
+
 # texts change the report only
 PROSE = {"title", "question", "caption"}
 
@@ -84,7 +89,7 @@ def cohort(study: Study, _: Wildcards) -> dict[str, Any]:
     centres = {name: {"role": c.role, "shards": c.shards} for name, c in study.centres.items()}
     return {
         "centres": centres,
-        "clinical": dump(study.clinical),
+        "clinical": without_origin(study.clinical),
         "limits": dump(study.curation)["limits"],
         "withdraw": sorted(study.withdraw),
         "exclude": study.exclude,
@@ -132,9 +137,16 @@ def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
     return {"seed": study.seed, "view": dump(view), "uses": own}
 
 
+def network(section: Section) -> dict[str, Any]:
+    record = dump(section)
+    if record["import"]:
+        del record["import"]["source"]
+    return record
+
+
 def training(section: Section) -> dict[str, Any]:
     """What training depends on: how whole images pass the trained network is not part of it."""
-    return {key: value for key, value in dump(section).items() if key != "inference"}
+    return {key: value for key, value in network(section).items() if key != "inference"}
 
 
 @_rule
@@ -146,7 +158,7 @@ def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
 def synthesize(study: Study, w: Wildcards) -> dict[str, Any]:
     view = study.views[w["view"]]
     model = study.synthesis[view.synthesis]
-    return {"seed": study.seed, "view": dump(view), "synthesis": dump(model), "device": study.device}
+    return {"seed": study.seed, "view": dump(view), "synthesis": network(model), "device": study.device}
 
 
 @_rule
@@ -156,7 +168,7 @@ def train_segmentation(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def segment(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"seed": study.seed, "segmentation": dump(study.segmentation[w["model"]]), "device": study.device}
+    return {"seed": study.seed, "segmentation": network(study.segmentation[w["model"]]), "device": study.device}
 
 
 @_rule
@@ -173,7 +185,7 @@ def merge_features(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def import_features(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"features": dump(study.features[w["set"]]), "withdraw": sorted(study.withdraw)}
+    return {"features": without_origin(study.features[w["set"]]), "withdraw": sorted(study.withdraw)}
 
 
 @_rule

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from ..errors import UserError
 from .agreement import FeatureAgreementAnalysis
 from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis, features_of
-from .base import Name, Section
+from .base import Name, Section, Source
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
@@ -39,15 +39,6 @@ Analysis = Annotated[
     Field(discriminator="kind"),
 ]
 MANUAL = "manual"
-
-
-class Source(Section):
-    """Where the images of a centre come from, for the report and for a reader who does not have them yet."""
-
-    description: str = Field(description="What the images are.")
-    url: str | None = Field(None, description="Where they can be had.")
-    licence: str | None = Field(None, description="Licence of the images.")
-    instructions: str = Field(description="What to download and where to put it; printed when the folder is absent.")
 
 
 class Centre(Section):
