@@ -36,8 +36,8 @@ class DeidentifySettings(Section):
     )
     descriptors: Literal["clean", "remove"] = Field(
         "clean",
-        description="Descriptions of series, protocols, contours and the like: only words of a vocabulary stay (clean), "
-        "or nothing (remove).",
+        description="Descriptions of series, protocols, contours and the like: only words of a vocabulary stay "
+        "(clean), or nothing (remove).",
     )
     words: tuple[Word, ...] = Field((), description="Further words that descriptions may keep; letters only.")
     roi_names: tuple[str, ...] = Field(

@@ -26,9 +26,7 @@ _DUMMIES = {
     "CS": "UNKNOWN", "DA": "19000101", "DT": "19000101000000", "TM": "000000", "AS": "000Y", "DS": "0", "IS": "0",
     "PN": "Removed", "UR": "urn:removed",
 }  # fmt: skip
-_CHARSETS = re.compile(
-    r"(ISO_IR (6|13|100|101|109|110|126|127|138|144|148|166|192|203)|ISO 2022 IR \d{1,3}|GB18030|GBK)?"
-)
+_CHARSETS = re.compile(r"(ISO_IR (6|13|1\d\d|203)|ISO 2022 IR \d{1,3}|GB18030|GBK)?")
 _TIME = re.compile(r"([01]\d|2[0-3])(:?[0-5]\d(:?([0-5]\d|60)(\.\d{1,6})?)?)?")
 _ZONE = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _AGE = re.compile(r"(\d{3})([DWMY])")
@@ -246,7 +244,7 @@ class _Cleaner:
         value = _first_text(item, _CODE_VALUE)
         pattern = _SCHEMES.get(scheme)
         public = pattern is not None and re.fullmatch(pattern, value) is not None and not known.within(value)
-        before = [t for t in item.keys() if t in _CODE_TAGS]
+        before = sorted(t for t in _CODE_TAGS if t in item)
         meaning = _first_text(item, _MEANING)
         if public and not self._words.whole(meaning, known):
             meaning = _meaning(scheme, value)
@@ -254,9 +252,9 @@ class _Cleaner:
             scheme, value, meaning = _LOCAL_SCHEME, _REMOVED, _REMOVED
         version = _first_text(item, _DESIGNATOR_VERSION)
         keep_version = public and re.fullmatch(r"[0-9.]{1,8}", version) is not None
-        if public and keep_version == bool(version) and meaning == _first_text(item, _MEANING):
-            if set(before) <= {_CODE_VALUE, _DESIGNATOR, _MEANING, _DESIGNATOR_VERSION}:
-                return
+        plain = set(before) <= {_CODE_VALUE, _DESIGNATOR, _MEANING, _DESIGNATOR_VERSION}
+        if public and plain and keep_version == bool(version) and meaning == _first_text(item, _MEANING):
+            return
         for tag in before:
             del item[tag]
         item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning

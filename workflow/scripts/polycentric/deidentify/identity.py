@@ -38,7 +38,7 @@ class Key:
         return hmac.new(self.secret, text, hashlib.sha256).digest()
 
     def uid(self, original: str) -> str:
-        """The same UID for the same original in all objects of a study: HMAC-SHA256 as a UUID below 2.25 (PS3.5, B.2)."""
+        """The same UID for the same original in all objects: HMAC-SHA256 as a UUID below 2.25 (PS3.5, B.2)."""
         return _uid(self, original)
 
     def days(self, patient: str, low: int, high: int) -> int:

@@ -2,9 +2,9 @@
 
 ``attributes.tsv`` holds, per attribute, the action of the basic profile (DICOM PS3.15 2024e, table E.1-1: X remove, Z
 empty, D dummy, U another UID), the options that keep or clean it (D device identity, P patient characteristics, T
-modified dates, W descriptors), and the strictest type that PS3.3 gives it, at the top level and in items, in the objects
-that are copied: an attribute that must be there is emptied or replaced instead of removed. Attributes that the table
-does not name are treated by their kind of value: text stays only word by word (`words`), numbers, codes and UIDs are
+modified dates, W descriptors), and the strictest type that PS3.3 gives it, at the top level and in items, in the
+objects that are copied: an attribute that must be there is emptied or replaced instead of removed. Attributes that
+the table does not name are treated by their kind of value: text stays only word by word (`words`), numbers, codes and UIDs are
 checked, everything else goes.
 """
 

@@ -168,10 +168,8 @@ def _copy(settings: DeidentifySettings, key: Key, item: ShareItem, target: Path)
     rows = []
     for kind, number, path in sources:
         try:
-            fallback = {
-                "StudyInstanceUID": item.row["session"],
-                "SeriesInstanceUID": item.key if kind == "slice" else "",
-            }
+            series = item.key if kind == "slice" else f"{item.key} {number}"
+            fallback = {"StudyInstanceUID": item.row["session"], "SeriesInstanceUID": series}
             data, facts = _object(item.folder, path, policy, fallback, rules, words)
         except ScanError as error:
             if kind == "slice":
@@ -229,7 +227,7 @@ def _object(
         raise ScanError("TS_UNDECODABLE", "a private transfer syntax")
     check(dataset)
     fallback = {**fallback, "SOPInstanceUID": sha256_bytes(original)}
-    policy = with_identifiers(replace(policy, fallback={k: v for k, v in fallback.items() if v}), dataset, rules)
+    policy = with_identifiers(replace(policy, fallback=fallback), dataset, rules)
     own = [str(dataset.get(k)).encode() for k in (*_LEVELS, "SOPInstanceUID") if dataset.get(k)]
     trimmed = trim(dataset)
     changes = deidentify(dataset, policy, rules, words)

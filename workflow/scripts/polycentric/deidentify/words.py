@@ -16,6 +16,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9.+]+")
 _RUN = re.compile(r"[A-Za-z]+|[0-9]+")
 _NUMBER = re.compile(r"\d{1,4}(\.\d{1,4})?")
 _YEAR = re.compile(r"(19|20)\d\d")
+_LONG_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d\D?(?:0[1-9]|1[0-2])\D?[0-3]\d(?!\d)")
 # three and more numbers in a row are a date, a telephone number or the like; a date has a year first or last
 _NUMBERS = re.compile(r"\d+(?:[\s./:,-]+\d+){2,}")
 _DATE = re.compile(r"(?<!\d)(?:(?:19|20)\d\d\D?(?:0?[1-9]|1[0-2])\D?[0-3]?\d|[0-3]?\d\D[0-3]?\d\D(?:19|20)?\d\d)(?!\d)")
@@ -62,15 +63,10 @@ class Words:
             return ""
         if tag_for_keyword(text) is not None:  # labels of dimensions
             return text
-        stripped = _DATE.sub(" ", text)
-        if not technical:
-            stripped = _NUMBERS.sub(" ", stripped)
+        # versions look like short dates
+        stripped = _LONG_DATE.sub(" ", text) if technical else _NUMBERS.sub(" ", _DATE.sub(" ", text))
         tokens = _TOKEN.findall(stripped)
-        safe = (
-            [t for t in tokens if self._technical(t) or self._word(t)]
-            if technical
-            else list(filter(self._word, tokens))
-        )
+        safe = [t for t in tokens if self._word(t) or (technical and self._technical(t))]
         if stripped == text and len(safe) == len(tokens):
             return text
         if technical or any(len(t) >= _LETTERS_OF_A_NAME and t.lower() in self._words for t in safe):
