@@ -29,7 +29,7 @@ _DUMMIES = {
 _CHARSETS = re.compile(r"(ISO_IR (6|13|1\d\d|203)|ISO 2022 IR \d{1,3}|GB18030|GBK)?")
 _TIME = re.compile(r"([01]\d|2[0-3])(:?[0-5]\d(:?([0-5]\d|60)(\.\d{1,6})?)?)?")
 _ZONE = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
-_AGE = re.compile(r"(\d{3})([DWMY])")
+_AGE = re.compile(r"(\d{1,3})([DWMY])")
 _NUMBERS = re.compile(rb"[0-9+\-.eE \\\x00]*")
 _NUMBER = re.compile(r"[+-]?(\d{1,17}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,3})?")
 _SHORT_VALUE = 64
@@ -297,7 +297,11 @@ def _item(dataset: Dataset, tag: int, rule: Rule) -> Any:
         if item.VR is None and rule.vrs[0] not in ("SQ",):
             return item._replace(VR=rule.vrs[0])
         try:
-            return dataset[tag]
+            element = dataset[tag]
+            if element.VR == "SQ" and item.VR == "UN":  # their items are encoded in another way than the file
+                for one in element.value:
+                    list(one.iterall())
+            return element
         except Exception:  # whatever it holds, it cannot be checked
             return None
     return item
@@ -341,7 +345,8 @@ def _capped(age: str) -> str:
     match = _AGE.fullmatch(age)
     if match is None:
         return ""
-    return age if int(match[1]) / _PER_YEAR[match[2]] < _OLDEST else f"{_OLDEST:03d}Y"
+    old = int(match[1]) / _PER_YEAR[match[2]] >= _OLDEST
+    return f"{_OLDEST:03d}Y" if old else f"{int(match[1]):03d}{match[2]}"
 
 
 def _age(dataset: Dataset) -> str | None:

@@ -4,8 +4,8 @@
 empty, D dummy, U another UID), the options that keep or clean it (D device identity, P patient characteristics, T
 modified dates, W descriptors), and the strictest type that PS3.3 gives it, at the top level and in items, in the
 objects that are copied: an attribute that must be there is emptied or replaced instead of removed. Attributes that
-the table does not name are treated by their kind of value: text stays only word by word (`words`), numbers, codes and UIDs are
-checked, everything else goes.
+the table does not name are treated by their kind of value: text stays only word by word (`words`), numbers, codes and
+UIDs are checked, everything else goes.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class Rules:
             return None
         line = _table().get(tag, _Line("", "", ("3", "3")))
         kind = self._kind(tag, vrs, line)
-        falls = tuple(_fall(line.action, t) for t in line.types)
+        # a made-up age would be taken for one
+        falls = ("remove", "remove") if kind == "age" else tuple(_fall(line.action, t) for t in line.types)
         text = vrs[0] in SHORT_TEXT | LONG_TEXT | {"AE"}
         identifies = vrs[0] == "PN" or (kind in ("drop", "device") and text and "W" not in line.options)
         return Rule(kind, falls, identifies or kind == "patient", vrs)  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ SHAREABLE = Schema(
     key=("scan", "kind", "number"),
 )
 _KEYS = ("centre", "patient", "session", "scan")
+_LONG_UID = 16
 _LEVELS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 
@@ -170,7 +171,7 @@ def _copy(settings: DeidentifySettings, key: Key, item: ShareItem, target: Path)
         try:
             series = item.key if kind == "slice" else f"{item.key} {number}"
             fallback = {"StudyInstanceUID": item.row["session"], "SeriesInstanceUID": series}
-            data, facts = _object(item.folder, path, policy, fallback, rules, words)
+            data, facts = copy_object(_read(item.folder, path), policy, rules, words, fallback)
         except ScanError as error:
             if kind == "slice":
                 raise ScanError(error.code, f"slice {number}: {error.reason}") from None
@@ -181,6 +182,14 @@ def _copy(settings: DeidentifySettings, key: Key, item: ShareItem, target: Path)
             temporary.write_bytes(data)
         rows.append({"kind": kind, "number": number, "path": str(target / name), **facts})
     return rows
+
+
+def _read(folder: Path, path: str) -> bytes:
+    try:
+        with open_file(folder, path) as stream:
+            return stream.read()
+    except (OSError, KeyError):
+        raise ScanError("FILE_UNREADABLE", "the file cannot be read") from None
 
 
 def _identifiers(item: ShareItem, sources: list[tuple[str, int, str]], rules: Rules) -> Identifiers:
@@ -199,10 +208,20 @@ def _identifiers(item: ShareItem, sources: list[tuple[str, int, str]], rules: Ru
     return found.merged(parts)
 
 
-def _object(
-    folder: Path, path: str, policy: Policy, fallback: dict[str, str], rules: Rules, words: Words
+def copy_object(
+    original: bytes, policy: Policy, rules: Rules, words: Words, fallback: dict[str, str]
 ) -> tuple[bytes, Row]:
-    """The bytes of the de-identified object of a file, and what was done.
+    """The bytes of a de-identified object, and what was done.
+
+    Parameters
+    ----------
+    original
+        The whole file.
+    policy
+        Settings, key and pseudonym, with identifiers that are known from elsewhere.
+    fallback
+        What identifiers of study and series are made from where the object has none; an instance without one gets
+        one from its content.
 
     Raises
     ------
@@ -210,11 +229,6 @@ def _object(
         FILE_UNREADABLE, FILE_NOT_DICOM, TS_UNDECODABLE, PHI_BURNED_IN, PHI_OBJECT_UNKNOWN, or PHI_RESIDUAL_TAG if an
         identifier is left in the bytes all the same.
     """
-    try:
-        with open_file(folder, path) as stream:
-            original = stream.read()
-    except (OSError, KeyError):
-        raise ScanError("FILE_UNREADABLE", "the file cannot be read") from None
     try:
         dataset = pydicom.dcmread(io.BytesIO(original), force=True)
         known = "SOPClassUID" in dataset
@@ -226,19 +240,26 @@ def _object(
     if syntax and (UID(syntax) not in UID_dictionary or not UID(syntax).is_transfer_syntax):
         raise ScanError("TS_UNDECODABLE", "a private transfer syntax")
     check(dataset)
-    fallback = {**fallback, "SOPInstanceUID": sha256_bytes(original)}
-    policy = with_identifiers(replace(policy, fallback=fallback), dataset, rules)
+    policy = with_identifiers(
+        replace(policy, fallback={**fallback, "SOPInstanceUID": sha256_bytes(original)}), dataset, rules
+    )
     own = [str(dataset.get(k)).encode() for k in (*_LEVELS, "SOPInstanceUID") if dataset.get(k)]
     trimmed = trim(dataset)
     changes = deidentify(dataset, policy, rules, words)
-    data = encode(dataset)
-    if policy.identifiers.left_in(data) or any(len(uid) >= 16 and uid in data for uid in own):
+    try:
+        data = encode(dataset)
+    except Exception as error:  # an object that contradicts itself
+        raise ScanError("FILE_UNREADABLE", f"the object cannot be written again ({type(error).__name__})") from None
+    if policy.identifiers.left_in(data) or any(len(uid) >= _LONG_UID and uid in data for uid in own):
         raise ScanError("PHI_RESIDUAL_TAG", "an identifier is left in the object, perhaps within its pixel data")
     return data, {"removed": changes.removed, "changed": changes.changed, "trimmed": trimmed}
 
 
 def encode(dataset: Dataset) -> bytes:
     """The bytes of an object as a file, in the encoding that it was read in."""
+    explicit = not dataset.file_meta.TransferSyntaxUID.is_implicit_VR
+    if explicit and any(element.VR is None for element in dataset.values()):
+        list(dataset.iterall())  # the file is not in the encoding that it declares: convert every element
     stream = io.BytesIO()
     dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()

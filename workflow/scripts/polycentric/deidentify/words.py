@@ -79,13 +79,13 @@ class Words:
 
     def coded(self, text: str, identifiers: Identifiers) -> bool:
         """Whether a coded value consists of words of the standard, of the vocabulary, or of short codes."""
-        if not _PRINTABLE.fullmatch(text) or identifiers.within(text) or _DATE.search(text):
+        if not _PRINTABLE.fullmatch(text) or _DATE.search(text):
             return False
-        known = self._words
-        for token in re.findall(r"[A-Za-z0-9]+", text):
-            word = token.lower()
-            if word in known or word in standard_words():
-                continue
+        known = self._words | standard_words()
+        others = [token for token in re.findall(r"[A-Za-z0-9]+", text) if token.lower() not in known]
+        if others and identifiers.within(text):  # a patient called CT costs no object its modality
+            return False
+        for token in others:
             letters = [run for run in _RUN.findall(token) if run.isalpha()]
             digits = sum(c.isdigit() for c in token)
             short = all(len(r) <= _LETTERS_OF_A_CODE or r.lower() in known for r in letters)
