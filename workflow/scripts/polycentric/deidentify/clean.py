@@ -153,17 +153,22 @@ class _Cleaner:
                 del dataset[tag]
                 self.changes.removed += 1
                 continue
-            self._element(dataset, tag, item, rule, rule.falls[nested])
+            self._element(dataset, tag, item, rule, nested)
 
-    def _element(self, dataset: Dataset, tag: int, item: Any, rule: Rule, fall: Fall) -> None:
-        vr = str(item.VR)
+    def _element(self, dataset: Dataset, tag: int, item: Any, rule: Rule, nested: bool) -> None:
+        vr, fall = str(item.VR), rule.falls[nested]
         if rule.kind == "drop" or not _fits(vr, rule.vrs):
-            # a description that holds nothing says nothing
             self._fall(dataset, tag, vr, rule, fall)
         elif vr == "SQ":
             for one in _sequence(dataset, tag):
                 self.level(one, nested=True)
-        elif vr in NUMERIC or rule.kind == "binary":
+        elif rule.kind == "pixels":
+            if nested:
+                self._fall(dataset, tag, vr, rule, fall)
+        elif rule.kind == "lut":
+            if not _is_table(dataset, item):
+                self._fall(dataset, tag, vr, rule, fall)
+        elif vr in NUMERIC:
             pass
         elif rule.kind == "number":
             if not self._numbers(tag, item):
@@ -282,6 +287,15 @@ class _Cleaner:
             dataset[tag] = DataElement(tag, vr, 0)
         else:
             dataset[tag] = DataElement(tag, vr, _DUMMIES.get(vr, _REMOVED))
+
+
+def _is_table(dataset: Dataset, item: Any) -> bool:
+    """Whether a look-up table has the length that its descriptor says."""
+    described = dataset.get("LUTDescriptor")
+    if not described or not isinstance(item.value, bytes):
+        return described is not None and not isinstance(item.value, bytes)
+    entries = int(described[0]) or 2**16
+    return len(item.value) in (entries + entries % 2, 2 * entries)
 
 
 def _if(value: str, condition: object) -> str:

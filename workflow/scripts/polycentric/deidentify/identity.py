@@ -19,6 +19,7 @@ _DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)")
 _DATETIME = re.compile(r"(\d{8})(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?([+-]\d{4})?")
 SHORTEST_PHRASE = 4
 SEARCHED_PHRASE = 8
+_SHORTEST_PLAIN = 6
 _LONGEST_PHRASE = 64
 _SHORTEST_NAME = 2
 
@@ -82,9 +83,11 @@ def _shifted(text: str, days: int) -> str:
 
 @dataclass
 class Identifiers:
-    """What names a patient or someone around: whole values, parts of names, and the bytes to be searched for."""
+    """What names a patient or someone around: whole values, these without anything but letters and digits, parts of
+    names, and the bytes to be searched for."""
 
     phrases: set[str] = field(default_factory=set)
+    plain: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     needles: set[bytes] = field(default_factory=set)
 
@@ -96,6 +99,8 @@ class Identifiers:
             return
         if len(text) >= SHORTEST_PHRASE:
             self.phrases.add(text)
+            if len(bare := _plain(text)) >= _SHORTEST_PLAIN:
+                self.plain.add(bare)
         if len(raw) >= SEARCHED_PHRASE:
             self.needles |= _spellings(raw)
         if name:
@@ -109,6 +114,7 @@ class Identifiers:
         every = [self, *others]
         return Identifiers(
             set().union(*(o.phrases for o in every)),
+            set().union(*(o.plain for o in every)),
             set().union(*(o.names for o in every)),
             set().union(*(o.needles for o in every)),
         )
@@ -122,8 +128,8 @@ class Identifiers:
             return True
         if self.names.intersection(re.findall(r"[^\W\d_]+|\d+", folded)):
             return True
-        plain = _plain(folded)
-        return any(len(p) >= SEARCHED_PHRASE - 2 and p in plain for p in map(_plain, self.phrases))
+        bare = _plain(folded)
+        return any(phrase in bare for phrase in self.plain)
 
     def left_in(self, data: bytes) -> bool:
         """Whether the bytes of a file hold an identifier of eight or more characters, as ASCII, UTF-8 or UTF-16.

@@ -24,8 +24,8 @@ from ..config.deidentify import DeidentifySettings
 EDITION = "2024e"
 Fall = Literal["remove", "empty", "dummy"]
 Kind = Literal[
-    "age", "binary", "charset", "code", "date", "device", "device kept", "drop", "items", "number", "patient", "roi",
-    "sex", "technical", "time", "uid", "words", "zone",
+    "age", "charset", "code", "date", "device", "device kept", "drop", "items", "lut", "number", "patient", "pixels",
+    "roi", "sex", "technical", "time", "uid", "words", "zone",
 ]  # fmt: skip
 SHORT_TEXT = frozenset({"LO", "SH", "UC"})
 LONG_TEXT = frozenset({"LT", "ST", "UT"})
@@ -51,19 +51,14 @@ TECHNICAL = _tags(
     "AlgorithmVersion", "AlgorithmName", "SegmentAlgorithmName", "Radiopharmaceutical", "RadionuclideTotalDose",
     "FrameOfInterestType", "StackID", "AngioFlag", "TransducerData", "ContrastBolusAgent",
 )  # fmt: skip
-PIXELS = _tags("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-# bulk data that are numbers by their nature
-_BINARY = PIXELS | _tags(
-    "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData", "LUTData",
-)  # fmt: skip
+_PIXEL_DATA, _LUT_DATA = _tags("PixelData"), _tags("LUTData")
 # not in the table, or written anew
 _DROPPED = _tags(
     "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
     "LongitudinalTemporalInformationModified", "CodingSchemeIdentificationSequence", "EncryptedAttributesSequence",
-    "MACParametersSequence", "ContributingEquipmentSequence", "ICCProfile",
+    "MACParametersSequence", "ContributingEquipmentSequence",
+    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "PaletteColorLookupTableUID",
 )  # fmt: skip
 # the three numbers that people give: long ones are dates or numbers of an examination
 ORDINALS = _tags("SeriesNumber", "AcquisitionNumber", "InstanceNumber")
@@ -170,8 +165,10 @@ class Rules:
 def _by_value(tag: int, vrs: tuple[str, ...]) -> Kind:
     """Attributes that the table leaves open."""
     vr = vrs[0]
-    if tag in _BINARY:
-        return "binary"
+    if tag in _PIXEL_DATA:
+        return "pixels"
+    if tag in _LUT_DATA:
+        return "lut"
     if vr in NUMERIC or vr in NUMERIC_TEXT:
         return "number"
     if vr in SHORT_TEXT:

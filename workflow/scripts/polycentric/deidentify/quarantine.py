@@ -46,7 +46,7 @@ def check(dataset: Dataset) -> None:
     image_type = " ".join(str(v).upper() for v in _list(dataset.get("ImageType")))
     if any(word in image_type for word in _PICTURES) or dataset.get("ConversionType"):
         raise ScanError("PHI_BURNED_IN", "a picture of a screen by its image type")
-    if _integer(dataset.get("SamplesPerPixel")) > 1:
+    if _integer(dataset.get("SamplesPerPixel")) > 1 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise ScanError("PHI_BURNED_IN", "a colour picture, which scanners make of screens")
     for group in _OVERLAYS:
         if Tag(group, 0x0100) in dataset and Tag(group, 0x3000) not in dataset:
