@@ -83,10 +83,9 @@ class Policy:
         return self.key.days(self.patient, *self.settings.shift_days)
 
 
-def identifiers_of(dataset: Dataset, rules: Rules) -> Identifiers:
+def identifiers_of(dataset: Dataset, rules: Rules, words: Words) -> Identifiers:
     """Identifiers that an object holds in attributes which the profile takes away, at any nesting level."""
     found = Identifiers()
-    vocabulary = Words()
 
     def collect(level: Dataset) -> None:
         for tag in list(level.keys()):
@@ -102,7 +101,7 @@ def identifiers_of(dataset: Dataset, rules: Rules) -> Identifiers:
             elif rule.identifies and item.VR not in BULK:
                 for raw in _bytes(item):
                     ordinary = rule.kind != "patient" and rule.vrs[0] != "PN"
-                    if ordinary and vocabulary.whole(raw.decode("latin-1"), Identifiers()):
+                    if ordinary and words.whole(raw.decode("latin-1"), Identifiers()):
                         continue  # a department called Radiology
                     found.add(raw, name=rule.vrs[0] == "PN")
 
@@ -409,6 +408,6 @@ def _meta(dataset: Dataset) -> FileMetaDataset:
     return meta
 
 
-def with_identifiers(policy: Policy, dataset: Dataset, rules: Rules) -> Policy:
+def with_identifiers(policy: Policy, dataset: Dataset, rules: Rules, words: Words) -> Policy:
     """The policy for an object: what identifies someone in it counts as well."""
-    return replace(policy, identifiers=policy.identifiers.merged([identifiers_of(dataset, rules)]))
+    return replace(policy, identifiers=policy.identifiers.merged([identifiers_of(dataset, rules, words)]))

@@ -165,7 +165,7 @@ def _copy(settings: DeidentifySettings, key: Key, item: ShareItem, target: Path)
     rules, words = Rules(settings), Words(settings.words)
     sources: list[tuple[str, int, str]] = [("slice", n, p) for n, p in enumerate(item.slices, start=1)]
     sources += [("structure", n, p) for n, p in enumerate(item.structures, start=1)]
-    policy = Policy(settings, key, item.row["patient"], _identifiers(item, sources, rules))
+    policy = Policy(settings, key, item.row["patient"], _identifiers(item, sources, rules, words))
     rows = []
     for kind, number, path in sources:
         try:
@@ -192,7 +192,7 @@ def _read(folder: Path, path: str) -> bytes:
         raise ScanError("FILE_UNREADABLE", "the file cannot be read") from None
 
 
-def _identifiers(item: ShareItem, sources: list[tuple[str, int, str]], rules: Rules) -> Identifiers:
+def _identifiers(item: ShareItem, sources: list[tuple[str, int, str]], rules: Rules, words: Words) -> Identifiers:
     """Identifiers of the scan: of its row, its first slice and its structures; a name in one may stand in another."""
     found = Identifiers()
     for value in item.known:
@@ -202,7 +202,9 @@ def _identifiers(item: ShareItem, sources: list[tuple[str, int, str]], rules: Ru
         if kind == "structure" or number == 1:
             try:
                 with open_file(item.folder, path) as stream:
-                    parts.append(identifiers_of(pydicom.dcmread(stream, stop_before_pixels=True, force=True), rules))
+                    parts.append(
+                        identifiers_of(pydicom.dcmread(stream, stop_before_pixels=True, force=True), rules, words)
+                    )
             except Exception:  # said where the file is copied
                 continue
     return found.merged(parts)
@@ -240,9 +242,9 @@ def copy_object(
     if syntax and (UID(syntax) not in UID_dictionary or not UID(syntax).is_transfer_syntax):
         raise ScanError("TS_UNDECODABLE", "a private transfer syntax")
     check(dataset)
-    policy = with_identifiers(
-        replace(policy, fallback={**fallback, "SOPInstanceUID": sha256_bytes(original)}), dataset, rules
-    )
+    if not dataset.get("SOPInstanceUID"):
+        fallback = {**fallback, "SOPInstanceUID": sha256_bytes(original)}
+    policy = with_identifiers(replace(policy, fallback=fallback), dataset, rules, words)
     own = [str(dataset.get(k)).encode() for k in (*_LEVELS, "SOPInstanceUID") if dataset.get(k)]
     trimmed = trim(dataset)
     changes = deidentify(dataset, policy, rules, words)
@@ -250,7 +252,9 @@ def copy_object(
         data = encode(dataset)
     except Exception as error:  # an object that contradicts itself
         raise ScanError("FILE_UNREADABLE", f"the object cannot be written again ({type(error).__name__})") from None
-    if policy.identifiers.left_in(data) or any(len(uid) >= _LONG_UID and uid in data for uid in own):
+    pixels = dataset.get_item("PixelData") if "PixelData" in dataset else None
+    head = data[: len(data) - len(pixels.value or b"")] if pixels is not None else data
+    if policy.identifiers.left_in(data) or any(len(uid) >= _LONG_UID and uid in head for uid in own):
         raise ScanError("PHI_RESIDUAL_TAG", "an identifier is left in the object, perhaps within its pixel data")
     return data, {"removed": changes.removed, "changed": changes.changed, "trimmed": trimmed}
 

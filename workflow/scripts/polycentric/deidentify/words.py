@@ -52,6 +52,7 @@ class Words:
 
     def __init__(self, further: Iterable[str] = ()) -> None:
         self._words = vocabulary() | set(further)
+        self._coded = self._words | standard_words()
 
     def clean(self, text: str, identifiers: Identifiers, *, technical: bool = False) -> str:
         """The text if all of it may stay, else what may stay of it; empty if that is no word.
@@ -81,7 +82,7 @@ class Words:
         """Whether a coded value consists of words of the standard, of the vocabulary, or of short codes."""
         if not _PRINTABLE.fullmatch(text) or _DATE.search(text):
             return False
-        known = self._words | standard_words()
+        known = self._coded
         others = [token for token in re.findall(r"[A-Za-z0-9]+", text) if token.lower() not in known]
         if others and identifiers.within(text):  # a patient called CT costs no object its modality
             return False
