@@ -444,6 +444,21 @@ def test_real_links_hold_and_no_identity_is_left(realdata) -> None:
             assert all(renamed[n] == name for n, name in regions if name.startswith("GTV"))
 
 
+def test_uptake_values_of_pet_stay(realdata) -> None:
+    folder = realdata("sts") / "STS_001" / "PET" / "image"
+    path = min(folder.glob("*.dcm"))
+    before, after = pydicom.dcmread(path), cleaned(path.read_bytes())
+    for keyword in ("PatientWeight", "Units", "DecayCorrection", "SeriesTime", "AcquisitionTime", "RescaleSlope"):
+        assert before.get(keyword) == after.get(keyword) != "", keyword
+    dose, kept = (d.RadiopharmaceuticalInformationSequence[0] for d in (before, after))
+    for keyword in ("RadionuclideTotalDose", "RadionuclideHalfLife", "RadiopharmaceuticalStartTime"):
+        assert dose.get(keyword) == kept.get(keyword), keyword
+    code = kept.RadionuclideCodeSequence[0]
+    assert (code.CodeValue, code.CodeMeaning) == tuple(
+        dose.RadionuclideCodeSequence[0][k].value for k in ("CodeValue", "CodeMeaning")
+    )
+
+
 def test_uids_are_keyed_valid_and_the_same_everywhere() -> None:
     one, other = Key.of(b"a" * 32), Key.of(b"b" * 32)
     original = generate_uid()
