@@ -14,6 +14,7 @@ PER_ROW = 4
 CODE_LENGTH = 28
 # the way of the data, whose boxes are drawn even when nothing is left; between them stands what was excluded
 TRUNK = ("candidates", "accepted", "with a volume")
+OUTLINED = "with outlines"  # lists its mask sources, which overlap
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Box:
     @property
     def aside(self) -> bool:
         """Whether the box stands beside the way of the data: exclusions, other files, patients without scans."""
-        if self.name in TRUNK:
+        if self.name in (*TRUNK, OUTLINED):
             return False
         return bool(self.reasons) or self.name.startswith("files ") or not self.scans
 
@@ -38,17 +39,22 @@ class Box:
 
     @property
     def height(self) -> int:
-        return 2 * PAD + LINE * (len(self.title) + (len(self.reasons) if self.aside else 1))
+        # an aside has its count beside its title
+        return 2 * PAD + LINE * (len(self.title) + len(self.reasons) + (not self.aside))
 
 
 def boxes(rows: pd.DataFrame) -> list[Box]:
-    """Boxes of one centre (or of the sum over centres) in order; rows with a code are joined into one box each step."""
+    """Boxes of one centre (or of the sum over centres) in order; rows with a code are joined into one box each step.
+
+    A box counts its rows without a code, or else the sum of those with one.
+    """
     result: list[Box] = []
     rows = rows.sort_values(["step", "box", "code"], kind="stable")
     for (_, name), group in rows.groupby(["step", "box"], sort=False):
         coded = group[group["code"] != ""]
         reasons = coded.groupby("code", sort=True)["scans"].sum()
-        scans, patients = int(group["scans"].sum()), int(group["patients"].sum())
+        counted = group[group["code"] == ""] if (group["code"] == "").any() else coded
+        scans, patients = int(counted["scans"].sum()), int(counted["patients"].sum())
         listed = tuple((str(c), int(n)) for c, n in reasons.items() if n)
         if name not in TRUNK and not scans and (len(coded) or not patients):
             continue
@@ -70,6 +76,8 @@ def with_conversion(steps: pd.DataFrame, volumes: pd.DataFrame, masks: pd.DataFr
     accepted = steps.loc[steps["box"] == "accepted", "step"].max()
     if volumes.empty or pd.isna(accepted):
         return steps
+    if not masks.empty:  # what became of the contours says more than that there were any
+        steps = steps[steps["box"] != "accepted with contours"]
     rows = []
     for centre in sorted(steps["centre"].unique()):
 
@@ -82,12 +90,11 @@ def with_conversion(steps: pd.DataFrame, volumes: pd.DataFrame, masks: pd.DataFr
         for code, part in bad.groupby([_code(r) for r in bad.to_dict("records")], sort=True):
             add(accepted + 1, "not converted", part, str(code))
         add(accepted + 2, "with a volume", own[own["status"] == "ok"])
+        good = regions[regions["status"] == "ok"]
+        if not masks.empty:
+            add(accepted + 3, OUTLINED, good)
         for source in sorted(masks["source"].unique()):
-            add(
-                accepted + 3,
-                f"outlined: {source}",
-                regions[(regions["source"] == source) & (regions["status"] == "ok")],
-            )
+            add(accepted + 3, OUTLINED, good[good["source"] == source], str(source))
     return pd.concat([steps, pd.DataFrame(rows)], ignore_index=True)
 
 
@@ -179,11 +186,11 @@ def _box(box: Box, x: int, y: int, *, arrow: bool) -> str:
 
     for number, text in enumerate(box.title):
         write(number, text, "name")
+    for number, (code, count) in enumerate(box.reasons, start=len(box.title) + (not box.aside)):
+        write(number, code if len(code) <= CODE_LENGTH else code[: CODE_LENGTH - 1] + "…", "code")
+        write(number, str(count), "code count", right)
     if box.aside:
         write(0, str(box.scans or box.patients), "count", right)
-        for number, (code, count) in enumerate(box.reasons, start=len(box.title)):
-            write(number, code if len(code) <= CODE_LENGTH else code[: CODE_LENGTH - 1] + "…", "code")
-            write(number, str(count), "code count", right)
         if arrow:
             parts.append(f'<path class="arrow" d="M{x + 14} {y + box.height / 2}H{left - 5}m-5 -4l6 4l-6 4"/>')
     else:
