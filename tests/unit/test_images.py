@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import pickle
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import SimpleITK as sitk
 from polycentric.config.images import ImageTable
 from polycentric.errors import UserError
 from polycentric.formats import Unreadable, read_facts, suffix_of
-from polycentric.index.images import image_rows
+from polycentric.index.images import ImageReader, image_reader
 from polycentric.tables.private import INDEX, encode_path
 from pydantic import ValidationError
 
@@ -44,12 +47,17 @@ def _image(direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1), size: tup
     return image
 
 
+def _otherwise(folder: Path, path: str) -> dict[str, Any]:
+    return {"reading": "ok"}
+
+
 def _rows(folder: Path, table: list[dict[str, Any]], **settings: Any) -> dict[str, dict[str, Any]]:
     """Rows of the index for a table, checked against its schema."""
     file = folder.parent / f"{folder.name}.csv"
     pd.DataFrame(table).to_csv(file, index=False)
+    reader = image_reader("south", folder, file, ImageTable(file=str(file), **settings), _otherwise)
     found = [encode_path(p.relative_to(folder).as_posix()) for p in sorted(folder.rglob("*")) if p.is_file()]
-    rows = image_rows("south", folder, file, ImageTable(file=str(file), **settings), found)
+    rows = {path: reader(folder, path) for path in found}
     frame = pd.DataFrame([{"centre": "south", "path": p, "size": 1, "mtime_ns": 1, **r} for p, r in rows.items()])
     INDEX.check(frame.reindex(columns=list(INDEX.columns)), "rows of images")
     return rows
@@ -123,7 +131,7 @@ def test_row_says_what_the_table_says(folder: Path) -> None:
     assert len({r["series_uid"] for r in rows.values()}) == 3
 
 
-def test_identifiers_are_uids_of_centre_patient_and_path_and_instances_also_of_content(
+def test_identifiers_are_uids_of_centre_patient_and_path_whatever_the_content(
     folder: Path,
 ) -> None:
     sitk.WriteImage(_image(), str(folder / "a.nii"))
@@ -138,9 +146,11 @@ def test_identifiers_are_uids_of_centre_patient_and_path_and_instances_also_of_c
     sitk.WriteImage(_image() + 1, str(folder / "a.nii"))
     other = _rows(folder, table)["a.nii"]
     assert other["series_uid"] == first["series_uid"]
-    assert other["sop_instance"] != first["sop_instance"]
+    assert other["sop_instance"] == first["sop_instance"]
+    assert other["content_sha256"] != first["content_sha256"]
     file = folder.parent / "south.csv"
-    north = image_rows("north", folder, file, ImageTable(file=str(file)), ["a.nii"])["a.nii"]
+    reader = image_reader("north", folder, file, ImageTable(file=str(file)), _otherwise)
+    north = reader(folder, "a.nii")
     assert north["series_uid"] != first["series_uid"]
 
 
@@ -149,8 +159,9 @@ def test_files_that_are_not_named_are_told_apart(folder: Path) -> None:
         sitk.WriteImage(_image(), str(folder / name))
     (folder / "notes.txt").write_text("hello")
     rows = _rows(folder, [{"path": "a.nii", "patient_id": "a"}])
-    assert set(rows) == {"a.nii", "extra.nrrd"}  # text and DICOM are left to the index
-    assert (rows["extra.nrrd"]["reading"], rows["extra.nrrd"].get("table_row")) == ("image", None)
+    assert rows["a.nii"]["reading"] == "image"
+    assert rows["extra.nrrd"] == {"reading": "not-dicom", "error": "FILE_NOT_LISTED"}
+    assert rows["notes.txt"] == {"reading": "ok"}  # by the reader of DICOM headers
 
 
 def test_pictures_of_a_table_are_planar_scans(folder: Path) -> None:
@@ -301,6 +312,42 @@ def test_hostile_names_are_only_names(folder: Path) -> None:
     assert "\n" not in row["patient_id"]
 
 
+def test_members_of_archives_and_names_that_are_not_utf8_are_files_like_others(folder: Path) -> None:
+    sitk.WriteImage(_image(_direction("oblique")), str(folder / "w.nii.gz"))
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        archive.write(folder / "w.nii.gz", "deep/w.nii.gz")
+        archive.write(folder / "w.nii.gz", "d.mhd")
+    shutil.copy(folder / "w.nii.gz", os.fsencode(folder) + b"/caf\xe9.nii.gz")
+    plain = _rows(folder, [{"path": "w.nii.gz", "patient_id": "a"}])["w.nii.gz"]
+    file = folder.parent / "south.csv"
+    file.write_text("path,patient_id\nall.zip//deep/w.nii.gz,a\nall.zip//d.mhd,b\n")
+    reader = image_reader("south", folder, file, ImageTable(file=str(file)), _otherwise)
+    member = reader(folder, "all.zip//deep/w.nii.gz")
+    assert member["frame_facts"] == plain["frame_facts"]
+    assert "archive" in reader(folder, "all.zip//d.mhd")["error"]
+    facts = read_facts(Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.nii.gz")), ".nii.gz")
+    assert facts.size == (5, 4, 3)
+    file.write_text("path,patient_id\nall.zip//gone.nii,a\n")
+    with pytest.raises(UserError, match="row 2, column 'path': the file is not there"):
+        image_reader("south", folder, file, ImageTable(file=str(file)), _otherwise)
+
+
+def test_reader_passes_to_worker_processes_and_its_stamp_follows_table_and_settings(folder: Path) -> None:
+    sitk.WriteImage(_image(), str(folder / "a.nii"))
+    file = folder.parent / "t.csv"
+    file.write_text("path,patient_id\na.nii,a\n")
+
+    def made(**settings: Any) -> ImageReader:
+        return image_reader("south", folder, file, ImageTable(file=str(file), **settings), _otherwise)
+
+    one = made()
+    copy = pickle.loads(pickle.dumps(one))
+    assert copy(folder, "a.nii") == one(folder, "a.nii")
+    assert made().stamp == one.stamp != made(modality="MR").stamp
+    file.write_text("path,patient_id\na.nii,b\n")
+    assert made().stamp != one.stamp
+
+
 # ----------------------------------------------------------------------------------------------------- wrong tables
 
 
@@ -335,7 +382,7 @@ def test_all_problems_of_a_table_come_at_once_by_row_and_without_identifiers(fol
 def test_absent_files_can_be_ignored(folder: Path) -> None:
     sitk.WriteImage(_image(), str(folder / "a.nii"))
     table = [{"path": "a.nii", "patient_id": "a"}, {"path": "b.nii", "patient_id": "b"}]
-    assert set(_rows(folder, table, absent="ignore")) == {"a.nii"}
+    assert _rows(folder, table, absent="ignore")["a.nii"]["reading"] == "image"
 
 
 def test_missing_columns_name_the_key_and_the_nearest_column(folder: Path) -> None:
@@ -396,10 +443,9 @@ def test_ibsi_nifti_and_dicom_tell_the_same_grid(realdata: Any, tmp_path: Path) 
 
     root = realdata("ibsi") / "ibsi_1_ct_radiomics_phantom"
     file = next((root / "nifti" / "image").glob("*.nii.gz"))
-    found = [file.name]
     table = tmp_path / "table.csv"
     pd.DataFrame([{"path": file.name, "patient_id": "phantom"}]).to_csv(table, index=False)
-    row = image_rows("x", file.parent, table, ImageTable(file=str(table)), found)[file.name]
+    row = image_reader("x", file.parent, table, ImageTable(file=str(table)), _otherwise)(file.parent, file.name)
     frames = json.loads(row["frame_facts"])
     slices = [pydicom.dcmread(p, stop_before_pixels=True) for p in sorted((root / "dicom" / "image").glob("*.dcm"))]
     # NIfTI stores the planes with rows or columns turned round, so only heights and distances can be compared as such

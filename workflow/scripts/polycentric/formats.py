@@ -10,6 +10,7 @@ import gzip
 import math
 import os
 import re
+import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,6 +72,13 @@ def read_facts(path: Path, suffix: str) -> ImageFacts:
     """
     import SimpleITK as sitk
 
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # SimpleITK takes no names that are not UTF-8
+        with tempfile.TemporaryDirectory() as temporary:
+            link = Path(temporary) / f"image{suffix}"
+            link.symlink_to(path.absolute())
+            return read_facts(link, suffix)
     size = path.stat().st_size
     head = _head(path, suffix)
     _check_format(path, suffix, head)

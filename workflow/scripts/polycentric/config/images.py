@@ -94,10 +94,10 @@ class ImageTable(Section):
         description="Spacing of pictures (PNG, JPEG, TIFF), mm: of pixels in a row, of rows, and of slices if they "
         "form a volume (negative if their numbers count from head to feet). Other formats carry their own.",
     )
-    planar: bool | None = Field(
-        None,
-        description="Images are single projections or pictures without a third dimension; null means so for "
-        "PNG, JPEG and TIFF files that no column puts together to scans.",
+    planar: bool = Field(
+        False,
+        description="The planes of a file are pictures of their own, whatever positions it states; pictures that no "
+        "column puts together to scans always are.",
     )
     masks: dict[Name, dict[Annotated[str, StringConstraints(min_length=1)], MaskColumn]] = Field(
         {}, description="Mask files by mask source and name of the region."

@@ -6,11 +6,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,14 +15,14 @@ import pandas as pd
 
 from ..config.images import NUMBERS, ImageTable, SpacingColumns
 from ..errors import UserError
-from ..files import sha256_file
+from ..files import hash_of, sha256_file
 from ..formats import DETACHED, PICTURES, ImageFacts, Unreadable, planes, read_facts, suffix_of
-from ..jobs import SILENT, Log
-from ..sources import local_file
+from ..sources import SEPARATOR, local_file, open_file
 from ..tables.private import decode_path, encode_path
 from ..tables.written import absent, read_written, rows_in_words
 
 Row = dict[str, Any]
+Read = Callable[[Path, str], Row]
 MASK = "SEG"
 _AXIAL = "1.0 0.0 0.0 0.0 1.0 0.0"
 _RESCALE_TYPE = {"HU": "HU", "SUVbw": "SUVBW", "Bq/mL": "BQML", "counts": "CNTS", "arbitrary": "US"}
@@ -50,95 +47,87 @@ class Listed:
     masks: list[tuple[str, str, int | None, str]] = field(default_factory=list)  # source, region, value, path
 
 
-def image_rows(
-    centre: str,
-    folder: Path,
-    table: Path,
-    settings: ImageTable,
-    found: Iterable[str],
-    *,
-    known: Mapping[str, str] | None = None,
-    workers: int = 1,
-    log: Log = SILENT,
-) -> dict[str, Row]:
-    """Rows of the index (schema `INDEX`, without centre, path, size and time) of all image files of a centre, by path.
+@dataclass(frozen=True)
+class Use:
+    """A region in a mask file and the image that it belongs to."""
+
+    image: Listed
+    source: str
+    region: str
+    value: int | None
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Gives the row of each file of a centre that has a table of images (columns of `INDEX` from `reading` on).
+
+    A file of several planes is one row with `frame_facts`; a slice of a scan in files of its own has its position in
+    the columns of single slices. A file that cannot be used is ``unreadable``, with the reason under `error`; one that
+    looks like an image but is not named is skipped with the error FILE_NOT_LISTED; any other is left to `otherwise`.
+    `stamp` is a hash of all that the rows depend on besides the files.
+    """
+
+    centre: str
+    settings: ImageTable
+    images: Mapping[str, Listed]
+    masks: Mapping[str, Sequence[Use]]
+    otherwise: Read
+    stamp: str
+
+    def __call__(self, folder: Path, path: str) -> Row:
+        if path not in self.images and path not in self.masks:
+            if suffix_of(decode_path(path)):
+                return {"reading": "not-dicom", "error": "FILE_NOT_LISTED"}
+            return self.otherwise(folder, path)
+        users = [self.images[path]] if path in self.images else [use.image for use in self.masks[path]]
+        try:
+            facts, digest = _read_file(folder, path)
+        except Exception as error:  # whatever is wrong with one file, the others must be indexed
+            reason = str(error) if isinstance(error, Unreadable) else type(error).__name__
+            row = json.dumps({"rows": [i.number for i in users]}, sort_keys=True)
+            return {"reading": "unreadable", "error": reason, "table_row": row}
+        if path in self.images:
+            return _image(self.centre, self.images[path], self.settings, facts, digest)
+        return _mask(self.centre, path, self.masks[path], self.settings, facts, digest)
+
+
+def image_reader(centre: str, folder: Path, table: Path, settings: ImageTable, otherwise: Read) -> ImageReader:
+    """Read and check the table of images of a centre.
 
     Parameters
     ----------
-    found
-        Paths of all files of the folder, as the index writes them (see `encode_path`).
-    known
-        SHA-256 of files that have not changed since the last index; others are read and hashed.
-
-    Returns
-    -------
-    dict
-        Files that the table names, as images or masks, and files that look like images but are not named: those have
-        the reading ``image`` and an empty `table_row`. Any other file (DICOM, text) is left to the caller. A file that
-        cannot be used is ``unreadable``, with the reason under `error`.
-
-    A file of several planes is one row with `frame_facts`; a slice of a scan in files of its own has its position in
-    the columns of single slices. Instances are told apart by path and content, series by patient, session and path.
+    folder
+        The centre's folder, which paths in the table are relative to; members of archives are `archive.zip//member`.
+    otherwise
+        Gives the row of a file that is no image of the table, from folder and path: the reader of DICOM headers.
 
     Raises
     ------
     UserError
         with all problems of the table, rows by number, never by a patient or a path.
     """
-    found = set(found)
-    images = _read_table(table, settings, found)
-    masks = sorted({path for image in images for *_, path in image.masks})
-    named = sorted({image.path for image in images} | set(masks))
-    known = dict(known or {})
-    read = partial(_read_file, folder)
-    tasks = [(path, known.get(path, "")) for path in named]
-    files: dict[str, tuple[ImageFacts | str, str]] = {}
-
-    def collect(results: Iterable[tuple[ImageFacts | str, str]]) -> None:
-        for number, (path, result) in enumerate(zip(named, results, strict=True), start=1):
-            files[path] = result
-            if number % 500 == 0 or number == len(named):
-                log.progress("images of the table", number, len(named))
-
-    if workers > 1 and len(tasks) > 64:
-        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-            collect(pool.map(read, tasks, chunksize=16))
-    else:
-        collect(map(read, tasks))
-    rows = {
-        path: {"reading": "image", "error": "not listed"}
-        for path in found
-        if path not in files and suffix_of(decode_path(path))
-    }
+    images = _read_table(table, settings, folder)
+    masks: dict[str, list[Use]] = {}
     for image in images:
-        rows[image.path] = _image(centre, image, settings, *files[image.path])
-    for path in masks:
-        owners = [(image, *m[:3]) for image in images for m in image.masks if m[3] == path]
-        instances = sorted({own for image, *_ in owners if (own := rows[image.path].get("sop_instance"))})
-        rows[path] = _mask(centre, path, owners, instances, settings, *files[path])
-    return dict(sorted(rows.items()))
+        for source, region, value, path in image.masks:
+            masks.setdefault(path, []).append(Use(image, source, region, value))
+    stamp = hash_of([settings.model_dump(mode="json"), sha256_file(table)])
+    return ImageReader(centre, settings, {image.path: image for image in images}, masks, otherwise, stamp)
 
 
-def _read_file(folder: Path, task: tuple[str, str]) -> tuple[ImageFacts | str, str]:
-    """Header of a file, or why it cannot be used; and the hash of its content."""
-    path, known = task
+def _read_file(folder: Path, path: str) -> tuple[ImageFacts, str]:
+    """Header of an image file and the hash of its content."""
     suffix = suffix_of(decode_path(path))
-    try:
-        if suffix in DETACHED and ".zip//" in path:
-            raise Unreadable("a header whose data lie in another file of an archive")
-        with local_file(folder, path) as local:
-            digest = known or sha256_file(local)
-            return read_facts(local, suffix), digest
-    except Unreadable as error:
-        return str(error), known
-    except Exception as error:  # whatever is wrong with one file, the others must be indexed
-        return type(error).__name__, known
+    if suffix in DETACHED and SEPARATOR in path:
+        raise Unreadable("a header whose data lie in another file of an archive")
+    with local_file(folder, path) as local:
+        return read_facts(local, suffix), sha256_file(local)
 
 
 # ------------------------------------------------------------------------------------------------------------- table
 
 
-def _read_table(table: Path, settings: ImageTable, found: Collection[str]) -> list[Listed]:
+def _read_table(table: Path, settings: ImageTable, folder: Path) -> list[Listed]:
     raw = read_written(table, "table.file")
     where = table.name
     if twice := sorted({str(c) for c in raw.columns[raw.columns.duplicated()]}):
@@ -149,8 +138,8 @@ def _read_table(table: Path, settings: ImageTable, found: Collection[str]) -> li
     if raw.empty:
         raise UserError(f"{where}: the table has no row. Write one per image file.")
     raw = raw.apply(lambda c: c.str.strip())
-    checked = _Checked(settings)
-    images = [one for number, row in raw.iterrows() if (one := checked.image(number, row, found)) is not None]
+    checked = _Checked(settings, folder)
+    images = [one for number, row in raw.iterrows() if (one := checked.image(number, row)) is not None]
     checked.together(images)
     if problems := checked.problems():
         raise UserError(
@@ -162,8 +151,8 @@ def _read_table(table: Path, settings: ImageTable, found: Collection[str]) -> li
 class _Checked:
     """Reads rows of a table and gathers what is wrong, by kind of mistake with the numbers of its rows."""
 
-    def __init__(self, settings: ImageTable) -> None:
-        self.settings = settings
+    def __init__(self, settings: ImageTable, folder: Path) -> None:
+        self.settings, self.folder = settings, folder
         self.wrong: dict[str, list[int]] = {}
 
     def note(self, problem: str, *numbers: int) -> None:
@@ -172,9 +161,9 @@ class _Checked:
     def problems(self) -> list[str]:
         return [f"{rows_in_words(sorted(set(numbers)))}, {problem}" for problem, numbers in self.wrong.items()]
 
-    def image(self, number: int, row: pd.Series, found: Collection[str]) -> Listed | None:
+    def image(self, number: int, row: pd.Series) -> Listed | None:
         s = self.settings
-        path = self._file(number, row[s.path], s.path, found)
+        path = self._file(number, row[s.path], s.path)
         patient = "".join(c if c.isprintable() else " " for c in row[s.patient]).strip()
         if not patient:
             self.note(f"column {s.patient!r}: no patient. Write one or remove the row.", number)
@@ -204,7 +193,7 @@ class _Checked:
         masks = []
         for source, regions in s.masks.items():
             for region, mask in regions.items():
-                if row[mask.column] and (one := self._file(number, row[mask.column], mask.column, found)):
+                if row[mask.column] and (one := self._file(number, row[mask.column], mask.column)):
                     masks.append((source, region, mask.value, one))
         if path is None:
             return None
@@ -236,33 +225,42 @@ class _Checked:
             return None
         return tuple(values)  # type: ignore[arg-type]
 
-    def _file(self, number: int, cell: str, column: str, found: Collection[str]) -> str | None:
+    def _file(self, number: int, cell: str, column: str) -> str | None:
         """The path of the index that a cell names; folders may be parted by backslashes, accents be written apart."""
         if not cell:
             self.note(f"column {column!r}: no file. Write its path below the centre's folder.", number)
             return None
+        parts = re.split(r"[/\\]", cell)
+        if cell.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", cell) or ".." in parts:
+            self.note(f"column {column!r}: a path outside the centre's folder. Write it relative to that.", number)
+            return None
+        if not suffix_of(cell):
+            self.note(
+                f"column {column!r}: no image file by its name. Write .nii, .nii.gz, .nrrd, .mha, .mhd, .png, .jpg or "
+                ".tif files; DICOM files need no table.",
+                number,
+            )
+            return None
         for text in dict.fromkeys([cell, cell.replace("\\", "/")]):
             for form in (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)):
-                member = form.partition("//") if ".zip//" in form.lower() else (form, "", "")
-                path = encode_path(PurePosixPath(member[0]).as_posix() + "".join(member[1:]))
-                if path in found:
-                    if not suffix_of(form):
-                        self.note(
-                            f"column {column!r}: no image file by its name. Write .nii, .nii.gz, .nrrd, .mha, .mhd, "
-                            ".png, .jpg or .tif files; DICOM files need no table.",
-                            number,
-                        )
-                        return None
+                outer, separator, member = form.partition(SEPARATOR) if ".zip//" in form.lower() else (form, "", "")
+                path = encode_path(PurePosixPath(outer).as_posix() + separator + member)
+                if self._exists(path):
                     return path
-        if cell.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", cell) or ".." in re.split(r"[/\\]", cell):
-            self.note(f"column {column!r}: a path outside the centre's folder. Write it relative to that.", number)
-        elif self.settings.absent == "error":
+        if self.settings.absent == "error":
             self.note(
                 f"column {column!r}: the file is not there. Correct the path (relative to the centre's folder, "
                 "capitals count), or write absent: ignore.",
                 number,
             )
         return None
+
+    def _exists(self, path: str) -> bool:
+        try:
+            open_file(self.folder, path).close()
+        except (OSError, ValueError):  # ValueError: a name that no file can have
+            return False
+        return True
 
     def together(self, images: list[Listed]) -> None:
         """What rows say about one another."""
@@ -330,23 +328,24 @@ def _study(centre: str, image: Listed) -> str:
     return uid(centre, "study", image.patient, image.session)
 
 
-def _instance(centre: str, path: str, digest: str) -> str:
-    """Told apart by content, too: an image that is replaced under its name is another one."""
-    return uid(centre, "instance", path, digest)
+def _instance(centre: str, path: str) -> str:
+    return uid(centre, "instance", path)
+
+
+def _frame(centre: str, image: Listed) -> str:
+    return uid(_series(centre, image), "frame")
 
 
 def _identity(centre: str, image: Listed) -> Row:
     return {
         "patient_id": image.patient,
         "study_uid": _study(centre, image),
-        "frame_uid": uid(_series(centre, image), "frame"),
+        "frame_uid": _frame(centre, image),
         "study_date": image.date,
     }
 
 
-def _image(centre: str, image: Listed, settings: ImageTable, facts: ImageFacts | str, digest: str) -> Row:
-    if isinstance(facts, str):
-        return _unreadable(facts, digest, [image])
+def _image(centre: str, image: Listed, settings: ImageTable, facts: ImageFacts, digest: str) -> Row:
     grid = _grid(image, settings, facts)
     picture = suffix_of(image.path) in PICTURES
     unit = settings.unit or ("HU" if image.modality == "CT" and not picture else "arbitrary")
@@ -356,7 +355,7 @@ def _image(centre: str, image: Listed, settings: ImageTable, facts: ImageFacts |
         "error": "",
         "content_sha256": digest,
         "series_uid": _series(centre, image),
-        "sop_instance": _instance(centre, image.path, digest),
+        "sop_instance": _instance(centre, image.path),
         "modality": image.modality,
         "instance_number": image.slice,
         "rescale_type": _RESCALE_TYPE[unit],
@@ -371,58 +370,35 @@ def _image(centre: str, image: Listed, settings: ImageTable, facts: ImageFacts |
     return row | _pixels(facts) | _geometry(grid, facts, settings.slope, settings.intercept)
 
 
-def _mask(
-    centre: str,
-    path: str,
-    owners: list[tuple[Listed, str, str, int | None]],
-    instances: list[str],
-    settings: ImageTable,
-    facts: ImageFacts | str,
-    digest: str,
-) -> Row:
+def _mask(centre: str, path: str, uses: Sequence[Use], settings: ImageTable, facts: ImageFacts, digest: str) -> Row:
     """A mask file with the images that it belongs to. Files of one source and scan share the series."""
-    first, source = owners[0][0], owners[0][1]
-    images = list({image.path: image for image, *_ in owners}.values())
-    if isinstance(facts, str):
-        return _unreadable(facts, digest, images)
+    first, source = uses[0].image, uses[0].source
+    images = list({use.image.path: use.image for use in uses}.values())
+    regions = sorted({(use.region, use.value) for use in uses}, key=lambda r: (r[0], r[1] or 0))
     structure = {
         "kind": "image",
         "label": source,
         "saved": "",
         "description": "",
-        "frames": sorted({uid(_series(centre, i), "frame") for i in images}),
+        "frames": sorted({_frame(centre, i) for i in images}),
         "series": sorted({_series(centre, i) for i in images}),
-        "instances": instances,
-        "regions": [
-            {"name": name, "value": value}
-            for name, value in sorted({(o[2], o[3]) for o in owners}, key=lambda r: (r[0], r[1] or 0))
-        ],
+        "instances": sorted(_instance(centre, i.path) for i in images),
+        "regions": [{"name": name, "value": value} for name, value in regions],
     }
     grid = _grid(first, settings, facts)
-    return (
-        _identity(centre, first)
-        | {
-            "reading": "image",
-            "error": "",
-            "content_sha256": digest,
-            "series_uid": uid(_series(centre, first), "masks", source),
-            "sop_instance": _instance(centre, path, digest),
-            "modality": MASK,
-            "instance_number": first.slice,
-            "structure": json.dumps(structure, sort_keys=True),
-            "table_row": json.dumps(
-                {"rows": [i.number for i in images], "planar": grid.planar, "images": sorted(i.path for i in images)},
-                sort_keys=True,
-            ),
-        }
-        | _pixels(facts)
-        | _geometry(grid, facts, 1.0, 0.0)
-    )
-
-
-def _unreadable(reason: str, digest: str, images: list[Listed]) -> Row:
-    row = json.dumps({"rows": [i.number for i in images]}, sort_keys=True)
-    return {"reading": "unreadable", "error": reason, "content_sha256": digest, "table_row": row}
+    of = {"rows": [i.number for i in images], "planar": grid.planar, "images": sorted(i.path for i in images)}
+    row = _identity(centre, first) | {
+        "reading": "image",
+        "error": "",
+        "content_sha256": digest,
+        "series_uid": uid(_series(centre, first), "masks", source),
+        "sop_instance": _instance(centre, path),
+        "modality": MASK,
+        "instance_number": first.slice,
+        "structure": json.dumps(structure, sort_keys=True),
+        "table_row": json.dumps(of, sort_keys=True),
+    }
+    return row | _pixels(facts) | _geometry(grid, facts, 1.0, 0.0)
 
 
 def _pixels(facts: ImageFacts) -> Row:
@@ -453,18 +429,16 @@ class _Grid:
 def _grid(image: Listed, settings: ImageTable, facts: ImageFacts) -> _Grid:
     count = facts.size[2]
     nowhere: list[tuple[list[float] | None, str]] = [(None, "")] * count
-    if facts.direction is not None:
-        assert facts.spacing is not None
-        spacing = facts.spacing[:3]
-        return _Grid(spacing, nowhere if settings.planar else list(planes(facts)), bool(settings.planar))
-    if facts.spacing is not None:  # two-dimensional, of a format that tells the spacing
-        return _Grid((*facts.spacing[:2], None), nowhere, bool(settings.planar))
+    if facts.spacing is not None and facts.direction is not None and not settings.planar:
+        return _Grid(facts.spacing[:3], list(planes(facts)), False)
+    if facts.spacing is not None:
+        return _Grid((*facts.spacing[:2], None), nowhere, True)
     given = image.spacing
     x, y = given[:2] if given else (None, None)
     if given is not None and len(given) == 3 and not settings.planar and (image.slice is not None or count > 1):
         first = 0.0 if image.slice is None else image.slice
         return _Grid((x, y, given[2]), [([0.0, 0.0, (first + k) * given[2]], _AXIAL) for k in range(count)], False)
-    return _Grid((x, y, None), nowhere, settings.planar is not False)
+    return _Grid((x, y, None), nowhere, True)
 
 
 def _geometry(grid: _Grid, facts: ImageFacts, slope: float, intercept: float) -> Row:
