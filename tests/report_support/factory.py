@@ -104,6 +104,7 @@ def make(root: Path, *, simulated: bool = True) -> Study:
                 | {"reason": code.lower(), "files_sha256": "0", "contrast": "unknown"}
             )
     cohort = root / "cohort"
+    curation = [{"contrast_tag": "unknown", "contrast_description": "unknown"} | row for row in curation]
     tables.write(curation, cohort / "curation.parquet", schemas.CURATION)
     frame = tables.write(scans, cohort / "scans.tsv", schemas.SCANS)
     patients = [

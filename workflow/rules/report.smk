@@ -66,6 +66,7 @@ rule report:
             category="Report",
             labels={"report": study.study},
         ),
+        flow=result("report/flow.svg"),
     log:
         logfile("report"),
     benchmark:

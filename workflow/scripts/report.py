@@ -16,5 +16,6 @@ build(
     root=root,
     inputs=collect(study, root),
     output=Path(snakemake.output.page),
+    flow_svg=Path(snakemake.output.flow),
     log=log,
 )

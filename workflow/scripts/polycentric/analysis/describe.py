@@ -21,12 +21,13 @@ from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator
 from ..tables.schemas import PATIENTS, SCANS, SPLIT
+from . import acquisition
 from .artefacts import Artefacts, sentence
 from .estimates import finite, holm, p_text
 
+# scanner models and body parts are many words: the figure has them
+IN_TABLE = {n: label for n, label in acquisition.CATEGORIES.items() if n not in ("model", "body_part", "modality")}
 LEVELS = 10  # a numeric column with at most this many whole values is described by counts
-ACQUISITION = ("spacing_x_mm", "spacing_z_mm", "thickness_mm", "kvp", "slices")
-SCANNER = ("manufacturer", "kernel", "contrast")
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def analyse(
         ),
         plotted,
     )
+    if settings.acquisition and len(images):
+        _show_acquisition(artefacts, images, settings.by, groups, title)
     artefacts.write()
     metrics = {
         "schema_version": 1,
@@ -171,6 +174,34 @@ def analyse(
     return metrics
 
 
+def _show_acquisition(artefacts: Artefacts, images: pd.DataFrame, by: str, groups: list[Any], title: str) -> None:
+    """Distributions of acquisition parameters, and shares of scanners, kernels and contrast, by group."""
+    if acquisition.known(images, acquisition.NUMBERS):
+        figure, plotted = acquisition.numbers(images, by, groups)
+        artefacts.figure(
+            figure,
+            "acquisition",
+            f"{title}: acquisition",
+            sentence(
+                f"Acquisition parameters of {len(images)} scans by {by}: histograms of {acquisition.BINS} bins, each "
+                "scaled to its own highest bar; orange line: median; n: scans whose headers state the value",
+            ),
+            plotted,
+        )
+    if [n for n in acquisition.known(images, acquisition.CATEGORIES) if n != by]:
+        figure, plotted = acquisition.categories(images, by, groups)
+        artefacts.figure(
+            figure,
+            "scanners",
+            f"{title}: scanners and protocols",
+            sentence(
+                f"Scanners, kernels and contrast of {len(images)} scans by {by}, % of scans; in brackets the scans of "
+                f"all groups. At most {acquisition.LEVELS} levels are told apart",
+            ),
+            plotted,
+        )
+
+
 def _nan(value: float | None) -> float:
     return math.nan if value is None else value
 
@@ -199,8 +230,8 @@ def _variables(
     declared = columns if isinstance(columns, Mapping) else {}
     result = [_variable(n, people[n], declared.get(n)) for n in names]
     if settings.acquisition:
-        result += [Variable(n, n, True, True) for n in ACQUISITION if images[n].notna().any()]
-        result += [Variable(n, n, False, True) for n in SCANNER if n != settings.by and images[n].ne("").any()]
+        result += [Variable(n, n, True, True) for n in acquisition.known(images, acquisition.NUMBERS)]
+        result += [Variable(n, n, False, True) for n in acquisition.known(images, IN_TABLE) if n != settings.by]
     if not result:
         warnings.append("No column to describe: declare clinical columns, or write columns.")
     return result

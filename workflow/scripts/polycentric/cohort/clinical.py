@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ import pandas as pd
 
 from ..config.clinical import BinaryOutcome, ClinicalSettings, ColumnSettings, MulticlassOutcome, TimeToEventOutcome
 from ..errors import UserError
+from ..tables.written import absent, read_written, rows_in_words
 
-SHOWN = 20
 EVENTS = ("1", "true", "yes", "dead", "event")
 NO_EVENTS = ("0", "false", "no", "alive", "censored", "none")
 _NUMBER_LIKE = re.compile(r"[-+<>~≤≥]?[\d.,]{1,7} ?[a-zA-Z%]{0,6}")
@@ -41,7 +41,7 @@ def read_clinical(path: Path, settings: ClinicalSettings, *, centres: Collection
         with all problems, each with what to write instead. Rows are named by number, never by a patient.
     """
     where = path.name
-    raw = _read(path)
+    raw = read_written(path, "clinical.table")
     sources = {n: c.column or n for n, c in settings.columns.items()}
     sources |= {n: n for n in settings.outcome_columns() if n not in sources}
     _need_columns(raw, where, settings, sources)
@@ -78,44 +78,6 @@ def read_clinical(path: Path, settings: ClinicalSettings, *, centres: Collection
     return frame
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """All cells as text; blank rows are left out, and the index is the row number in the file."""
-    options = {"dtype": str, "keep_default_na": False, "na_filter": False}
-    try:
-        if path.suffix.lower() in (".xlsx", ".xlsm"):
-            frame = pd.read_excel(path, dtype=str, keep_default_na=False, na_filter=False)
-        elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
-            text = _decode(path)
-            header = text.split("\n", 1)[0]
-            separator = "\t" if path.suffix.lower() == ".tsv" else max((",", ";", "\t"), key=header.count)
-            from io import StringIO
-
-            frame = pd.read_csv(StringIO(text), sep=separator, skip_blank_lines=False, index_col=False, **options)
-        else:
-            raise UserError(
-                f"{path.name}: tables of type {path.suffix!r} cannot be read. Save it as .csv, .tsv or .xlsx."
-            )
-    except FileNotFoundError:
-        raise UserError(f"clinical.table: the file {path.name!r} does not exist. Write its path.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path.name}: this is not a table ({reason}). Save it again as CSV or XLSX.") from None
-    frame.columns = [str(c).strip() for c in frame.columns]
-    frame.index = pd.RangeIndex(2, len(frame) + 2)
-    frame = frame.fillna("").astype(str)
-    return frame[(frame.apply(lambda c: c.str.strip()) != "").any(axis=1)]
-
-
-def _decode(path: Path) -> str:
-    data = path.read_bytes()
-    for encoding in ("utf-8-sig", "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return data.decode("latin-1")
-
-
 def _need_columns(raw: pd.DataFrame, where: str, settings: ClinicalSettings, sources: dict[str, str]) -> None:
     wanted = {"clinical.patient": settings.patient}
     if settings.centre is not None and settings.centre.column:
@@ -125,22 +87,14 @@ def _need_columns(raw: pd.DataFrame, where: str, settings: ClinicalSettings, sou
     problems = []
     for name, source in sources.items():
         key = f"clinical.columns.{name}" if name in settings.columns else "clinical.outcomes"
-        problems += _absent(raw, where, key, source)
+        problems += absent(raw, where, key, source)
     for key in ("clinical.patient", "clinical.centre.column"):
         if key in wanted:
-            problems += _absent(raw, where, key, wanted[key])
+            problems += absent(raw, where, key, wanted[key])
     if twice := sorted({str(c) for c in raw.columns[raw.columns.duplicated()]}):
         problems.append(f"{where}: columns {', '.join(twice)} stand there twice. Rename one of each.")
     if problems:
         raise UserError(*dict.fromkeys(problems))
-
-
-def _absent(raw: pd.DataFrame, where: str, key: str, column: str) -> list[str]:
-    if column in raw.columns:
-        return []
-    near = difflib.get_close_matches(column, raw.columns, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Its columns are: {', '.join(raw.columns)}."
-    return [f"{key}: {where} has no column {column!r}. {hint}"]
 
 
 def _centres(
@@ -249,9 +203,3 @@ def _plain(value: object) -> str | None:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         value = int(value)
     return str(value).strip().lower()
-
-
-def rows_in_words(rows: Iterable[int]) -> str:
-    numbers = [str(r) for r in rows]
-    rest = f" and {len(numbers) - SHOWN} more rows" if len(numbers) > SHOWN else ""
-    return f"row{'s' * (len(numbers) > 1)} {', '.join(numbers[:SHOWN])}{rest}"

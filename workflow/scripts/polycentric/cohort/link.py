@@ -7,7 +7,7 @@ import pandas as pd
 from ..config.clinical import ClinicalSettings
 from ..errors import UserError
 from ..pseudonyms import patient
-from .clinical import rows_in_words
+from ..tables.written import rows_in_words
 
 
 def link(

@@ -35,6 +35,9 @@ class ReportSettings(Section):
     )
     language: Literal["en"] = Field("en", description="language of the report")
     gallery: int = Field(2, ge=0, le=12, description="scans shown per centre in the gallery")
+    contact: int = Field(
+        40, ge=0, le=200, description="scans per centre on its contact sheet; all centres together show 240 at most"
+    )
     window_hu: tuple[int, int] = Field((-160, 240), description="window of the pictures: from, to, HU")
     difference_hu: int = Field(150, gt=0, description="difference pictures show minus to plus this, HU")
 

@@ -21,7 +21,7 @@ from ..files import read_json, write_text
 from ..jobs import SILENT, Log
 from ..tables import schemas
 from ..where import holds
-from . import flow, gallery, leaks, licences, results, training, writing
+from . import contact, flow, gallery, leaks, licences, results, training, writing
 from .inputs import AnalysisFiles, ReaderFiles, ReportInputs
 
 LARGEST_BYTES = 10_000_000
@@ -47,9 +47,12 @@ def build(
     root: Path,
     inputs: ReportInputs,
     output: Path,
+    flow_svg: Path | None = None,
     log: Log = SILENT,
 ) -> None:
     """Write the report as one HTML file without any outside request; equal inputs give equal bytes.
+
+    `flow_svg` is the file of the participant flow as a drawing of its own.
 
     `study` is the validated study as plain data; `root` its results folder, to which the paths in manifests relate.
 
@@ -74,6 +77,8 @@ def build(
     if size > LARGEST_BYTES:
         log.event("the report is larger than 10 MB: lower report: gallery, or the number of figures", bytes=size)
     write_text(output, page)
+    if flow_svg is not None:
+        write_text(flow_svg, context["flow_alone"])
 
 
 def data_uri(data: bytes, mime: str) -> str:
@@ -90,7 +95,12 @@ def _context(
     curation = tables.read(inputs.curation, schemas.CURATION)
     scans = tables.read(inputs.scans, schemas.SCANS)
     patients = tables.read(inputs.patients, schemas.PATIENTS)
-    steps = tables.read(inputs.flow, schemas.FLOW)
+    outlined = [path for source in sorted(inputs.masks) for path in inputs.masks[source]]
+    steps = flow.with_conversion(
+        tables.read(inputs.flow, schemas.FLOW),
+        tables.read_all(list(inputs.volumes), schemas.VOLUMES),
+        tables.read_all(outlined, schemas.MASKS),
+    )
     splits = {name: tables.read(path, schemas.SPLIT) for name, path in sorted(inputs.splits.items())}
     roles = dict(zip(patients["centre"], patients["role"], strict=True))
     analyses = [_analysis(name, f, settings, study, root) for name, f in inputs.analyses.items()]
@@ -99,7 +109,7 @@ def _context(
     ledgers = {name: files.ledger for name, files in inputs.models.items()}
     ledgers |= {name: files.ledger for name, files in inputs.analyses.items() if files.ledger is not None}
     audit = leaks.audit(ledgers, splits)
-    pictures, made = _pictures(settings, study, root, inputs, splits, log)
+    pictures, made, sheets = _pictures(settings, study, root, inputs, splits, log)
     centres = study.get("centres") or {}
     simulated = sorted(n for n, c in centres.items() if isinstance(c, Mapping) and c.get("simulate"))
     page = Path(__file__).with_name("page")
@@ -119,6 +129,7 @@ def _context(
         "facts": writing.facts(curation, scans, patients),
         "summary": writing.summary(curation, scans, patients, splits, analyses, readers),
         "flow": Markup(flow.draw(steps, roles)) if len(steps) else Markup(),
+        "flow_alone": flow.draw(steps, roles, flow.page_style(style)),
         "flow_problems": flow.check(steps),
         "flow_table": _flow_table(steps),
         "splits": _split_table(splits),
@@ -127,6 +138,7 @@ def _context(
         "readers": readers,
         "pictures": pictures,
         "made": made,
+        "sheets": sheets,
         "synthetic": bool(gallery.synthetic_views(study)),
         "training": training.curves(inputs.models),
         "exclusions": _exclusions(curation),
@@ -240,7 +252,8 @@ def _pictures(
     inputs: ReportInputs,
     splits: Mapping[str, pd.DataFrame],
     log: Log,
-) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+) -> tuple[list[dict[str, str]], ...]:
+    """Pictures of centres, of what models made, and contact sheets."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         centres = (
@@ -261,9 +274,12 @@ def _pictures(
             )  # fmt: skip
             if picture is not None:
                 made.append(picture)
-        return tuple(  # type: ignore[return-value]
+        sheets = contact.sheets(
+            inputs.volumes, root, folder, number=settings.contact, window=settings.window_hu, log=log
+        )
+        return tuple(
             [{"title": p.title, "caption": p.caption, "uri": _file_uri(p.path), "name": p.path.name} for p in group]
-            for group in (centres, made)
+            for group in (centres, made, sheets)
         )
 
 

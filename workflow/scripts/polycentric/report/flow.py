@@ -11,6 +11,10 @@ import pandas as pd
 
 WIDTH, GAP, LINE, PAD = 218, 22, 16, 9
 PER_ROW = 4
+CODE_LENGTH = 28
+# the way of the data, whose boxes are drawn even when nothing is left; between them stands what was excluded
+TRUNK = ("candidates", "accepted", "with a volume")
+OUTLINED = "with outlines"  # lists its mask sources, which overlap
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Box:
     @property
     def aside(self) -> bool:
         """Whether the box stands beside the way of the data: exclusions, other files, patients without scans."""
+        if self.name in (*TRUNK, OUTLINED):
+            return False
         return bool(self.reasons) or self.name.startswith("files ") or not self.scans
 
     @property
@@ -33,22 +39,69 @@ class Box:
 
     @property
     def height(self) -> int:
-        return 2 * PAD + LINE * (len(self.title) + (len(self.reasons) if self.aside else 1))
+        # an aside has its count beside its title
+        return 2 * PAD + LINE * (len(self.title) + len(self.reasons) + (not self.aside))
 
 
 def boxes(rows: pd.DataFrame) -> list[Box]:
-    """Boxes of one centre (or of the sum over centres) in order; rows with a code are joined into one box each step."""
+    """Boxes of one centre (or of the sum over centres) in order; rows with a code are joined into one box each step.
+
+    A box counts its rows without a code, or else the sum of those with one.
+    """
     result: list[Box] = []
     rows = rows.sort_values(["step", "box", "code"], kind="stable")
     for (_, name), group in rows.groupby(["step", "box"], sort=False):
         coded = group[group["code"] != ""]
         reasons = coded.groupby("code", sort=True)["scans"].sum()
-        scans, patients = int(group["scans"].sum()), int(group["patients"].sum())
+        counted = group[group["code"] == ""] if (group["code"] == "").any() else coded
+        scans, patients = int(counted["scans"].sum()), int(counted["patients"].sum())
         listed = tuple((str(c), int(n)) for c, n in reasons.items() if n)
-        if not scans and (len(coded) or not patients):
+        if name not in TRUNK and not scans and (len(coded) or not patients):
             continue
         result.append(Box(str(name), scans, patients, listed))
     return result
+
+
+def with_conversion(steps: pd.DataFrame, volumes: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
+    """The flow table continued by what conversion made of the accepted scans: volumes, and masks of each source.
+
+    Parameters
+    ----------
+    steps
+        table of schema `FLOW`.
+    volumes, masks
+        manifests of all shards (schemas `VOLUMES` and `MASKS`).
+    """
+    steps = steps.assign(step=steps["step"] * 10)
+    accepted = steps.loc[steps["box"] == "accepted", "step"].max()
+    if volumes.empty or pd.isna(accepted):
+        return steps
+    if not masks.empty:  # what became of the contours says more than that there were any
+        steps = steps[steps["box"] != "accepted with contours"]
+    rows = []
+    for centre in sorted(steps["centre"].unique()):
+
+        def add(step: int, box: str, part: pd.DataFrame, code: str = "", centre: str = centre) -> None:
+            counts = {"patients": part["patient"].nunique(), "scans": part["scan"].nunique()}
+            rows.append({"centre": centre, "step": step, "box": box, "code": code} | counts)
+
+        own, regions = (t[t["centre"] == centre] for t in (volumes, masks))
+        bad = own[own["status"] != "ok"]
+        for code, part in bad.groupby([_code(r) for r in bad.to_dict("records")], sort=True):
+            add(accepted + 1, "not converted", part, str(code))
+        add(accepted + 2, "with a volume", own[own["status"] == "ok"])
+        good = regions[regions["status"] == "ok"]
+        if not masks.empty:
+            add(accepted + 3, OUTLINED, good)
+        for source in sorted(masks["source"].unique()):
+            add(accepted + 3, OUTLINED, good[good["source"] == source], str(source))
+    return pd.concat([steps, pd.DataFrame(rows)], ignore_index=True)
+
+
+def _code(row: dict) -> str:
+    """The code of a scan that a stage did not process: `CODE: explanation`, or else its status."""
+    code = str(row["reason"]).partition(":")[0]
+    return code if code.isupper() and " " not in code else str(row["status"])
 
 
 def check(rows: pd.DataFrame) -> list[str]:
@@ -56,19 +109,27 @@ def check(rows: pd.DataFrame) -> list[str]:
     problems = []
     for centre, group in rows.groupby("centre", sort=True):
         chain = boxes(group)
-        for before, excluded, after in zip(chain, chain[1:], chain[2:], strict=False):
-            if not excluded.reasons or before.name == "files":  # files become candidates, several to one
-                continue
-            if before.scans - excluded.scans != after.scans:
+        at = {box.name: number for number, box in enumerate(chain)}
+        trunk = [name for name in TRUNK if name in at]
+        for one, other in pairwise(trunk):
+            before, after = chain[at[one]], chain[at[other]]
+            between = [box for box in chain[at[one] + 1 : at[other]] if box.reasons]
+            excluded = sum(box.scans for box in between)
+            if before.scans - excluded != after.scans:
+                names = " and ".join(box.name for box in between) or "excluded"
                 problems.append(
-                    f"{centre}: {before.scans} {before.name} less {excluded.scans} {excluded.name} are not "
-                    f"{after.scans} {after.name}."
+                    f"{centre}: {before.scans} {one} less {excluded} {names} are not {after.scans} {other}."
                 )
     return problems
 
 
-def draw(rows: pd.DataFrame, roles: dict[str, str]) -> str:
-    """SVG of the flow: the sum first, then every centre; text is real text, the page brings the font."""
+def page_style(css: str) -> str:
+    """The rules for the drawing out of the page's style sheet, for a drawing that stands alone."""
+    return "\n".join(line for line in css.splitlines() if line.startswith(("svg.flow", ".flow")))
+
+
+def draw(rows: pd.DataFrame, roles: dict[str, str], style: str = "") -> str:
+    """SVG of the flow: the sum first, then every centre; text is real text, the page brings the font, or `style`."""
     centres = sorted(rows["centre"].unique(), key=lambda c: (roles.get(c, "") == "external", c))
     columns = [(c, f"{c} ({roles[c]})" if c in roles else c, boxes(rows[rows["centre"] == c])) for c in centres]
     if len(centres) > 1:
@@ -107,7 +168,10 @@ def draw(rows: pd.DataFrame, roles: dict[str, str]) -> str:
     return (
         f'<svg class="flow" role="img" aria-labelledby="flow-title flow-text" viewBox="-1 0 {width + 2} {top}" '
         f'width="{width + 2}" xmlns="http://www.w3.org/2000/svg"><title id="flow-title">Participant flow</title>'
-        f'<desc id="flow-text">{escape(description)}</desc>' + "".join(parts) + "</svg>"
+        + (f"<style>{style}</style>" if style else "")
+        + f'<desc id="flow-text">{escape(description)}</desc>'
+        + "".join(parts)
+        + "</svg>"
     )
 
 
@@ -122,11 +186,11 @@ def _box(box: Box, x: int, y: int, *, arrow: bool) -> str:
 
     for number, text in enumerate(box.title):
         write(number, text, "name")
+    for number, (code, count) in enumerate(box.reasons, start=len(box.title) + (not box.aside)):
+        write(number, code if len(code) <= CODE_LENGTH else code[: CODE_LENGTH - 1] + "…", "code")
+        write(number, str(count), "code count", right)
     if box.aside:
         write(0, str(box.scans or box.patients), "count", right)
-        for number, (code, count) in enumerate(box.reasons, start=len(box.title)):
-            write(number, code if len(code) <= 24 else code[:23] + "…", "code")
-            write(number, str(count), "code count", right)
         if arrow:
             parts.append(f'<path class="arrow" d="M{x + 14} {y + box.height / 2}H{left - 5}m-5 -4l6 4l-6 4"/>')
     else:

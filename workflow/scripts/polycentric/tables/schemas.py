@@ -103,7 +103,7 @@ ACCEPTED = Schema(
 )  # fmt: skip
 SCANS = Schema(
     "scans",
-    1,
+    2,
     SCAN
     | {
         "role": text("role of the centre", *ROLES),
@@ -125,6 +125,10 @@ SCANS = Schema(
                 "model",
                 "kernel",
                 "kvp",
+                "exposure_mas",
+                "ctdi_mgy",
+                "body_part",
+                "dose_words",
                 "structures",
             )
         },
