@@ -213,7 +213,7 @@ def test_skipped_slices_are_interpolated_if_wanted() -> None:
     assert np.flatnonzero(holed.mask.any(axis=(1, 2))).tolist() == [0, 1, 3, 6, 9]
     assert np.array_equal(filled.mask[[0, 1, 3, 6, 9]], holed.mask[[0, 1, 3, 6, 9]])
     radii = np.sqrt(filled.mask.sum(axis=(1, 2)) * 0.64 / math.pi)
-    assert np.allclose(radii, 4 + 0.5 * np.arange(10), atol=0.35)
+    assert np.allclose(radii, 4 + 0.5 * np.arange(10), atol=0.8)  # a pixel
     assert findings.made == [{"code": "RT_MISSING_INTERMEDIATE", "before": 5, "after": 10}]
     assert filled.contour_volume_ml is None
     with pytest.raises(ScanError, match="RT_MISSING_INTERMEDIATE"):
