@@ -269,7 +269,7 @@ def _mask(
     try:
         chosen = pick(read, roi, item.several, findings)
         parts = [_draw(region, planes, settings, verdicts, findings) for region in chosen]
-        mask = np.maximum.reduce([p.mask for p in parts])
+        mask = parts[0].mask if len(parts) == 1 else np.maximum.reduce([p.mask for p in parts])
         voxels = int(np.count_nonzero(mask))
         if not voxels:
             raise ScanError("MASK_EMPTY", "the region holds no voxel centre")
@@ -377,7 +377,11 @@ def _draw(
 
 def components(mask: np.ndarray) -> int:
     """Separate pieces of a mask; voxels that touch by a face, an edge or a corner are one piece."""
-    from scipy.ndimage import find_objects, label
+    from scipy.ndimage import label
 
-    (box,) = find_objects(mask.astype(bool).astype(np.uint8))
-    return int(label(mask[box], structure=np.ones((3, 3, 3)))[1])
+    # the box of the mask alone: most regions are much smaller than the image
+    z = np.flatnonzero(mask.max(axis=(1, 2)))
+    shadow = mask.max(axis=0)
+    y, x = np.flatnonzero(shadow.max(axis=1)), np.flatnonzero(shadow.max(axis=0))
+    mask = mask[z[0] : z[-1] + 1, y[0] : y[-1] + 1, x[0] : x[-1] + 1]
+    return int(label(mask, structure=np.ones((3, 3, 3)))[1])
