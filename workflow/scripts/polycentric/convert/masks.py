@@ -35,6 +35,7 @@ from .segments import Label, Segment, draw_label, draw_segment, read_label_image
 FOLD = "main"
 Region = Outlined | Segment | Label
 _KEYS = ("centre", "patient", "session", "scan")
+_OWN = ("contour_tolerance_mm", "skipped_slices", "tiny_voxels", "most_components")
 _MISSING = {"SEG": "SEG_SEGMENT_MISSING", "image": "SEG_SEGMENT_MISSING"}
 
 
@@ -120,7 +121,7 @@ def write_masks(
         chosen, rois = settings.sources[source], settings.rois_of(source)
         items = [_item(row, by_scan[row["scan"]], folder, source, chosen) for row in scans if row["scan"] in good]
         # just what these masks depend on: another source or setting of the volumes makes none of them again
-        own = settings.model_dump(mode="json", exclude={"sources", "rois", "clip_below_hu"})
+        own = settings.model_dump(mode="json", include={*_OWN})
         own |= {"verdicts": dict(verdicts), "rois": {n: r.model_dump(mode="json") for n, r in rois.items()}}
         rows = process(
             items,
