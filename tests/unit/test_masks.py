@@ -20,7 +20,7 @@ import stacks
 import tiny_dicom
 from polycentric import volumes
 from polycentric.config.curation import ConvertSettings, MaskSource
-from polycentric.convert.contours import read_structure_set
+from polycentric.convert.contours import distinct, outline, rasterise, read_structure_set
 from polycentric.convert.findings import Findings
 from polycentric.convert.planes import Planes
 from polycentric.convert.raster import area
@@ -684,8 +684,6 @@ def test_contours_agree_with_scikit_image(realdata: Callable[[str], Path]) -> No
         region = next(r for r in read_structure_set(stream, lambda n: n == "GTV-1") if r.contours)
     tags = ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SOPInstanceUID"]
     _, grid, _, _ = stacks.geometry_of([pydicom.dcmread(p, specific_tags=tags) for p in slices])
-    from polycentric.convert.contours import outline, rasterise
-
     polygons = outline(region.contours, Planes.of(grid), 0.1, Findings({}))
     own = rasterise(polygons, Planes.of(grid)).mask
     for number, found in polygons.items():
@@ -699,3 +697,37 @@ def test_an_error_names_no_file(tmp_path: Path) -> None:
     with pytest.raises(ScanError) as error, (tmp_path / "MUELLER.dcm").open("wb+") as stream:
         read_segmentation(stream)
     assert "MUELLER" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+def test_mutated_files_give_masks_or_codes(tmp_path: Path, kind: str) -> None:
+    slices = images()
+    if kind == "SEG":
+        data = segmentation(slices, truth(slices).astype(np.uint8))
+    else:
+        data = tiny_dicom.structure_set(slices, {"GTV-1": discs(), "Lung L": discs(3)})
+    row = save(tmp_path / "in", data, "x.dcm", kind=kind)
+    whole = np.frombuffer((tmp_path / "in" / "x.dcm").read_bytes(), dtype=np.uint8)
+    random = np.random.default_rng(11)
+    rows = stacks.slice_rows(slices)
+    for number in range(60):
+        broken = whole.copy()
+        for _ in range(int(random.integers(1, 12))):
+            start = int(random.integers(132, len(broken)))
+            broken[start : start + int(random.integers(1, 5))] = random.integers(0, 256)
+        if number % 4 == 0:
+            broken = broken[: int(random.integers(200, len(broken)))]
+        (tmp_path / "in" / "x.dcm").write_bytes(broken.tobytes())
+        row["content_sha256"] = str(number)
+        begin = time.monotonic()
+        found = stacks.masks(tmp_path / "in", [*rows, row], settings(ROIS), tmp_path / "out", log=Log())["manual"]
+        assert time.monotonic() - begin < 5
+        assert set(found["status"]) <= {"ok", "rejected"}, number
+        assert (found["codes"] != "")[found["status"] == "rejected"].all()
+
+
+def test_thousands_of_contours_on_a_slice_take_no_time() -> None:
+    small = [tiny_dicom.circle(x, y, 0, 0.2, 8)[:, :2] for x in np.arange(0, 60, 0.6) for y in np.arange(0, 60, 0.6)]
+    begin = time.process_time()
+    assert len(distinct([*small, *(s[::-1] for s in small)])) == len(small) == 10_000
+    assert time.process_time() - begin < 5

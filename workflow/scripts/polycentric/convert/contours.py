@@ -21,6 +21,7 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 SAME_POINT_MM = 0.01
 IN_PLANE_SLACK = 1.0
 _CONTOUR_DATA = 0x30060050
+_FARTHEST_MM = 1e6
 
 Contours = tuple[tuple[str, np.ndarray], ...]
 
@@ -105,7 +106,8 @@ def _points(contour: Dataset) -> np.ndarray:
         value = [] if value is None else value
         values = np.atleast_1d(np.array([float(v) for v in np.atleast_1d(np.array(value, dtype=object))]))
     declared = contour.get("NumberOfContourPoints")
-    if len(values) % 3 or not np.isfinite(values).all() or (declared and len(values) < 3 * int(declared)):
+    wrong = len(values) % 3 or not (np.abs(values) < _FARTHEST_MM).all()
+    if wrong or (declared and len(values) < 3 * int(declared)):
         raise ScanError("MASK_UNREADABLE", "a contour of a wanted region is cut off or holds no numbers")
     points = values.reshape(-1, 3)
     offset = contour.get("ContourOffsetVector")
@@ -157,14 +159,12 @@ def outline(contours: Contours, planes: Planes, tolerance_mm: float, findings: F
         # would leave nothing but the difference
         level = off[at[np.argmin(np.abs(off[at]))]]
         corner = planes.corners[number]
-        distinct: list[np.ndarray] = []
-        for index in at[np.abs(off[at] - level) <= tolerance_mm]:
-            flat = ((closed[index][1] - corner) @ planes.axes)[:, :2]
-            if any(_same(flat, other) for other in distinct):
-                copies += 1
-                continue
-            distinct.append(flat)
-        slices[number] = [flat / planes.spacing for flat in distinct]
+        flat = [
+            ((closed[index][1] - corner) @ planes.axes)[:, :2] for index in at[np.abs(off[at] - level) <= tolerance_mm]
+        ]
+        kept = distinct(flat)
+        copies += len(flat) - len(kept)
+        slices[number] = [polygon / planes.spacing for polygon in kept]
         for polygon in slices[number]:
             low, high = polygon.min(axis=0), polygon.max(axis=0)
             beyond += bool((low < -0.5 - IN_PLANE_SLACK).any() or (high > size - 0.5 + IN_PLANE_SLACK).any())
@@ -200,11 +200,23 @@ def _closed(
     return kept
 
 
+def distinct(polygons: list[np.ndarray]) -> list[np.ndarray]:
+    """Closed polygons (n, 2) in mm without copies, which may begin elsewhere, run the other way or repeat a point."""
+    kept = []
+    cells: dict[tuple[int, int, int], list[np.ndarray]] = {}
+    for polygon in polygons:
+        own = _unclosed(polygon)
+        # copies have as many points, and their middles lie in the same or neighbouring cells
+        x, y = np.floor(own.mean(axis=0) / SAME_POINT_MM).astype(int).tolist()
+        near = [(len(own), x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        if any(_same(own, other) for cell in near for other in cells.get(cell, ())):
+            continue
+        cells.setdefault((len(own), x, y), []).append(own)
+        kept.append(polygon)
+    return kept
+
+
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two closed polygons (n, 2) in mm are one, whatever their first point, direction, repeated last point."""
-    one, other = _unclosed(one), _unclosed(other)
-    if len(one) != len(other) or np.abs(one.mean(axis=0) - other.mean(axis=0)).max() > SAME_POINT_MM:
-        return False
     for start in np.flatnonzero(np.abs(other - one[0]).max(axis=1) <= SAME_POINT_MM):
         turned = np.roll(other, -int(start), axis=0)
         back = np.roll(turned[::-1], 1, axis=0)
@@ -225,7 +237,9 @@ def rasterise(slices: dict[int, list[np.ndarray]], planes: Planes) -> Filled:
         mask[number] = fill(polygons, planes.shape[1:])
         total += area(polygons) * planes.thickness[number]
         if len(polygons) > 1:
-            union = np.logical_or.reduce([fill([p], planes.shape[1:]) for p in polygons])
+            union = np.zeros(planes.shape[1:], dtype=bool)
+            for polygon in polygons:
+                union |= fill([polygon], planes.shape[1:])
             nested += int(np.count_nonzero(union)) - int(np.count_nonzero(mask[number]))
     return Filled(mask, total * planes.spacing[0] * planes.spacing[1] / 1000, nested)
 

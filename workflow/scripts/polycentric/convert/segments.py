@@ -27,6 +27,7 @@ from .planes import Planes
 FRACTION = 0.5
 SAME_VOXEL = 0.05
 _DIRECTION, _RELATIVE = 1e-3, 1e-3
+_LARGEST = 2**29
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,8 @@ def _resampled(segment: Segment, numbers: Sequence[int], planes: Planes, finding
         raise ScanError("SEG_GRID_MISMATCH", "frames of the segmentation form no regular grid")
     lowest = numbers[int(np.argmin(own))]
     count = int(np.rint(place).max()) + 1
+    if count * held.size[0] * held.size[1] > _LARGEST:
+        raise ScanError("SEG_GRID_MISMATCH", "frames of the segmentation lie too far apart for one grid")
     grid = Geometry(
         (*held.size, count), (*first.spacing, step), held.frames[lowest].corner, tuple(map(float, axes.ravel()))
     )
