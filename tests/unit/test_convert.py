@@ -5,27 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import SimpleITK as sitk
 import tiny_dicom
 from polycentric import tables, volumes
 from polycentric.cohort import CentreFacts, assemble
-from polycentric.config.curation import ConvertSettings, CurationSettings, Limits, RoiSettings
+from polycentric.config.curation import ConvertSettings, CurationSettings, Limits
 from polycentric.convert import convert_shard
-from polycentric.convert.contours import Region, choose, outline, rasterise
-from polycentric.convert.raster import area, fill
 from polycentric.curation import curate
-from polycentric.errors import ScanError
 from polycentric.index import build
 from polycentric.jobs import Log
 from polycentric.tables.schemas import MASKS, VOLUMES
-from polycentric.volumes import Geometry
-from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
 LOG = Log()
@@ -70,7 +63,7 @@ def convert(folder: Path, rois: dict[str, object] | None = None, curation: dict 
         settings=options,
         root=root,
         volumes=root / "volumes" / "north-0.tsv",
-        masks=root / "masks" / "manual" / "main" / "north-0.tsv",
+        masks={"manual": root / "masks" / "manual" / "main" / "north-0.tsv"},
         settings_json=options.model_dump_json(),
         code="code",
         log=LOG,
@@ -82,158 +75,6 @@ def convert(folder: Path, rois: dict[str, object] | None = None, curation: dict 
 
 def series(count: int = 12, **options: object) -> list[Dataset]:
     return tiny_dicom.series(count, **options)
-
-
-# --------------------------------------------------------------------------------------------------------------- raster
-
-
-def regular(corners: int, radius: float, x: float, y: float, turn: float = 0.1) -> np.ndarray:
-    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False) + turn
-    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1)
-
-
-def test_area_is_that_of_geometry() -> None:
-    square = np.array([[0.2, 0.3], [4.7, 0.3], [4.7, 7.9], [0.2, 7.9]])
-    assert area([square]) == pytest.approx(4.5 * 7.6, rel=1e-12)
-    for corners in (3, 5, 12, 90):
-        polygon = regular(corners, 13.37, 20, 30)
-        expected = corners / 2 * 13.37**2 * math.sin(2 * math.pi / corners)
-        assert area([polygon]) == pytest.approx(expected, rel=1e-12)
-        assert area([polygon[::-1]]) == pytest.approx(expected, rel=1e-12)
-    ring = [regular(50, 10, 20, 20), regular(40, 6, 20, 20), regular(30, 2, 20, 20)]
-    rings = [n / 2 * r**2 * math.sin(2 * math.pi / n) for n, r in ((50, 10), (40, 6), (30, 2))]
-    assert area(ring) == pytest.approx(rings[0] - rings[1] + rings[2], rel=1e-12)
-    assert area([square, square]) == pytest.approx(0, abs=1e-12)  # what a stored copy does to an even-odd fill
-    assert area([]) == area([square[:2]]) == 0
-
-
-def test_keyhole_is_a_hole() -> None:
-    outer, inner = regular(40, 10, 20, 20, 0), regular(40, 4, 20, 20, 0)
-    keyhole = np.concatenate([outer, outer[:1], inner[:1], inner[::-1], inner[:1], outer[:1]])
-    assert area([keyhole]) == pytest.approx(area([outer, inner]), rel=1e-9)
-    assert np.array_equal(fill([keyhole], (40, 40)), fill([outer, inner], (40, 40)))
-
-
-def test_fill_agrees_with_matplotlib_on_random_polygons() -> None:
-    from matplotlib.path import Path as Outline
-
-    rng = np.random.default_rng(7)
-    yy, xx = np.mgrid[0:50, 0:60]
-    centres = np.stack([xx.ravel(), yy.ravel()], axis=1)
-    for _ in range(30):
-        radius = rng.uniform(4, 30, rng.integers(3, 25))
-        angle = np.sort(rng.uniform(0, 2 * np.pi, len(radius)))
-        polygon = np.stack([30 + radius * np.cos(angle), 25 + radius * np.sin(angle)], axis=1)
-        inside = Outline(np.vstack([polygon, polygon[:1]]), closed=True).contains_points(centres).reshape(50, 60)
-        assert np.array_equal(fill([polygon], (50, 60)), inside)
-
-
-def test_fill_agrees_with_scikit_image_and_has_the_right_size() -> None:
-    polygon2mask = pytest.importorskip("skimage.draw").polygon2mask
-    for corners in (3, 7, 64):
-        polygon = regular(corners, 40.3, 60.1, 55.7)
-        mask = fill([polygon], (120, 130))
-        assert np.array_equal(mask, polygon2mask((120, 130), polygon[:, ::-1]))
-        assert mask.sum() == pytest.approx(area([polygon]), rel=0.01)
-
-
-def test_neighbours_share_no_pixel_and_leave_no_gap() -> None:
-    left = np.array([[2, 3], [10, 3], [10, 12], [2, 12]], dtype=float)  # edges through pixel centres
-    right = left + np.array([8, 0])
-    a, b = fill([left], (20, 30)), fill([right], (20, 30))
-    assert not (a & b).any()
-    assert (a | b).sum() == fill([np.array([[2, 3], [18, 3], [18, 12], [2, 12]], dtype=float)], (20, 30)).sum() == 144
-
-
-def test_what_lies_outside_the_image_is_cut_off() -> None:
-    big = np.array([[-10, -10], [100, -10], [100, 100], [-10, 100]], dtype=float)
-    assert fill([big], (5, 7)).all()
-    assert not fill([big + 200], (5, 7)).any()
-
-
-# ------------------------------------------------------------------------------------------------------------- contours
-
-GRID = Geometry((40, 40, 10), (0.8, 0.8, 3.0), (-10.0, -20.0, 100.0))
-
-
-def ring(z: float, radius: float = 6.0) -> np.ndarray:
-    return tiny_dicom.circle(5, -5, z, radius, 60)
-
-
-def closed(*contours: np.ndarray) -> tuple[tuple[str, np.ndarray], ...]:
-    return tuple(("CLOSED_PLANAR", c) for c in contours)
-
-
-def test_copies_are_removed_whatever_their_start_and_direction() -> None:
-    one = ring(106)
-    copies = [np.roll(one, 7, axis=0), one[::-1], np.vstack([one, one[:1]]), one + 1e-5]
-    found = outline(closed(one, *copies), GRID, 0.1)
-    assert (found.codes, found.duplicates, len(found.slices[2])) == (("RT_DUP_CONTOUR",), 4, 1)
-    filled = rasterise(found, GRID)
-    assert filled.contour_volume_ml == pytest.approx(60 / 2 * 36 * math.sin(2 * math.pi / 60) * 3 / 1000, rel=1e-6)
-    assert filled.nested_voxels == 0
-
-
-def test_nested_contours_are_holes() -> None:
-    filled = rasterise(outline(closed(ring(106, 8), ring(106, 3)), GRID, 0.1), GRID)
-    alone = rasterise(outline(closed(ring(106, 3)), GRID, 0.1), GRID)
-    assert filled.nested_voxels == alone.mask.sum() > 0
-    assert not filled.mask[2, 19, 19]
-
-
-def test_contours_follow_an_oblique_grid() -> None:
-    q, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
-    q *= np.sign(np.linalg.det(q))
-    tilted = Geometry((40, 40, 10), (0.8, 0.8, 3.0), (3.0, 4.0, 5.0), tuple(q.ravel()))
-    local = np.stack([*((ring(0)[:, :2] + np.array([10, 20])).T), np.full(60, 6.0)], axis=1)
-    world = local @ q.T + [3, 4, 5]
-    straight = rasterise(outline(closed(ring(106)), GRID, 0.1), GRID)
-    turned = rasterise(outline(closed(world), tilted, 0.1), tilted)
-    assert np.array_equal(turned.mask, straight.mask)
-
-
-@pytest.mark.parametrize(
-    ("contours", "code"),
-    [
-        (closed(ring(100.4)), "RT_OFFGRID_Z"),
-        (closed(ring(97)), "RT_OUT_OF_VOLUME"),
-        (closed(ring(130)), "RT_OUT_OF_VOLUME"),
-        (closed(ring(106) + np.array([30, 0, 0])), "RT_OUT_OF_VOLUME"),
-        (closed(ring(106) + np.linspace(0, 2, 60)[:, None] * [0, 0, 1]), "RT_NONPLANAR_CONTOUR"),
-        ((("OPEN_PLANAR", ring(106)),), "RT_OPEN_CONTOUR"),
-        (closed(ring(106)[:2]), "RT_OPEN_CONTOUR"),
-    ],
-)
-def test_contours_that_cannot_be_used_have_a_code(contours: tuple, code: str) -> None:
-    with pytest.raises(ScanError) as error:
-        outline(contours, GRID, 0.1)
-    assert error.value.code == code
-
-
-def test_small_deviations_pass_and_gaps_are_named() -> None:
-    found = outline(closed(ring(103.05), ring(109)), GRID, 0.1)
-    assert sorted(found.slices) == [1, 3]
-    assert found.codes == ("RT_MISSING_INTERMEDIATE",)
-
-
-def test_choice_of_regions() -> None:
-    drawn, empty = closed(ring(106)), ()
-    point = (("POINT", ring(106)[:1]),)
-    regions = [Region("GTV-1", drawn), Region("gtv1 old", drawn), Region("GTV-2", empty), Region("ISO", point)]
-    assert [r.name for r in choose(regions, RoiSettings(pattern="GTV-?1"))[0]] == ["GTV-1"]
-    assert len(choose(regions, RoiSettings(pattern="GTV-?1.*", combine="union"))[0]) == 2
-    for pattern, code in (
-        ("GTV-?1.*", "RT_ROI_AMBIGUOUS"),
-        ("PTV", "RT_ROI_MISSING"),
-        ("GTV", "RT_ROI_MISSING"),
-        ("GTV-2", "RT_EMPTY_ROI"),
-        ("iso", "RT_POINT_ONLY"),
-    ):
-        with pytest.raises(ScanError) as error:
-            choose(regions, RoiSettings(pattern=pattern))
-        assert error.value.code == code
-    with pytest.raises(ValidationError, match="no regular expression"):
-        ConvertSettings(rois={"x": "GTV("})
 
 
 # ------------------------------------------------------------------------------------------------------- whole shards
@@ -369,32 +210,3 @@ def test_scan_without_contours_stays(tmp_path: Path) -> None:
 def test_empty_shard_gives_empty_tables(tmp_path: Path) -> None:
     made, masks, _ = convert(tiny_dicom.save(tmp_path / "in", series(3)))
     assert len(made) == len(masks) == 0
-
-
-# ------------------------------------------------------------------------------------------------------------ real data
-
-
-@pytest.fixture(scope="module")
-def lung1(realdata: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    folder = tmp_path_factory.mktemp("lung1") / "dicom"
-    folder.symlink_to(realdata("lung1") / "dicom")
-    rois = {"tumour": "GTV-1", "suv": "1,SUV_primair", "lung": "Lung L"}
-    _, masks, _ = convert(folder, rois, {"preset": "chest-ct"})
-    return masks
-
-
-@pytest.mark.realdata
-def test_volumes_of_lung1_are_the_known_ones(lung1: pd.DataFrame) -> None:
-    tumours = lung1[lung1["roi"] == "tumour"].sort_values("contour_volume_ml")
-    assert tumours["contour_volume_ml"].tolist() == pytest.approx([34.6, 155.9, 358.7], abs=0.05)
-    assert np.all(np.abs(tumours["volume_ml"] / tumours["contour_volume_ml"] - 1) < 0.003)
-
-
-@pytest.mark.realdata
-def test_copies_and_nesting_of_lung1(lung1: pd.DataFrame) -> None:
-    suv = lung1[(lung1["roi"] == "suv") & (lung1["status"] == "ok")].iloc[0]
-    assert suv["volume_ml"] == pytest.approx(124.4, abs=0.1)  # an even-odd fill of all 170 contours would be empty
-    assert "RT_DUP_CONTOUR" in suv["codes"]
-    lungs = lung1[lung1["roi"] == "lung"]
-    nested = lungs[lungs["codes"] == "RT_DUP_CONTOUR;RT_NESTED"]["volume_ml"].tolist()
-    assert nested == pytest.approx([1813.8], abs=0.1)

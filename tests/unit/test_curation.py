@@ -376,47 +376,6 @@ def outlined(images: Slices, **options: object) -> Dataset:
     return tiny_dicom.structure_set(images, {"GTV-1": [tiny_dicom.circle(-40, -33, 112, 3)]}, **options)
 
 
-def test_structures_are_mapped_by_series_then_by_frame_of_reference(tmp_path: Path) -> None:
-    good, other = outlined(s()), outlined(s(), name="other")
-    series = other.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
-    series.SeriesInstanceUID = tiny_dicom.uid("gone")
-    nowhere = outlined(s(name="absent"))
-    for number, (structures, verdict, codes, count) in enumerate(
-        (
-            ([good], "accept", "", 1),
-            ([outlined(s(), stale=True)], "flag", "RT_SOPREF_STALE", 1),
-            ([other], "flag", "RT_SERIES_MISMATCH", 1),
-            ([good, outlined(s(), name="second")], "flag", "RT_MULTIPLE_FOR_SERIES", 0),
-        )
-    ):
-        rows, files = run(tiny_dicom.save(tmp_path / str(number), s(), *structures))
-        assert rows[["verdict", "codes", "structures"]].values.tolist() == [[verdict, codes, count]]
-        assert (files["use"] == "structure").sum() == count
-    rows, files = run(tiny_dicom.save(tmp_path / "nowhere", s(), nowhere))
-    assert sorted(zip(rows["modality"], rows["verdict"], rows["codes"], strict=True)) == [
-        ("CT", "accept", ""),
-        ("RTSTRUCT", "reject", "RT_NO_IMAGE"),
-    ]
-
-
-def test_of_several_structure_sets_the_rule_chooses(tmp_path: Path) -> None:
-    early, late = outlined(s(), name="z"), outlined(s(), name="a")
-    late.StructureSetDate = "20210101"
-    folder = tiny_dicom.save(tmp_path / "in", s(), early, late)
-    rows, files = run(folder, multiple_structures="latest")
-    assert rows.loc[0, "structures"] == 1
-    assert files.loc[files["use"] == "structure", "sop_instance"].tolist() == [late.SOPInstanceUID]
-    assert run(folder, multiple_structures="all")[0].loc[0, "structures"] == 2
-
-
-def test_structures_of_another_patient_never_match(tmp_path: Path) -> None:
-    strange = outlined(s())
-    strange.PatientID = "SOMEBODY-ELSE"
-    rows, _ = run(tiny_dicom.save(tmp_path / "in", s(), strange))
-    assert sorted(rows["codes"]) == ["", "RT_NO_IMAGE"]
-    assert rows["patient"].nunique() == 2
-
-
 # ---------------------------------------------------------------------------------------------- identity and stability
 
 

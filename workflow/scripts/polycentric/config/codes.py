@@ -136,6 +136,9 @@ CODES: dict[str, Code] = {
     "SEG_GRID_MISMATCH": Code(
         "structure", "repair", ("reject",), "a mask on another grid than its scan, resampled", stage="convert"
     ),
+    "MASK_UNREADABLE": Code(
+        "structure", "reject", (), "a structure set, segmentation or mask image that cannot be read", stage="convert"
+    ),
     "MASK_EMPTY": Code("structure", "reject", (), "contours that hold no voxel centre", stage="convert"),
     "MASK_TINY": Code("structure", "flag", ("accept", "reject"), "a mask of very few voxels", stage="convert"),
     "MASK_COMPONENTS": Code("structure", "flag", ("accept", "reject"), "a mask of many pieces", stage="convert"),

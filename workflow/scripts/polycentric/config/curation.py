@@ -90,34 +90,99 @@ class CurationSettings(Section):
 
 
 class RoiSettings(Section):
-    """A region of interest and how its contours are found."""
+    """A region of interest and how it is found among the regions of a structure set or segmentation.
 
-    pattern: str = Field(
+    In a study file, a text stands for `pattern` and a list of texts for `names`.
+    """
+
+    pattern: str | None = Field(
+        None,
         min_length=1,
-        description="Regular expression that the whole name of the contour must match, upper and lower case alike.",
+        description="Regular expression that the whole name of the region must match, upper and lower case alike.",
+    )
+    names: tuple[str, ...] = Field(
+        (), description="Names as they are written in the files, upper and lower case alike; no regular expressions."
     )
     combine: Literal["one", "union"] = Field(
-        "one", description="Several matching contours: refuse as ambiguous (one), or take them together (union)."
+        "one",
+        description="Several matching regions that hold something: refuse as ambiguous (one), or take every voxel that "
+        "lies in any of them (union).",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, data: Any) -> Any:
-        return {"pattern": data} if isinstance(data, str) else data
+        if isinstance(data, str):
+            return {"pattern": data}
+        return {"names": data} if isinstance(data, list | tuple) else data
 
     @model_validator(mode="after")
-    def _compiles(self) -> RoiSettings:
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(
-                f"pattern {self.pattern!r} is no regular expression ({error}); write special characters such as + or ( "
-                "with a backslash before them"
-            ) from None
+    def _complete(self) -> RoiSettings:
+        if self.pattern is None and not self.names:
+            raise ValueError("write a pattern (a regular expression) or a list of names")
+        _compile("pattern", self.pattern)
         return self
 
     def matches(self, name: str) -> bool:
-        return re.fullmatch(self.pattern, name.strip(), re.IGNORECASE) is not None
+        name = " ".join(name.split())
+        if name.casefold() in {" ".join(n.split()).casefold() for n in self.names}:
+            return True
+        return self.pattern is not None and re.fullmatch(self.pattern, name, re.IGNORECASE) is not None
+
+
+def _compile(key: str, pattern: str | None) -> None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise ValueError(
+            f"{key} {pattern!r} is no regular expression ({error}); write special characters such as + or ( "
+            "with a backslash before them"
+        ) from None
+
+
+class MaskSource(Section):
+    """Which structure sets, segmentations and mask images make one source of masks (all of them by default).
+
+    The patterns are regular expressions that the whole text must match, upper and lower case alike. What one source
+    takes another may take too.
+    """
+
+    kind: Literal["RTSTRUCT", "SEG", "image"] | None = Field(
+        None, description="Only structure sets, segmentation objects, or mask images of a table; null takes any."
+    )
+    label: str | None = Field(
+        None,
+        description="Regular expression of the label: of a structure set, the content label of a segmentation, or the "
+        "name of the source in a table of images; null takes any.",
+    )
+    description: str | None = Field(None, description="Regular expression of the series description; null takes any.")
+    path: str | None = Field(
+        None,
+        description="Regular expression of the file's path below the centre's folder, with / between folders, for "
+        "instance .*/observer1/.*; null takes any.",
+    )
+    several: Literal["reject", "latest", "union"] = Field(
+        "reject",
+        description="Several of them hold the wanted region of one scan: refuse, take the one saved last, or take "
+        "every voxel that lies in any of them.",
+    )
+    rois: dict[Name, RoiSettings] | None = Field(
+        None, description="Regions of this source; null: those of convert.rois."
+    )
+
+    @model_validator(mode="after")
+    def _compiles(self) -> MaskSource:
+        for key in ("label", "description", "path"):
+            _compile(key, getattr(self, key))
+        return self
+
+    def takes(self, kind: str, label: str, description: str, path: str) -> bool:
+        """Whether a mask file with these facts belongs to the source."""
+        texts = ((self.label, label), (self.description, description), (self.path, path))
+        return self.kind in (None, kind) and all(
+            pattern is None or re.fullmatch(pattern, text.strip(), re.IGNORECASE | re.DOTALL) is not None
+            for pattern, text in texts
+        )
 
 
 class ConvertSettings(Section):
@@ -125,12 +190,32 @@ class ConvertSettings(Section):
 
     rois: dict[Name, RoiSettings] = Field(
         {"tumour": RoiSettings(pattern="GTV-?1")},
-        description="Regions that become masks: name: regular expression of the contour's name.",
+        description="Regions that become masks: name: regular expression of the region's name, or a list of names.",
+    )
+    sources: dict[Name, MaskSource] = Field(
+        {"manual": MaskSource()},
+        min_length=1,
+        description="Sources of masks, such as several readers: name: which structure sets and segmentations are its.",
     )
     contour_tolerance_mm: float = Field(
-        0.1, gt=0, description="Largest distance of a contour from the plane of its slice, mm."
+        0.1, gt=0, description="Largest distance of a contour or a frame of a mask from the plane of its slice, mm."
+    )
+    skipped_slices: int = Field(
+        3,
+        ge=1,
+        description="Most slices in a row that contours may skip and that are filled in by shape-based interpolation; "
+        "only where the verdict on RT_MISSING_INTERMEDIATE is repair.",
+    )
+    tiny_voxels: int = Field(10, ge=0, description="A mask of fewer voxels is MASK_TINY.")
+    most_components: int | None = Field(
+        10, ge=1, description="A mask of more separate pieces is MASK_COMPONENTS; null sets no limit."
     )
     clip_below_hu: float | None = Field(
         -1024.0,
         description="CT values below this are padding outside the field of view and become this, HU; null keeps them.",
     )
+
+    def rois_of(self, source: str) -> dict[str, RoiSettings]:
+        """Regions that a mask source is searched for."""
+        own = self.sources[source].rois
+        return dict(self.rois if own is None else own)

@@ -41,13 +41,23 @@ def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     share an edge share no pixel. What lies outside the image is cut off.
     """
     rows, columns = shape
+    mask = np.zeros(shape, dtype=bool)
     edges = _edges(polygons)
+    if not len(edges):
+        return mask
     first = np.clip(np.ceil(edges[:, 1]), 0, rows).astype(np.int64)
     last = np.clip(np.ceil(edges[:, 3]), 0, rows).astype(np.int64)
     lines, x = _crossings(edges, first, last, np.arange(rows, dtype=np.float64))
+    if not len(lines):
+        return mask
     start = np.clip(np.ceil(x), 0, columns).astype(np.int64)
-    toggles = np.bincount(lines * (columns + 1) + start, minlength=rows * (columns + 1)).reshape(rows, columns + 1)
-    return (np.cumsum(toggles, axis=1)[:, :columns] & 1).astype(bool)
+    # only the box around the crossings: most regions are much smaller than the image
+    top, bottom, left, right = lines.min(), lines.max() + 1, start.min(), start.max()
+    width = right - left + 1
+    toggles = np.bincount((lines - top) * width + start - left, minlength=(bottom - top) * width)
+    inside = np.cumsum(toggles.reshape(-1, width), axis=1)[:, :-1] & 1
+    mask[top:bottom, left:right] = inside
+    return mask
 
 
 def area(polygons: Sequence[np.ndarray]) -> float:

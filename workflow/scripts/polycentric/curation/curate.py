@@ -17,7 +17,7 @@ from ..tables.private import FILES, INDEX
 from ..tables.schemas import CURATION
 from .candidates import Candidate, examine
 from .checks import CHECKS, contrast_by_description, contrast_by_tag, tolerance
-from .structures import Match, match
+from .structures import Match, for_conversion, match
 
 STRUCTURE = "RTSTRUCT"
 Row = dict[str, Any]
@@ -42,15 +42,15 @@ def curate(
     # without times: a copied folder must give the same results
     table = tables.read(index, INDEX).drop(columns=["mtime_ns"]).sort_values("path").reset_index(drop=True)
     readable = table["reading"].isin(["ok", "forced"])
-    structures = table[readable & (table["modality"] == STRUCTURE)]
-    objects = table[readable & (table["modality"] != STRUCTURE)]
+    structures = table[readable & (table["structure"] != "")]
+    objects = table[readable & (table["structure"] == "")]
     candidates: list[Candidate] = []
     series = list(objects.groupby(_series_keys(objects), sort=True))
     for number, (_, group) in enumerate(series, start=1):
         candidates += examine(group, CHECKS, settings)
         if number % 100 == 0 or number == len(series):
             log.progress("series", number, len(series))
-    matches = match(structures, candidates, settings)
+    matches = match(structures, candidates)
     candidates = _with_structure_findings(candidates, matches, settings)
 
     rows: list[Row] = []
@@ -118,7 +118,7 @@ def files_sha256(files: pd.DataFrame) -> str:
     columns = ["sop_instance", "size", "content_sha256"]
     rows = files[columns].copy()
     # of slices, only those that share a position have been hashed
-    rows.loc[files["modality"] != STRUCTURE, "content_sha256"] = ""
+    rows.loc[files["structure"] == "", "content_sha256"] = ""
     return hash_of(sorted([str(a), int(b), str(c)] for a, b, c in rows.itertuples(index=False)))
 
 
@@ -177,7 +177,8 @@ def _describe(
         used = [_uses(identity, files, "rejected", code=candidate.rejecting)]
     for m in matches:
         use = "structure refused" if m.label in refused else "structure"
-        used.append(_uses(identity, structures.loc[[m.label]], use, code=";".join(f.code for f in m.findings)))
+        codes, facts = ";".join(f.code for f in m.findings), for_conversion(structures.loc[m.label], m)
+        used.append(_uses(identity, structures.loc[[m.label]], use, code=codes, structure=facts))
     for label, code in candidate.dropped:
         used.append(_uses(identity, candidate.dropped_files.loc[[label]], "dropped", code=code))
     return row, used

@@ -194,7 +194,7 @@ VIEWS = Schema(
 )
 MASKS = Schema(
     "masks",
-    1,
+    2,
     SCAN
     | {
         "source": text("mask source"),
@@ -204,7 +204,14 @@ MASKS = Schema(
         "voxels": optional("integer", "voxels of the mask"),
         "volume_ml": optional("number", "volume of the mask"),
         "contour_volume_ml": optional("number", "area of the planar contours times the slice distance, even-odd"),
-        "codes": optional("text", "contour codes, semicolon-separated"),
+        "kind": optional("text", "what it was made from", "RTSTRUCT", "SEG", "image"),
+        "regions": optional("text", "regions it was made from, by name where the name can name nobody"),
+        "nested_ml": optional("number", "volume inside of contours that even-odd filling leaves out, union - even-odd"),
+        "overlap_ml": optional("number", "sum of the volumes of regions taken together - volume of their union"),
+        "components": optional("integer", "separate pieces, neighbours by face, edge or corner"),
+        "codes": optional("text", "codes of what was found, semicolon-separated"),
+        "notes": optional("text", "what was found, in words"),
+        "repairs": optional("text", "JSON list of repairs, each with before and after"),
     },
     key=("scan", "source", "fold", "roi"),
 )
