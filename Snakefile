@@ -56,6 +56,7 @@ include: "workflow/rules/extract.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/read.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/share.smk"
 
 
 rule all:

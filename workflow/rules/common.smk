@@ -5,7 +5,6 @@ from polycentric import codehash
 from polycentric.config import plan
 from polycentric.config.features import HarmonisedSet, ImportedSet, RadiomicsSet
 from polycentric.config.analyses import features_of
-from polycentric.config.study import MANUAL
 from polycentric.jobs import THREAD_VARIABLES
 
 # Sums depend on the number of threads: numerical libraries get one; training sets its own from the study file.

@@ -7,7 +7,7 @@ rule convert:
         files=private("files/{shard}.parquet"),
     output:
         volumes=result("volumes/{shard}.tsv"),
-        masks=mask_manifest(MANUAL, MAIN, "{shard}"),
+        masks=[mask_manifest(source, MAIN, "{shard}") for source in study.convert.sources],
     log:
         private_log("convert", "{shard}"),
     benchmark:

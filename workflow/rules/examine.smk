@@ -31,7 +31,7 @@ rule establish:
         flow=result("cohort/curation-flow.tsv"),
         volumes=volumes(study.shards),
         examined=expand(result("cohort/examined/{shard}.tsv"), shard=study.shards),
-        review=filled_review,
+        review_table=filled_review,
     output:
         scans=result("cohort/scans.tsv"),
         review=result("cohort/review.tsv"),

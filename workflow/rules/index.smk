@@ -26,6 +26,7 @@ rule index:
     input:
         simulated=simulated_manifest,
         fetched=fetched_files,
+        table=image_table,
     output:
         table=private("index/{centre}.parquet"),
     log:

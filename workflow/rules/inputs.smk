@@ -19,6 +19,12 @@ def simulated_manifest(wildcards):
     return [result(f"simulated/{wildcards.centre}.tsv")] if wildcards.centre in study.simulated else []
 
 
+def image_table(wildcards):
+    """The table of images that are no DICOM, if the centre has one."""
+    table = study.centres[wildcards.centre].table
+    return [table.file] if table else []
+
+
 # curate
 
 

@@ -1,7 +1,6 @@
 # Provenance and the report of the study; audit and clean-up of its files.
 
 FOLDS = [MAIN]
-SOURCES = [MANUAL, *study.segmentation]
 FITTED = [name for name, features in study.features.items() if isinstance(features, HarmonisedSet)]
 ADAPTERS = sorted(path.stem for path in (PROJECT / "workflow" / "scripts").glob("*.py"))
 
@@ -15,7 +14,7 @@ TRAINED = expand(
 MANIFESTS = [
     *volumes(study.shards),
     *views(study.views, study.shards),
-    *(path for source in SOURCES for path in masks(source, study.shards)),
+    *(path for source in study.mask_sources for path in masks(source, study.shards)),
     *expand(result("analyses/{analysis}/manifest.tsv"), analysis=study.analyses),
     *expand(result("readers/{reader}/manifest.tsv"), reader=study.readers),
 ]

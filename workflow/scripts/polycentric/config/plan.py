@@ -6,6 +6,7 @@ that a changed key re-runs what it must and nothing else. Paths in it are as wri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -76,7 +77,7 @@ def fetch_idc(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def index(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"images": images_folder(study, w["centre"])}
+    return {"images": images_folder(study, w["centre"]), "table": dump(study.centres[w["centre"]].table)}
 
 
 @_rule
@@ -127,7 +128,21 @@ def examine(study: Study, _: Wildcards) -> dict[str, Any]:
 
 @_rule
 def establish(study: Study, _: Wildcards) -> dict[str, Any]:
-    return {"examine": dump(study.examine), "verdict": study.curation.verdict("STUDY_DUPLICATE_PATIENT")}
+    return {"establish": dump(study.establish), "duplicates_verdict": study.curation.verdict("STUDY_DUPLICATE_PATIENT")}
+
+
+@_rule
+def quicklook(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"quicklook": dump(study.quicklook)}
+
+
+@_rule
+def share(study: Study, w: Wildcards) -> dict[str, Any]:
+    settings = dump(study.deidentify)
+    regions = [roi for source in study.convert.sources for roi in study.convert.rois_of(source).values()]
+    wanted = [p for roi in regions for p in ((roi.pattern,) if roi.pattern else ()) + tuple(map(re.escape, roi.names))]
+    settings["roi_names"] = sorted({*settings["roi_names"], *wanted})
+    return {"deidentify": settings, "images": images_folder(study, centre_of(w["shard"]))}
 
 
 @_rule

@@ -16,10 +16,14 @@ from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis, 
 from .base import Name, Section, Source
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
+from .deidentify import DeidentifySettings
+from .examine import EstablishSettings, ExamineSettings
 from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
 from .idc import IdcSource
 from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
+from .images import ImageTable
+from .quicklook import QuicklookSettings
 from .readers import ReaderStudy
 from .report import ReportSettings
 from .segmentation import Segmentation
@@ -38,9 +42,6 @@ Analysis = Annotated[
     | FeatureAgreementAnalysis,
     Field(discriminator="kind"),
 ]
-MANUAL = "manual"
-
-
 class Centre(Section):
     """A centre: a folder of images, series of the Imaging Data Commons, or a simulated one."""
 
@@ -53,6 +54,7 @@ class Centre(Section):
     shards: int = Field(
         1, ge=1, le=200, description="Jobs per stage for this centre; 50 to 200 patients a shard are a good grain."
     )
+    table: ImageTable | None = Field(None, description="Table of images that are no DICOM: NIfTI, NRRD, PNG, ...")
     source: Source | None = Field(None, description="Where the images come from and how to get them.")
 
 
@@ -87,6 +89,16 @@ class Study(Section):
     clinical: ClinicalSettings | None = Field(None, description="The clinical table and its outcomes.")
     curation: CurationSettings = Field(CurationSettings(), description="Which scans are accepted.")
     convert: ConvertSettings = Field(ConvertSettings(), description="Volumes and masks on the scan's own grid.")
+    examine: ExamineSettings = Field(ExamineSettings(), description="What the images themselves show.")
+    establish: EstablishSettings = Field(
+        EstablishSettings(), description="How tags, descriptions and images become facts of the table of scans."
+    )
+    deidentify: DeidentifySettings = Field(
+        DeidentifySettings(), description="The de-identified copy that `snakemake share` writes."
+    )
+    quicklook: QuicklookSettings = Field(
+        QuicklookSettings(), description="The pictures that `snakemake quicklook` makes."
+    )
     splits: dict[Name, Split] = Field({}, description="Named assignments of patients to training, validation and test.")
     views: dict[Name, View] = Field({}, description="Versions of every scan's image, each made from another.")
     synthesis: dict[Name, Synthesis] = Field({}, description="Image-to-image models.")
@@ -115,6 +127,11 @@ class Study(Section):
     @property
     def development_shards(self) -> list[str]:
         return [s for s in self.shards if self.centres[centre_of(s)].role == "development"]
+
+    @property
+    def mask_sources(self) -> list[str]:
+        """Mask sources by people, then segmentation networks."""
+        return [*self.convert.sources, *self.segmentation]
 
     def view_chain(self, view: str) -> list[str]:
         """The view and the views that it is made from, nearest first; ends before `scan` or at a loop."""
@@ -377,8 +394,11 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
             "clinical.table",
             f"the file {study.clinical.table!r} does not exist. Write its path.",
         )
-    if MANUAL in study.segmentation:
-        yield "segmentation.manual", "the name 'manual' means contours by people. Choose another name."
+    drawn = study.convert.sources
+    for name in sorted(set(drawn) & set(study.segmentation)):
+        yield f"segmentation.{name}", "a mask source under convert.sources has the same name. Choose another one."
+    for name, centre in study.centres.items():
+        yield from _table_checks(f"centres.{name}.table", centre, drawn)
     for name in sorted(set(study.synthesis) & set(study.segmentation)):
         yield f"segmentation.{name}", "a synthesis model has the same name. Choose another one."
 
@@ -423,10 +443,10 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         where = f"segmentation.{name}"
         yield from unknown(f"{where}.split", net.split, "splits")
         yield from unknown(f"{where}.view", net.view, "views")
-        yield from unknown(f"{where}.masks", net.masks, "segmentation", MANUAL)
-        if net.roi not in (
-            rois := [*study.convert.rois, *(n.roi for n in study.segmentation.values() if n is not net)]
-        ):
+        yield from unknown(f"{where}.masks", net.masks, "segmentation", *drawn)
+        rois = dict.fromkeys(roi for source in drawn for roi in study.convert.rois_of(source))
+        rois |= {n.roi: None for n in study.segmentation.values() if n is not net}
+        if net.roi not in rois:
             yield (
                 f"{where}.roi",
                 f"{net.roi!r} is not defined under convert.rois:; write one of: {', '.join(rois) or '(none)'}.",
@@ -443,7 +463,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         match features:
             case RadiomicsSet():
                 yield from unknown(f"{where}.view", features.view, "views")
-                yield from unknown(f"{where}.masks", features.masks, "segmentation", MANUAL)
+                yield from unknown(f"{where}.masks", features.masks, "segmentation", *drawn)
                 try:
                     load_recipe(find_recipe(features.recipe))
                 except UserError as error:
@@ -476,6 +496,19 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                         f"{where}.split",
                         f"its images come from model {model!r} of split {by!r}; use that or one 'within: {by}.test'.",
                     )
+
+
+def _table_checks(where: str, centre: Centre, drawn: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if centre.table is None:
+        return
+    if not centre.images:
+        yield where, "a table of images needs 'images: <folder>', to which its paths relate."
+    if not Path(centre.table.file).is_file():
+        yield f"{where}.file", f"the file {centre.table.file!r} does not exist. Write its path."
+    for source in centre.table.masks:
+        if source not in drawn:
+            hint = f"add '{source}: {{label: {source}}}' there, or write one of: {', '.join(drawn)}."
+            yield f"{where}.masks.{source}", f"{source!r} is not defined under convert.sources:; {hint}"
 
 
 def _loops(study: Study, split: str) -> bool:
@@ -521,8 +554,8 @@ def _analysis_checks(
         ("synthesis", "synthesis", ()),
         ("segmentation", "segmentation", ()),
         ("view", "views", ()),
-        ("masks", "segmentation", (MANUAL,)),
-        ("reference", "segmentation", (MANUAL,)),
+        ("masks", "segmentation", tuple(study.convert.sources)),
+        ("reference", "segmentation", tuple(study.convert.sources)),
     ):
         value = getattr(analysis, field, None)
         if isinstance(value, str):

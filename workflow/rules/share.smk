@@ -1,0 +1,63 @@
+# Not part of a run: `snakemake share` writes a de-identified DICOM copy, `snakemake quicklook` a picture of every scan.
+
+
+rule share_shard:
+    input:
+        shard=result("cohort/shards/{shard}.tsv"),
+        files=private("files/{shard}.parquet"),
+    output:
+        manifest=result("shareable/{shard}.tsv"),
+    log:
+        private_log("share_shard", "{shard}"),
+    benchmark:
+        timing("share_shard", "{shard}")
+    conda:
+        "../../envs/dicom.yaml"
+    threads: study.workers
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(240),
+    params:
+        settings=settings("share"),
+        code=code("share"),
+        root=results_root,
+        salt=private("salt"),
+    script:
+        "../scripts/share.py"
+
+
+rule share:
+    input:
+        expand(result("shareable/{shard}.tsv"), shard=study.shards),
+    localrule: True
+
+
+rule quicklook_shard:
+    input:
+        volumes=result("volumes/{shard}.tsv"),
+        masks=[mask_manifest(source, MAIN, "{shard}") for source in study.mask_sources],
+        scans=result("cohort/scans.tsv"),
+    output:
+        manifest=result("quicklook/{shard}.tsv"),
+    log:
+        logfile("quicklook_shard", "{shard}"),
+    benchmark:
+        timing("quicklook_shard", "{shard}")
+    conda:
+        "../../envs/images.yaml"
+    threads: study.workers
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
+    params:
+        settings=settings("quicklook"),
+        code=code("quicklook"),
+        root=results_root,
+    script:
+        "../scripts/quicklook.py"
+
+
+rule quicklook:
+    input:
+        expand(result("quicklook/{shard}.tsv"), shard=study.shards),
+    localrule: True
