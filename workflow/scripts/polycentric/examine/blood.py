@@ -10,7 +10,7 @@ from scipy import ndimage
 from .coarse import Coarse
 from .tissue import IN_PLANE, Tissue, largest
 
-SOFT_HU = -20.0  # softer is fat
+FATTY_HU = 70.0  # darker than muscle by this is fat
 SMALLEST_POOL_ML = 15.0
 SMALLEST_TRUNK_CM2, SMALLEST_CUT_TRUNK_CM2 = 300.0, 500.0  # where the image cuts the body, limbs look like trunks
 BASES_ML = 1500.0
@@ -33,8 +33,8 @@ def find_pool(scan: Coarse, tissue: Tissue, muscle_hu: float) -> Pool | None:
     Between the bases of the lungs lies more liver than heart: there the vessels come first.
     """
     if tissue.lungs.sum() * scan.voxel_ml > BASES_ML:
-        return between_lungs(scan, tissue, muscle_hu) or before_spine(scan, tissue)
-    return before_spine(scan, tissue) or between_lungs(scan, tissue, muscle_hu)
+        return between_lungs(scan, tissue, muscle_hu) or before_spine(scan, tissue, muscle_hu)
+    return before_spine(scan, tissue, muscle_hu) or between_lungs(scan, tissue, muscle_hu)
 
 
 def smooth(scan: Coarse, mask: np.ndarray, mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +51,7 @@ def smooth(scan: Coarse, mask: np.ndarray, mm: float) -> tuple[np.ndarray, np.nd
 
 
 def _zone(scan: Coarse, tissue: Tissue) -> np.ndarray:
-    """What lies between the lungs, before the spine: in its slices the lungs are at least half of their largest section.
+    """What lies between the lungs, before the spine, in the slices with at least half of their largest section.
 
     Rows run from the foremost point of the lungs through 60 % of their depth: the vertebrae begin behind that. Where
     the image cuts the body, its border takes the place of the other lung.
@@ -90,22 +90,26 @@ def between_lungs(scan: Coarse, tissue: Tissue, muscle_hu: float) -> Pool | None
         return None
     zone = _zone(scan, tissue)
     zone &= ndimage.binary_erosion(~tissue.lungs & tissue.body, IN_PLANE, border_value=1)
-    mean, spread = smooth(scan, zone & (scan.hu > SOFT_HU), 9)
-    even = zone & (mean > SOFT_HU)
+    if not zone.any():
+        return None
+    box = ndimage.find_objects(zone.astype(np.uint8))[0]
+    scan, zone, soft = Coarse(scan.hu[box], scan.spacing), zone[box], muscle_hu - FATTY_HU
+    mean, spread = smooth(scan, zone & (scan.hu > soft), 9)
+    even = zone & np.isfinite(spread) & (mean > soft)
     if even.sum() * scan.voxel_ml < 4 * SMALLEST_POOL_ML:
         return None
-    even &= spread < max(30.0, float(np.percentile(spread[even & np.isfinite(spread)], 60)))
+    even &= spread < max(30.0, float(np.percentile(spread[even], 60)))
     values = mean[even]
     high = float(np.percentile(values, 85))
-    # in the middle between the surroundings and the brightest, or just below where there is no step
-    pool = largest(even & (mean > min((high + muscle_hu) / 2, high - 15)))
+    # in the middle between the surroundings and the brightest; where there is no step, all but the darkest
+    pool = largest(even & (mean > min((high + muscle_hu) / 2, high - 25)))
     ml = float(pool.sum() * scan.voxel_ml)
     if ml < SMALLEST_POOL_ML:
         return None
     return Pool(float(np.median(mean[pool])), ml, "heart")
 
 
-def before_spine(scan: Coarse, tissue: Tissue) -> Pool | None:
+def before_spine(scan: Coarse, tissue: Tissue, muscle_hu: float) -> Pool | None:
     """The brightest of the large vessels that run up and down before the spine: aorta or vena cava.
 
     A vessel is a disc that is homogeneous, stands out from its surroundings on most sides (fat, lung, bone), and
@@ -117,7 +121,7 @@ def before_spine(scan: Coarse, tissue: Tissue) -> Pool | None:
         return None
     slices, ys, xs = spine
     mean, spread = smooth(scan, np.ones_like(tissue.body), 9)
-    score = _vesselness(scan, tissue, mean, spread)
+    score = _vesselness(scan, tissue.body & (mean > muscle_hu - FATTY_HU), mean, spread)
     back, front, side = (scan.voxels(mm) for mm in (22, 85, 36))
     box = np.full((slices.size, front - back + 1, 2 * side + 1), -1.0, np.float32)
     level = np.zeros_like(box)
@@ -170,9 +174,8 @@ def _spine(scan: Coarse, tissue: Tissue) -> tuple[np.ndarray, np.ndarray, np.nda
     return slices, ys, xs
 
 
-def _vesselness(scan: Coarse, tissue: Tissue, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+def _vesselness(scan: Coarse, soft: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Share of directions in the plane in which something else begins within 20 mm, less the disc's inhomogeneity."""
-    soft = tissue.body & (mean > SOFT_HU)
     result = np.zeros(scan.hu.shape, np.float32)
     for angle in np.arange(12) * np.pi / 6:
         ends = np.zeros(scan.hu.shape, bool)
@@ -191,9 +194,7 @@ def _best_path(score: np.ndarray) -> list[tuple[int, int]]:
     steps = []
     for plane in score[1:]:
         padded = np.pad(total, 1, constant_values=-np.inf)
-        moved = np.stack(
-            [padded[a : a + total.shape[0], b : b + total.shape[1]] for a in range(3) for b in range(3)]
-        )
+        moved = np.stack([padded[a : a + total.shape[0], b : b + total.shape[1]] for a in range(3) for b in range(3)])
         best = moved.argmax(axis=0)
         steps.append(best)
         total = plane + np.take_along_axis(moved, best[None], axis=0)[0]

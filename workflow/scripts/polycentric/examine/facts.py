@@ -25,7 +25,7 @@ def facts_of(volume: Volume, settings: ExamineSettings) -> dict[str, Any]:
     array, spacing = upright(volume)
     scan = coarsen(array, spacing)
     tissue = find(scan)
-    muscle, muscle_ml = muscle_hu(scan, tissue)
+    muscle = muscle_hu(scan, tissue)
     fat = fat_hu(scan, tissue)
     pool, reference = None, muscle
     if muscle is not None:

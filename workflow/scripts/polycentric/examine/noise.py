@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-SLICES, WINDOW_MM = 15, 6.0
+SLICES, WINDOW_MM = 15, 9.0
 
 
 def noise_hu(array: np.ndarray, spacing: tuple[float, float, float], muscle_hu: float) -> float | None:

@@ -47,9 +47,7 @@ def examine_shard(
     where = {row["scan"]: root / row["path"] for row in good}
     grids = {row["scan"]: Geometry.from_columns(row) for row in good}
     items = [
-        Item(
-            row["scan"], {key: row[key] for key in _KEYS}, (row["sha256"], row["modality"], hash_of(_grid(row)))
-        )
+        Item(row["scan"], {key: row[key] for key in _KEYS}, (row["sha256"], row["modality"], hash_of(_grid(row))))
         for row in good
     ]
     work = partial(_examine, settings, where, grids)

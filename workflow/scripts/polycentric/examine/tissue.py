@@ -56,21 +56,18 @@ def largest(mask: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Connected parts of a mask with the number of voxels, the mean and the lowest value of each; 0 is the rest."""
+    """Connected parts of a mask with the number of voxels and the mean value of each; 0 is the rest."""
 
     labels: np.ndarray
     voxels: np.ndarray
     mean: np.ndarray
-    lowest: np.ndarray
 
 
 def _parts(mask: np.ndarray, values: np.ndarray, structure: np.ndarray | None = None) -> _Parts:
     labels, count = ndimage.label(mask, structure)
-    inside, own = values[mask], labels[mask]
+    own = labels[mask]
     voxels = np.bincount(own, minlength=count + 1)
-    lowest = np.full(count + 1, np.inf)
-    np.minimum.at(lowest, own, inside)
-    return _Parts(labels, voxels, np.bincount(own, inside, count + 1) / np.maximum(voxels, 1), lowest)
+    return _Parts(labels, voxels, np.bincount(own, values[mask], count + 1) / np.maximum(voxels, 1))
 
 
 def _air_level(scan: Coarse) -> float | None:
@@ -125,7 +122,10 @@ def _lungs(scan: Coarse, gas: np.ndarray, air: float | None) -> np.ndarray:
     """Large connected gas above the level of air: neither bowel gas nor trachea, larynx or pharynx."""
     level = -1000.0 if air is None else air
     sections = _parts(gas, scan.hu, IN_PLANE)
-    airway = (sections.voxels * scan.voxel_cm2 < 9) & (sections.lowest < level + 60)
+    small = (sections.voxels * scan.voxel_cm2 < 9)[sections.labels] & gas
+    lowest = np.full(sections.voxels.size, np.inf)
+    np.minimum.at(lowest, sections.labels[small], scan.hu[small])
+    airway = lowest < level + 60
     parts = _parts(gas & ~airway[sections.labels], scan.hu)
     large = (parts.voxels * scan.voxel_ml > 50) & (parts.mean > level + 25) & (parts.mean < -500)
     large[0] = False
@@ -133,8 +133,8 @@ def _lungs(scan: Coarse, gas: np.ndarray, air: float | None) -> np.ndarray:
     return lungs if lungs.sum() * scan.voxel_ml >= SMALLEST_LUNGS_ML else np.zeros_like(gas)
 
 
-def muscle_hu(scan: Coarse, tissue: Tissue) -> tuple[float | None, float]:
-    """Level of the back muscles, HU, and their volume, mL: the reference that no calibration error can move.
+def muscle_hu(scan: Coarse, tissue: Tissue) -> float | None:
+    """Level of the back muscles, HU: the reference that errors of calibration move together with the blood.
 
     The erector muscles fill the hindmost part of the trunk beside the spine at every height. The peak of the histogram
     leaves out fat, bone and the skin.
@@ -154,8 +154,8 @@ def muscle_hu(scan: Coarse, tissue: Tissue) -> tuple[float | None, float]:
         muscle[k, top : last + 1, low:high] = inner[k, top : last + 1, low:high]
     values = _uniform(scan, muscle, -40, 140)
     if values.size * scan.voxel_ml < 30:
-        return None, 0.0
-    return peak(values, -40, 140), float(values.size * scan.voxel_ml)
+        return None
+    return peak(values, -40, 140)
 
 
 def _uniform(scan: Coarse, mask: np.ndarray, low: float, high: float) -> np.ndarray:

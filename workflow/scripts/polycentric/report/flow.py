@@ -56,14 +56,18 @@ def check(rows: pd.DataFrame) -> list[str]:
     problems = []
     for centre, group in rows.groupby("centre", sort=True):
         chain = boxes(group)
-        for before, excluded, after in zip(chain, chain[1:], chain[2:], strict=False):
-            if not excluded.reasons or before.name == "files":  # files become candidates, several to one
+        # files become candidates, several to one; scans with contours are a part of those before
+        kept = [k for k, b in enumerate(chain) if not b.aside and b.name != "files" and not b.name.endswith("contours")]
+        for here, after in pairwise([*kept, None]):
+            assert here is not None
+            excluded = [b for b in chain[here + 1 : after] if b.reasons]
+            if after is None and not excluded:
                 continue
-            if before.scans - excluded.scans != after.scans:
-                problems.append(
-                    f"{centre}: {before.scans} {before.name} less {excluded.scans} {excluded.name} are not "
-                    f"{after.scans} {after.name}."
-                )
+            before, left = chain[here], chain[after].scans if after is not None else 0
+            if before.scans - sum(b.scans for b in excluded) != left:
+                out = " and ".join(f"{b.scans} {b.name}" for b in excluded) or "nothing"
+                name = chain[after].name if after is not None else "scans"
+                problems.append(f"{centre}: {before.scans} {before.name} less {out} are not {left} {name}.")
     return problems
 
 

@@ -27,6 +27,7 @@ ROLES = ("development", "external")
 PLACES = ("heart", "vessel")
 BODY_PARTS = ("chest", "abdomen", "other")
 DOSES = ("low", "standard", "unknown")
+DOSE_SOURCES = ("review", "ctdi", "exposure", "description", "none")
 COVERAGE = ("complete", "incomplete", "unknown")
 QUESTIONS = ("contrast", "coverage", "dose")
 SOURCES = ("review", "image", "tag", "description", "assumed", "none")
@@ -109,13 +110,27 @@ ACCEPTED = Schema(
 )  # fmt: skip
 SCANS = Schema(
     "scans",
-    1,
+    2,
     SCAN
     | {
         "role": text("role of the centre", *ROLES),
         "shard": text("shard that handles the patient"),
         "modality": text("DICOM modality"),
-        "contrast": text("contrast agent present", *CONTRAST),
+        "contrast": text("contrast agent present, by all evidence", *CONTRAST),
+        "contrast_source": optional("text", "the evidence that weighs most for it", *SOURCES),
+        "contrast_confidence": optional("number", "probability that it is right"),
+        "contrast_tag": optional("text", "contrast agent present, by its tag", *CONTRAST),
+        "contrast_description": optional("text", "contrast agent present, by the descriptions", *CONTRAST),
+        "contrast_image": optional("text", "contrast agent present, by the image", *CONTRAST),
+        "blood_hu": optional("number", "median of the large blood pool in the image, HU"),
+        "dose": optional("text", "dose of a CT", *DOSES),
+        "dose_source": optional("text", "what shows the dose", *DOSE_SOURCES),
+        "noise_hu": optional("number", "most frequent local standard deviation in soft tissue, HU"),
+        "coverage": optional("text", "whether a CT shows the whole thorax, apex to base", *COVERAGE),
+        "body_part_image": optional("text", "part of the body, by the image", *BODY_PARTS),
+        "timepoint": CURATION.columns["timepoint"],
+        "days": CURATION.columns["days"],
+        "status": optional("text", "what became of the scan at conversion", *STATUS),
         "verdict": text("what curation decided", "accept", "flag", "repair"),
         "codes": optional("text", "defect codes, semicolon-separated"),
         **{
@@ -131,6 +146,9 @@ SCANS = Schema(
                 "model",
                 "kernel",
                 "kvp",
+                "exposure_mas",
+                "ctdi_mgy",
+                "body_part",
                 "structures",
             )
         },
