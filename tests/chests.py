@@ -21,7 +21,7 @@ SCANNERS = (
     ((3.0, 3.0, 1.0), 1.0, 40.0, -15.0),
     ((2.0, 2.0, 3.0), 0.8, 80.0, 0.0),
     ((2.6, 2.6, 2.5), 2.5, 25.0, 40.0),
-    ((1.5, 1.5, 6.0), 2.0, 50.0, -40.0),
+    ((2.0, 2.0, 6.0), 2.0, 50.0, -40.0),
 )
 
 
@@ -40,7 +40,7 @@ def chest(number: int, seed: int = 7, *, contrast: bool | None = None) -> Chest:
     """Scan `number` of a cohort: half with agent (100 to 250 HU), the scanners in turn."""
     rng = np.random.default_rng([seed, number])
     spacing, fwhm, noise, offset = SCANNERS[number % len(SCANNERS)]
-    field, length = rng.uniform(310, 460), rng.uniform(150, 300)
+    field, length = rng.uniform(310, 460), rng.uniform(150, 280)
     matrix, slices = int(np.ceil(field / spacing[0])), max(16, int(length / spacing[2]))
     scanner = Scanner(
         spacing_mm=spacing, matrix=matrix, slices=slices, fwhm_mm=fwhm, noise_hu=noise, offset_hu=offset

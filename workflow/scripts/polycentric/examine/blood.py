@@ -120,9 +120,16 @@ def before_spine(scan: Coarse, tissue: Tissue, muscle_hu: float) -> Pool | None:
     if spine is None:
         return None
     slices, ys, xs = spine
-    mean, spread = smooth(scan, np.ones_like(tissue.body), 9)
-    score = _vesselness(scan, tissue.body & (mean > muscle_hu - FATTY_HU), mean, spread)
-    back, front, side = (scan.voxels(mm) for mm in (22, 85, 36))
+    back, front, side, around = (scan.voxels(mm) for mm in (22, 85, 36, 25))
+    part = np.s_[
+        :,
+        max(0, int(ys.min()) - front - around) : int(ys.max()) - back + around + 1,
+        max(0, int(xs.min()) - side - around) : int(xs.max()) + side + around + 1,
+    ]
+    scan, body = Coarse(scan.hu[part], scan.spacing), tissue.body[part]
+    ys, xs = ys - part[1].start, xs - part[2].start
+    mean, spread = smooth(scan, np.ones_like(body), 9)
+    score = _vesselness(scan, body & (mean > muscle_hu - FATTY_HU), mean, spread)
     box = np.full((slices.size, front - back + 1, 2 * side + 1), -1.0, np.float32)
     level = np.zeros_like(box)
     # the path may run beside the middle, where fat dims the disc
