@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from polycentric.jobs import Log
 from polycentric.pseudonyms import patient, pseudonym, salt
 from polycentric.shards import shard_of
 from polycentric.tables.private import FILES, PSEUDONYMS
-from polycentric.tables.schemas import CURATION, FLOW, PATIENTS, SCANS, SHARD
+from polycentric.tables.schemas import ACCEPTED, CURATION, FLOW, PATIENTS, SHARD
 from pydantic import ValidationError
 
 LOG = Log()
@@ -202,6 +203,7 @@ def cohort(
     clinical: Path | None = None,
     settings: ClinicalSettings | None = None,
     limits: Limits | None = None,
+    **left_out: object,
 ) -> Path:
     out, private = folder / "results", folder / "private"
     for centre in centres:
@@ -225,7 +227,7 @@ def cohort(
         clinical=clinical,
         clinical_settings=settings,
         salt=SALT,
-        scans=out / "scans.tsv",
+        accepted_out=out / "accepted.tsv",
         patients=out / "patients.tsv",
         flow=out / "flow.tsv",
         curation_out=out / "curation.parquet",
@@ -234,6 +236,7 @@ def cohort(
         pseudonyms=private / "pseudonyms.tsv",
         log=LOG,
         limits=limits,
+        **left_out,
     )
     return out
 
@@ -288,16 +291,33 @@ def test_flow_adds_up(plain: Path) -> None:
     assert boxes["files"] == len(list((plain.parent / "north").iterdir()))
 
 
+def test_scans_left_out_by_hand_stay_counted_with_their_reason(hospital: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "hospital"
+    shutil.copytree(hospital, folder)
+    accepted = tables.read(cohort(folder, {"east": 1}) / "accepted.tsv", ACCEPTED)
+    scan, withdrawn = accepted.iloc[0], accepted.iloc[1]["patient"]
+    chosen = {"limits": Limits(accepted_scans=0), "excluded": {scan["scan"]: "moved"}, "withdrawn": [withdrawn]}
+    out = cohort(folder, {"east": 1}, **chosen)
+    assert len(tables.read(out / "accepted.tsv", ACCEPTED)) == len(accepted) - 2
+    row = tables.read(out / "curation.parquet", CURATION).set_index("scan").loc[scan["scan"]]
+    assert row[["verdict", "excluded", "reason"]].tolist() == ["reject", "EXCLUDED", "EXCLUDED: moved"]
+    flow = tables.read(out / "flow.tsv", FLOW)
+    assert flow[flow["box"] == "excluded"]["code"].tolist() == ["EXCLUDED", "WITHDRAWN"]
+    assert set(tables.read(out / "patients.tsv", PATIENTS)["patient"]) == set(accepted["patient"]) - {withdrawn}
+    with pytest.raises(UserError, match="exclude: V-NONE: no such scan"):
+        cohort(folder, {"east": 1}, excluded={"V-NONE": "moved"})
+
+
 def test_patients_of_different_centres_are_different_people(plain: Path) -> None:
     people = tables.read(plain / "patients.tsv", PATIENTS).set_index("patient")
     assert people.loc[patient(SALT, "north", "A0"), "centre"] == "north"
     assert people.loc[patient(SALT, "east", "A0"), ["centre", "role", "scans"]].tolist() == ["east", "external", 1]
-    assert people["scans"].sum() == len(tables.read(plain / "scans.tsv", SCANS)) == 6
+    assert people["scans"].sum() == len(tables.read(plain / "accepted.tsv", ACCEPTED)) == 6
     assert len(people) == 7
 
 
 def test_every_scan_is_in_the_shard_of_its_patient(plain: Path) -> None:
-    scans = tables.read(plain / "scans.tsv", SCANS)
+    scans = tables.read(plain / "accepted.tsv", ACCEPTED)
     seen = []
     for path in sorted((plain / "shards").iterdir()):
         shard = tables.read(path, SHARD)
@@ -318,7 +338,7 @@ def test_pseudonyms_lead_back_and_stay_private(plain: Path) -> None:
     assert sorted(people["original"]) == ["A0", "A0", "A1", "A2", "A3", "A9", "E1"]
     for row in people.itertuples():
         assert row.pseudonym == patient(SALT, row.centre, row.original)
-    assert set(tables.read(plain / "scans.tsv", SCANS)["scan"]) <= set(names["pseudonym"])
+    assert set(tables.read(plain / "accepted.tsv", ACCEPTED)["scan"]) <= set(names["pseudonym"])
     for path in plain.rglob("*.tsv"):
         for original in names["original"]:
             assert f"\t{original}\t" not in path.read_text()

@@ -34,9 +34,9 @@ rule cohort:
         key=private("fingerprint.sha256"),
     output:
         curation=result("cohort/curation.parquet"),
-        scans=result("cohort/scans.tsv"),
+        accepted=result("cohort/accepted.tsv"),
         patients=result("cohort/patients.tsv"),
-        flow=result("cohort/flow.tsv"),
+        flow=result("cohort/curation-flow.tsv"),
         shards=expand(result("cohort/shards/{shard}.tsv"), shard=study.shards),
         files=expand(private("files/{shard}.parquet"), shard=study.shards),
         pseudonyms=private("pseudonyms.tsv"),

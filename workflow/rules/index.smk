@@ -25,6 +25,7 @@ rule pseudonym_key:
 rule index:
     input:
         simulated=simulated_manifest,
+        fetched=fetched_files,
     output:
         table=private("index/{centre}.parquet"),
     log:

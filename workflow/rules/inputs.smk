@@ -1,6 +1,18 @@
 # Input functions of the rules, in the order of the stages. Each takes wildcards and returns paths.
 
+# fetch
+
+
+def frozen_manifest(wildcards):
+    return study.centres[wildcards.centre].idc.manifest
+
+
 # index
+
+
+def fetched_files(wildcards):
+    """The files that belong to a centre of the Imaging Data Commons; its folder may hold others."""
+    return [private(f"idc/{wildcards.centre}.parquet")] if study.centres[wildcards.centre].idc else []
 
 
 def simulated_manifest(wildcards):
@@ -14,6 +26,14 @@ def clinical_table(_):
     if study.clinical is None:
         return []
     return [result("simulated/clinical.csv") if study.simulated else study.clinical.table]
+
+
+# examine
+
+
+def filled_review(_):
+    """The review table that a person filled in, if the study names one."""
+    return [study.review] if study.review else []
 
 
 # split

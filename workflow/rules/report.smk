@@ -58,6 +58,7 @@ rule report:
     input:
         evidence=EVIDENCE,
         provenance=rules.provenance.output.record,
+        manifests=[centre.idc.manifest for centre in study.centres.values() if centre.idc],
     output:
         page=report(
             result("report/report.html"),

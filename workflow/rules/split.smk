@@ -4,6 +4,7 @@
 rule split:
     input:
         patients=result("cohort/patients.tsv"),
+        duplicates=result("cohort/duplicates.tsv"),
         parent=parent_split,
         members=split_members,
         table=committed_split,

@@ -12,6 +12,7 @@ build(
     Path(json.loads(snakemake.params.settings)["images"]),
     output=Path(snakemake.output.table),
     previous=Path(snakemake.params.previous),
+    only=Path(snakemake.input.fetched[0]) if snakemake.input.fetched else None,
     log=log,
     workers=snakemake.threads,
 )

@@ -16,12 +16,12 @@ from ..errors import UserError
 from ..jobs import Log
 from ..shards import shard_name, shard_of
 from ..tables.private import FILES, PSEUDONYMS
-from ..tables.schemas import CURATION, FLOW, PATIENTS, SCANS, SHARD
+from ..tables.schemas import ACCEPTED, CURATION, FLOW, PATIENTS, SHARD
 from .clinical import read_clinical
 from .flow import STRUCTURE, flow_rows
 from .link import link
 
-WITHDRAWN = "WITHDRAWN"
+WITHDRAWN, EXCLUDED = "WITHDRAWN", "EXCLUDED"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def assemble(
     clinical: Path | None,
     clinical_settings: ClinicalSettings | None,
     salt: bytes,
-    scans: Path,
+    accepted_out: Path,
     patients: Path,
     flow: Path,
     curation_out: Path,
@@ -50,6 +50,7 @@ def assemble(
     log: Log,
     limits: Limits | None = None,
     withdrawn: Collection[str] = (),
+    excluded: Mapping[str, str] | None = None,
 ) -> None:
     """Write the cohort of all centres.
 
@@ -59,7 +60,7 @@ def assemble(
         Tables of the centres (schemas `CURATION` and `FILES`).
     clinical, clinical_settings
         The clinical table, or None.
-    scans, patients, flow, curation_out
+    accepted_out, patients, flow, curation_out
         Outputs: accepted scans; every patient of the images or of the clinical table, with its declared columns; the
         participant flow; all candidates.
     shards, private_shards
@@ -70,6 +71,8 @@ def assemble(
         When the study must not go on.
     withdrawn
         Pseudonyms of patients who withdrew their consent: their scans are excluded, their clinical data left out.
+    excluded
+        Scans that a person left out, with the reason.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def assemble(
     """
     limits = limits or Limits()
     every = tables.read_all(list(curation), CURATION).sort_values(["centre", "patient", "session", "scan"])
-    every = _without_withdrawn(every, withdrawn)
+    every = _without_excluded(_without_withdrawn(every, withdrawn), excluded or {})
     used = tables.read_all(list(files), FILES)
     identities = originals(used)
     _refuse_collisions(identities)
@@ -107,7 +110,7 @@ def assemble(
     _refuse_collisions(identities)
 
     tables.write(every, curation_out, CURATION)
-    tables.write(accepted[list(SCANS.columns)], scans, SCANS)
+    tables.write(accepted[list(ACCEPTED.columns)], accepted_out, ACCEPTED)
     tables.write(people.drop(columns="patient_id"), patients, PATIENTS)
     tables.write(flow_rows(every, used, people, list(centres)), flow, FLOW)
     working = used[used["use"].isin(["slice", "structure"])]
@@ -125,6 +128,18 @@ def _without_withdrawn(every: pd.DataFrame, withdrawn: Collection[str]) -> pd.Da
     gone = every["patient"].isin(list(withdrawn))
     facts = {"verdict": "reject", "codes": WITHDRAWN, "excluded": WITHDRAWN, "reason": "consent withdrawn"}
     return every.assign(**{name: every[name].mask(gone, value) for name, value in facts.items()})
+
+
+def _without_excluded(every: pd.DataFrame, excluded: Mapping[str, str]) -> pd.DataFrame:
+    """All candidates, those that a person left out rejected with that person's reason."""
+    if unknown := sorted(set(excluded) - set(every["scan"])):
+        raise UserError(
+            f"exclude: {', '.join(unknown)}: no such scan in this study. Write scan pseudonyms as in curation.parquet."
+        )
+    chosen = every["scan"].isin(list(excluded)) & (every["verdict"] != "reject")
+    reasons = EXCLUDED + ": " + every["scan"].map(excluded).fillna("")
+    facts = {"verdict": "reject", "codes": EXCLUDED, "excluded": EXCLUDED, "reason": reasons}
+    return every.assign(**{name: every[name].mask(chosen, value) for name, value in facts.items()})
 
 
 def _refuse_unknown(withdrawn: Collection[str], patients: pd.Series) -> None:

@@ -17,6 +17,17 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*(-[A-Za-z
 Expression = Annotated[str, StringConstraints(min_length=1)]
 
 
+class Source(Section):
+    """Where data or weights come from, for the report and for a reader who does not have them yet."""
+
+    description: str = Field(description="What they are.")
+    url: str | None = Field(None, description="Where they can be had.")
+    licence: str | None = Field(None, description="Their licence.")
+    instructions: str = Field(
+        description="What to download and where to put it; printed when a folder of images is absent."
+    )
+
+
 class ImportedWeights(Section):
     """Weights that were trained elsewhere, with what is known of the patients behind them."""
 
@@ -25,3 +36,4 @@ class ImportedWeights(Section):
     seen: tuple[str, ...] = Field(
         (), description="Pseudonyms of patients of this study that the model has seen; they enter its ledger."
     )
+    source: Source | None = Field(None, description="Where the weights come from and under which licence.")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from .base import Name, Section
+from .base import Name, Section, Source
 
 
 class ClinicalCentre(Section):
@@ -117,6 +117,7 @@ class ClinicalSettings(Section):
     table: str | None = Field(
         None, description="CSV, TSV or XLSX file, one row per patient; simulated studies make their own."
     )
+    source: Source | None = Field(None, description="Where the table comes from and under which licence.")
     patient: str = Field("patient_id", description="Column with the patient identifier, as in the DICOM files.")
     centre: ClinicalCentre | None = Field(
         None,

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from ..errors import UserError
-from .base import Name, Section
+from .base import Name, Section, Source
 from .views import Interpolation, Interval, Spacing
 
 RECIPES = Path(__file__).parents[4] / "resources" / "recipes"
@@ -216,6 +216,7 @@ class ImportedSet(Section):
 
     kind: Literal["imported"] = Field(description="Which kind of feature set this is.")
     table: str = Field(description="CSV, TSV, XLSX or Parquet file, a row per patient and ROI.")
+    source: Source | None = Field(None, description="Where the table comes from and under which licence.")
     sheet: str | None = Field(None, description="Sheet of an XLSX file; null: the first.")
     columns: ImportedColumns = Field(ImportedColumns(), description="Columns that say whose row it is.")
     centre: Name | None = Field(None, description="Centre of all rows; null where columns.centre tells it.")

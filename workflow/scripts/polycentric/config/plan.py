@@ -11,6 +11,7 @@ from typing import Any
 
 from ..files import canonical_json, sha256_file
 from .base import Section
+from .codes import CODES
 from .features import RadiomicsSet, find_recipe, load_recipe
 from .study import Study, centre_of
 
@@ -35,6 +36,11 @@ def dump(section: Section | None) -> Any:
 
 def dump_all(sections: dict[str, Any]) -> dict[str, Any]:
     return {name: dump(section) for name, section in sections.items()}
+
+
+def without_origin(section: Section | None) -> Any:
+    """A section without what it says of where its file comes from: that changes the report only."""
+    return None if section is None else {key: value for key, value in dump(section).items() if key != "source"}
 
 
 # texts change the report only
@@ -64,6 +70,11 @@ def pseudonym_key(study: Study, _: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def fetch_idc(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"idc": dump(study.centres[w["centre"]].idc)}
+
+
+@_rule
 def index(study: Study, w: Wildcards) -> dict[str, Any]:
     return {"images": images_folder(study, w["centre"])}
 
@@ -78,9 +89,10 @@ def cohort(study: Study, _: Wildcards) -> dict[str, Any]:
     centres = {name: {"role": c.role, "shards": c.shards} for name, c in study.centres.items()}
     return {
         "centres": centres,
-        "clinical": dump(study.clinical),
+        "clinical": without_origin(study.clinical),
         "limits": dump(study.curation)["limits"],
         "withdraw": sorted(study.withdraw),
+        "exclude": study.exclude,
     }
 
 
@@ -95,9 +107,27 @@ def split(study: Study, w: Wildcards) -> dict[str, Any]:
     }
 
 
+AT_CONVERSION = ("TS_UNDECODABLE", "MODALITY_TAG_SUSPECT", "RESCALE_MISSING", "HU_IMPLAUSIBLE")
+
+
 @_rule
 def convert(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"convert": dump(study.convert), "images": images_folder(study, centre_of(w["shard"]))}
+    codes = [code for code, own in CODES.items() if own.stage == "convert" or code in AT_CONVERSION]
+    return {
+        "convert": dump(study.convert),
+        "verdicts": {code: study.curation.verdict(code) for code in codes},
+        "images": images_folder(study, centre_of(w["shard"])),
+    }
+
+
+@_rule
+def examine(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"examine": dump(study.examine)}
+
+
+@_rule
+def establish(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"examine": dump(study.examine), "verdict": study.curation.verdict("STUDY_DUPLICATE_PATIENT")}
 
 
 @_rule
@@ -107,9 +137,16 @@ def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
     return {"seed": study.seed, "view": dump(view), "uses": own}
 
 
+def network(section: Section) -> dict[str, Any]:
+    record = dump(section)
+    if record["import"]:
+        del record["import"]["source"]
+    return record
+
+
 def training(section: Section) -> dict[str, Any]:
     """What training depends on: how whole images pass the trained network is not part of it."""
-    return {key: value for key, value in dump(section).items() if key != "inference"}
+    return {key: value for key, value in network(section).items() if key != "inference"}
 
 
 @_rule
@@ -121,7 +158,7 @@ def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
 def synthesize(study: Study, w: Wildcards) -> dict[str, Any]:
     view = study.views[w["view"]]
     model = study.synthesis[view.synthesis]
-    return {"seed": study.seed, "view": dump(view), "synthesis": dump(model), "device": study.device}
+    return {"seed": study.seed, "view": dump(view), "synthesis": network(model), "device": study.device}
 
 
 @_rule
@@ -131,7 +168,7 @@ def train_segmentation(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def segment(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"seed": study.seed, "segmentation": dump(study.segmentation[w["model"]]), "device": study.device}
+    return {"seed": study.seed, "segmentation": network(study.segmentation[w["model"]]), "device": study.device}
 
 
 @_rule
@@ -148,7 +185,7 @@ def merge_features(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def import_features(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"features": dump(study.features[w["set"]]), "withdraw": sorted(study.withdraw)}
+    return {"features": without_origin(study.features[w["set"]]), "withdraw": sorted(study.withdraw)}
 
 
 @_rule
@@ -246,6 +283,8 @@ def without_captions(study: Study) -> dict[str, Any]:
 
 
 def images_folder(study: Study, centre: str) -> str:
-    """Folder of a centre's images: that of the study file, or the simulator's."""
+    """Folder of a centre's images: that of the study file, of its downloads, or the simulator's."""
     own = study.centres[centre]
+    if own.idc:
+        return own.idc.folder
     return own.images or f"{study.root}/simulated/{centre}"

@@ -13,10 +13,12 @@ from pydantic import Field, ValidationError
 from ..errors import UserError
 from .agreement import FeatureAgreementAnalysis
 from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis, features_of
-from .base import Name, Section
+from .base import Name, Section, Source
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
+from .idc import IdcSource
+from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
 from .readers import ReaderStudy
 from .report import ReportSettings
@@ -39,23 +41,15 @@ Analysis = Annotated[
 MANUAL = "manual"
 
 
-class Source(Section):
-    """Where the images of a centre come from, for the report and for a reader who does not have them yet."""
-
-    description: str = Field(description="What the images are.")
-    url: str | None = Field(None, description="Where they can be had.")
-    licence: str | None = Field(None, description="Licence of the images.")
-    instructions: str = Field(description="What to download and where to put it; printed when the folder is absent.")
-
-
 class Centre(Section):
-    """A centre: a folder of images, or a simulated one."""
+    """A centre: a folder of images, series of the Imaging Data Commons, or a simulated one."""
 
     role: Literal["development", "external"] = Field(
         "development", description="Development centres train models; external ones only ever test them."
     )
     images: str | None = Field(None, description="Folder with the DICOM files, relative to the project.")
     simulate: SimulatedCentre | None = Field(None, description="Simulate the centre instead of reading a folder.")
+    idc: IdcSource | None = Field(None, description="Fetch the images from the Imaging Data Commons.")
     shards: int = Field(
         1, ge=1, le=200, description="Jobs per stage for this centre; 50 to 200 patients a shard are a good grain."
     )
@@ -83,6 +77,12 @@ class Study(Section):
         (),
         description="Pseudonyms of patients who withdrew their consent; the next run removes their images, masks, "
         "features and clinical data from the results.",
+    )
+    exclude: dict[str, str] = Field(
+        {}, description="Scans left out by hand: pseudonym of the scan: why. They stay counted in the participant flow."
+    )
+    review: str | None = Field(
+        None, description="The review table of an earlier run (cohort/review.tsv) with the column answer filled in."
     )
     clinical: ClinicalSettings | None = Field(None, description="The clinical table and its outcomes.")
     curation: CurationSettings = Field(CurationSettings(), description="Which scans are accepted.")
@@ -359,8 +359,10 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for name, centre in study.centres.items():
         where = f"centres.{name}"
-        if bool(centre.images) == bool(centre.simulate):
-            yield where, "write either 'images: <folder>' or 'simulate: {...}'."
+        if [bool(centre.images), bool(centre.idc), bool(centre.simulate)].count(True) != 1:
+            yield where, "write either 'images: <folder>', 'idc: {...}' or 'simulate: {...}'."
+        elif centre.idc:
+            yield from idc_problems(f"{where}.idc", centre.idc)
         elif centre.images and not Path(centre.images).is_dir():
             hint = (
                 centre.source.instructions.strip() if centre.source else "Write the folder that holds its DICOM files."

@@ -16,6 +16,7 @@ import pandas as pd
 from .. import tables
 from ..errors import UserError
 from ..jobs import Log
+from ..tables.idc import FETCHED_FILES
 from ..tables.private import INDEX, decode_path, encode_path
 from .headers import pixel_sha256, read_header
 
@@ -23,7 +24,16 @@ CHUNK = 64
 _POSITION = ["position_x_mm", "position_y_mm", "position_z_mm"]
 
 
-def build(centre: str, folder: Path, *, output: Path, log: Log, workers: int = 1, previous: Path | None = None) -> None:
+def build(
+    centre: str,
+    folder: Path,
+    *,
+    output: Path,
+    log: Log,
+    workers: int = 1,
+    previous: Path | None = None,
+    only: Path | None = None,
+) -> None:
     """Write the index of a centre: one row per file, sorted by path, schema `INDEX`.
 
     Parameters
@@ -37,6 +47,8 @@ def build(centre: str, folder: Path, *, output: Path, log: Log, workers: int = 1
     previous
         An earlier index, `output` itself if None: rows of files whose path, size and time of change are the same are
         reused. The new index is also written there, since Snakemake deletes `output` before it runs a rule again.
+    only
+        Table `FETCHED_FILES`: the files that belong to the centre; all files below `folder` if None.
 
     Raises
     ------
@@ -48,6 +60,8 @@ def build(centre: str, folder: Path, *, output: Path, log: Log, workers: int = 1
     found = pd.DataFrame(sorted(_walk(folder)), columns=["path", "size", "mtime_ns"])
     if found.empty:
         raise UserError(f"centres.{centre}.images: the folder {str(folder)!r} holds no file. Write the DICOM folder.")
+    if only is not None:
+        found = found[found["path"].isin(tables.read(only, FETCHED_FILES)["path"])]
     old = _earlier(previous or output, centre)
     known = old.merge(found, on=["path", "size", "mtime_ns"]) if len(old) else old
     fresh = found[~found["path"].isin(set(known["path"]))]

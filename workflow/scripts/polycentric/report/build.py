@@ -21,7 +21,7 @@ from ..files import read_json, write_text
 from ..jobs import SILENT, Log
 from ..tables import schemas
 from ..where import holds
-from . import flow, gallery, leaks, results, training, writing
+from . import flow, gallery, leaks, licences, results, training, writing
 from .inputs import AnalysisFiles, ReaderFiles, ReportInputs
 
 LARGEST_BYTES = 10_000_000
@@ -131,6 +131,7 @@ def _context(
         "training": training.curves(inputs.models),
         "exclusions": _exclusions(curation),
         "failures": _failures(inputs),
+        "licences": licences.licences(study),
         "settings": writing.settings_text(writing.without_paths(study)),
         "provenance": read_json(inputs.provenance),
         "audit": audit,
