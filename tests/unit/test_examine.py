@@ -215,6 +215,20 @@ def test_noise_alone_and_a_water_phantom_are_unknown() -> None:
         assert facts["covers_thorax"] != "yes"
 
 
+def test_bowel_gas_is_no_lung() -> None:
+    rng = np.random.default_rng(0)
+    k, j, i = np.ogrid[:50, :180, :180]
+    body = np.hypot((j - 90) / 55, (i - 90) / 80) < 1
+    array = np.where(body, 40.0, -1000.0) + 0 * k
+    for x in (55, 125):  # two distended loops of 500 mL
+        array[np.hypot(np.hypot((k - 25) * 2.5, j - 75), i - x) < 25] = -1000
+        array[np.hypot(np.hypot((k - 25) * 2.5, j - 75), i - x + 0.5) < 20] = -1000
+    array = ndimage.gaussian_filter(array, (0.5, 1, 1)) + rng.normal(0, 15, array.shape)
+    facts = facts_of(Volume(array.clip(-1024).astype(np.int16), Geometry((180, 180, 50), (2.0, 2.0, 5.0))), SETTINGS)
+    assert facts["lung_ml"] == 0
+    assert facts["body_part_image"] != "chest"
+
+
 # ----------------------------------------------------------------------------------------------------------- real scans
 
 

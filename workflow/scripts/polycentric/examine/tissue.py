@@ -127,7 +127,11 @@ def _lungs(scan: Coarse, gas: np.ndarray, air: float | None) -> np.ndarray:
     np.minimum.at(lowest, sections.labels[small], scan.hu[small])
     airway = lowest < level + 60
     parts = _parts(gas & ~airway[sections.labels], scan.hu)
-    large = (parts.voxels * scan.voxel_ml > 50) & (parts.mean > level + 25) & (parts.mean < -500)
+    # the middle of bowel gas is air, that of the most emphysematous lung is not
+    core = ndimage.binary_erosion(parts.labels > 0, IN_PLANE, iterations=2, border_value=1)
+    own, count = parts.labels[core], parts.voxels.size
+    middle = np.bincount(own, scan.hu[core], count) / np.maximum(np.bincount(own, minlength=count), 1)
+    large = (parts.voxels * scan.voxel_ml > 50) & (middle > level + 25) & (middle < -500)
     large[0] = False
     lungs = large[parts.labels]
     return lungs if lungs.sum() * scan.voxel_ml >= SMALLEST_LUNGS_ML else np.zeros_like(gas)
