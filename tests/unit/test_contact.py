@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from polycentric import tables, volumes
+from polycentric.cohort.flow import with_conversion
 from polycentric.report import contact, flow
 from polycentric.tables.schemas import MASKS, VOLUMES
 from polycentric.volumes import Geometry, Volume
@@ -98,12 +99,18 @@ def _manifests(ok: int, bad: dict[str, int]) -> tuple[pd.DataFrame, pd.DataFrame
     return complete[0], complete[1]
 
 
+def _whole(volumes: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
+    """The flow as the cohort continues it and the report shows it."""
+    accepted = volumes[["centre", "patient", "scan"]].assign(structures=1)
+    return flow.with_outlines(with_conversion(_steps(), accepted, volumes), masks)
+
+
 def test_what_conversion_could_not_use_is_a_box_with_reasons() -> None:
     bad = {"TS_UNDECODABLE: slice 3 cannot be decoded": 2, "KeyError: see the log of this job": 1}
-    whole = flow.with_conversion(_steps(), *_manifests(4, bad))
+    whole = _whole(*_manifests(4, bad))
     assert flow.check(whole) == []
     (box,) = [b for b in flow.boxes(whole) if b.name == "not converted"]
-    assert box.reasons == (("TS_UNDECODABLE", 2), ("failed", 1))
+    assert box.reasons == (("TS_UNDECODABLE", 2), ("FAILED", 1))
     counts = {b.name: b.scans for b in flow.boxes(whole)}
     assert counts["with a volume"] == counts["with outlines"] == 4
     (outlined,) = [b for b in flow.boxes(whole) if b.name == "with outlines"]
@@ -113,10 +120,10 @@ def test_what_conversion_could_not_use_is_a_box_with_reasons() -> None:
 
 
 def test_scans_that_vanish_in_conversion_are_a_problem() -> None:
-    whole = flow.with_conversion(_steps(), *_manifests(5, {"TS_UNDECODABLE: x": 1}))
+    whole = _whole(*_manifests(5, {"TS_UNDECODABLE: x": 1}))
     assert flow.check(whole) == ["x: 7 accepted less 1 not converted are not 5 with a volume."]
-    assert flow.check(flow.with_conversion(_steps(), *_manifests(6, {})))
-    assert flow.check(flow.with_conversion(_steps(), *_manifests(7, {}))) == []
+    assert flow.check(_whole(*_manifests(6, {})))
+    assert flow.check(_whole(*_manifests(7, {}))) == []
 
 
 def test_a_centre_of_which_nothing_is_left_shows_its_zero() -> None:

@@ -29,7 +29,7 @@ CATEGORIES = {
     "kernel": "convolution kernel",
     "contrast": "contrast agent",
     "body_part": "body part",
-    "dose_words": "dose by description",
+    "dose": "dose",
 }
 BINS, LEVELS, COLUMNS = 30, 6, 3
 OTHER, MISSING = "other", "not stated"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..config.codes import ORDER
 
+ACCEPTED_STEP = 7
 STRUCTURE, SEVERAL = "RTSTRUCT", "RT_MULTIPLE_FOR_SERIES"
 
 
@@ -46,7 +47,7 @@ def flow_rows(
         for code, group in _by_code(rejected, "excluded"):
             add(6, "excluded", len(group), group["patient"].nunique(), code)
         accepted = candidates[candidates["verdict"] != "reject"]
-        add(7, "accepted", len(accepted), accepted["patient"].nunique())
+        add(ACCEPTED_STEP, "accepted", len(accepted), accepted["patient"].nunique())
         outlined = accepted[accepted["structures"].fillna(0) > 0]
         add(8, "accepted with contours", len(outlined), outlined["patient"].nunique())
         without = set(candidates["patient"]) - set(accepted["patient"])
@@ -54,6 +55,42 @@ def flow_rows(
         table_only = patients[patients["clinical"].astype(bool) & ~patients["patient"].isin(set(candidates["patient"]))]
         add(10, "patients of the clinical table alone", 0, len(table_only))
     return rows
+
+
+def with_conversion(flow: pd.DataFrame, accepted: pd.DataFrame, volumes: pd.DataFrame) -> pd.DataFrame:
+    """The flow of curation with what conversion made of the accepted scans.
+
+    accepted = not converted (by code) + with a volume. The box of contours counts scans with a volume from here on, and
+    the boxes of patients move behind it.
+
+    Parameters
+    ----------
+    flow, volumes
+        Tables of the schemas `FLOW` and `VOLUMES`.
+    accepted
+        Accepted scans, with the columns centre, patient, scan and structures.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def add(centre: str, step: int, box: str, scans: pd.DataFrame, code: str = "") -> None:
+        count = {"patients": scans["patient"].nunique(), "scans": len(scans)}
+        rows.append({"centre": centre, "step": step, "box": box, "code": code, **count})
+
+    for centre in dict.fromkeys(flow["centre"]):
+        before = flow[flow["centre"] == centre]
+        own = volumes[volumes["centre"] == centre]
+        rows += before[before["step"] <= ACCEPTED_STEP].to_dict("records")
+
+        failed, good = own[own["status"] != "ok"], own[own["status"] == "ok"]
+        reasons = failed["reason"].str.extract(r"^([A-Z][A-Z0-9_]+):", expand=False)
+        for code, group in _by_code(failed.assign(code=reasons.fillna(failed["status"].str.upper())), "code"):
+            add(centre, ACCEPTED_STEP + 1, "not converted", group, code)
+        add(centre, ACCEPTED_STEP + 2, "with a volume", good)
+        outlined = accepted[accepted["structures"].fillna(0) > 0]
+        add(centre, ACCEPTED_STEP + 3, "with a volume and contours", good[good["scan"].isin(set(outlined["scan"]))])
+        tail = before[(before["step"] > ACCEPTED_STEP) & (before["scans"] == 0)]
+        rows += tail.assign(step=tail["step"] + 3).to_dict("records")
+    return pd.DataFrame(rows, columns=list(flow.columns))
 
 
 def _by_code(frame: pd.DataFrame, column: str) -> list[tuple[str, pd.DataFrame]]:

@@ -109,6 +109,9 @@ CODES: dict[str, Code] = {
     "STUDY_DUPLICATE_PATIENT": Code(
         "study", "reject", ("flag",), "identical pixels under two patients or centres", stage="cohort"
     ),
+    "PIXELS_REPEATED": Code(
+        "study", "flag", (), "identical pixels twice for one patient of one centre", stage="cohort"
+    ),
     "RT_NO_IMAGE": Code("structure", "reject", (), "contours whose images are not there"),
     "RT_SERIES_MISMATCH": Code("structure", "repair", ("reject",), "contours name another series of the same frame"),
     "RT_SOPREF_STALE": Code("structure", "repair", ("accept", "reject"), "contours name slices that do not exist"),

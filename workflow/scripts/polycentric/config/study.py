@@ -42,6 +42,8 @@ Analysis = Annotated[
     | FeatureAgreementAnalysis,
     Field(discriminator="kind"),
 ]
+
+
 class Centre(Section):
     """A centre: a folder of images, series of the Imaging Data Commons, or a simulated one."""
 

@@ -96,11 +96,7 @@ def _context(
     scans = tables.read(inputs.scans, schemas.SCANS)
     patients = tables.read(inputs.patients, schemas.PATIENTS)
     outlined = [path for source in sorted(inputs.masks) for path in inputs.masks[source]]
-    steps = flow.with_conversion(
-        tables.read(inputs.flow, schemas.FLOW),
-        tables.read_all(list(inputs.volumes), schemas.VOLUMES),
-        tables.read_all(outlined, schemas.MASKS),
-    )
+    steps = flow.with_outlines(tables.read(inputs.flow, schemas.FLOW), tables.read_all(outlined, schemas.MASKS))
     splits = {name: tables.read(path, schemas.SPLIT) for name, path in sorted(inputs.splits.items())}
     roles = dict(zip(patients["centre"], patients["role"], strict=True))
     analyses = [_analysis(name, f, settings, study, root) for name, f in inputs.analyses.items()]

@@ -62,46 +62,30 @@ def boxes(rows: pd.DataFrame) -> list[Box]:
     return result
 
 
-def with_conversion(steps: pd.DataFrame, volumes: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
-    """The flow table continued by what conversion made of the accepted scans: volumes, and masks of each source.
+def with_outlines(steps: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
+    """The flow table with how many scans have masks, of each source, where it said how many have contours.
 
     Parameters
     ----------
     steps
         table of schema `FLOW`.
-    volumes, masks
-        manifests of all shards (schemas `VOLUMES` and `MASKS`).
+    masks
+        manifests of all shards and sources (schema `MASKS`).
     """
     steps = steps.assign(step=steps["step"] * 10)
-    accepted = steps.loc[steps["box"] == "accepted", "step"].max()
-    if volumes.empty or pd.isna(accepted):
+    if masks.empty:
         return steps
-    if not masks.empty:  # what became of the contours says more than that there were any
-        steps = steps[steps["box"] != "accepted with contours"]
+    last = steps.loc[steps["box"].isin(TRUNK), "step"].max()
+    steps = steps[~steps["box"].str.endswith("contours") | (steps["step"] < last)]
     rows = []
+    good = masks[masks["status"] == "ok"]
     for centre in sorted(steps["centre"].unique()):
-
-        def add(step: int, box: str, part: pd.DataFrame, code: str = "", centre: str = centre) -> None:
+        own = good[good["centre"] == centre]
+        for source in ("", *sorted(masks["source"].unique())):
+            part = own[own["source"] == source] if source else own
             counts = {"patients": part["patient"].nunique(), "scans": part["scan"].nunique()}
-            rows.append({"centre": centre, "step": step, "box": box, "code": code} | counts)
-
-        own, regions = (t[t["centre"] == centre] for t in (volumes, masks))
-        bad = own[own["status"] != "ok"]
-        for code, part in bad.groupby([_code(r) for r in bad.to_dict("records")], sort=True):
-            add(accepted + 1, "not converted", part, str(code))
-        add(accepted + 2, "with a volume", own[own["status"] == "ok"])
-        good = regions[regions["status"] == "ok"]
-        if not masks.empty:
-            add(accepted + 3, OUTLINED, good)
-        for source in sorted(masks["source"].unique()):
-            add(accepted + 3, OUTLINED, good[good["source"] == source], str(source))
+            rows.append({"centre": centre, "step": last + 1, "box": OUTLINED, "code": source} | counts)
     return pd.concat([steps, pd.DataFrame(rows)], ignore_index=True)
-
-
-def _code(row: dict) -> str:
-    """The code of a scan that a stage did not process: `CODE: explanation`, or else its status."""
-    code = str(row["reason"]).partition(":")[0]
-    return code if code.isupper() and " " not in code else str(row["status"])
 
 
 def check(rows: pd.DataFrame) -> list[str]:

@@ -24,6 +24,13 @@ def number(description: str) -> Column:
 VERDICTS = ("accept", "flag", "repair", "reject")
 CONTRAST = ("yes", "no", "unknown")
 ROLES = ("development", "external")
+PLACES = ("heart", "vessel")
+BODY_PARTS = ("chest", "abdomen", "other")
+DOSES = ("low", "standard", "unknown")
+DOSE_SOURCES = ("review", "ctdi", "exposure", "description", "none")
+COVERAGE = ("complete", "incomplete", "unknown")
+QUESTIONS = ("contrast", "coverage", "dose")
+SOURCES = ("review", "image", "tag", "description", "assumed", "none")
 
 CENTRE = {"centre": text("name of the centre in the study file")}
 PATIENT = CENTRE | {"patient": text("pseudonym of the patient")}
@@ -109,7 +116,21 @@ SCANS = Schema(
         "role": text("role of the centre", *ROLES),
         "shard": text("shard that handles the patient"),
         "modality": text("DICOM modality"),
-        "contrast": text("contrast agent present", *CONTRAST),
+        "contrast": text("contrast agent present, by all evidence", *CONTRAST),
+        "contrast_source": optional("text", "the evidence that weighs most for it", *SOURCES),
+        "contrast_confidence": optional("number", "probability that it is right"),
+        "contrast_tag": optional("text", "contrast agent present, by its tag", *CONTRAST),
+        "contrast_description": optional("text", "contrast agent present, by the descriptions", *CONTRAST),
+        "contrast_image": optional("text", "contrast agent present, by the image", *CONTRAST),
+        "blood_hu": optional("number", "median of the large blood pool in the image, HU"),
+        "dose": optional("text", "dose of a CT", *DOSES),
+        "dose_source": optional("text", "what shows the dose", *DOSE_SOURCES),
+        "noise_hu": optional("number", "most frequent local standard deviation in soft tissue, HU"),
+        "coverage": optional("text", "whether a CT shows the whole thorax, apex to base", *COVERAGE),
+        "body_part_image": optional("text", "part of the body, by the image", *BODY_PARTS),
+        "timepoint": CURATION.columns["timepoint"],
+        "days": CURATION.columns["days"],
+        "status": optional("text", "what became of the scan at conversion", *STATUS),
         "verdict": text("what curation decided", "accept", "flag", "repair"),
         "codes": optional("text", "defect codes, semicolon-separated"),
         **{
@@ -128,7 +149,6 @@ SCANS = Schema(
                 "exposure_mas",
                 "ctdi_mgy",
                 "body_part",
-                "dose_words",
                 "structures",
             )
         },
@@ -183,6 +203,64 @@ VOLUMES = Schema(
         "codes": optional("text", "codes of what conversion found, semicolon-separated"),
         "repairs": optional("text", "JSON list of repairs made at conversion, each with before and after"),
         "synthetic_slices": optional("text", "numbers of slices that were interpolated, semicolon-separated"),
+    },
+    key=("scan",),
+)
+# what the images themselves show, a row per scan of the manifest of volumes
+EXAMINED = Schema(
+    "examined",
+    1,
+    SCAN
+    | {
+        "modality": text("DICOM modality"),
+        "status": FILE["status"],
+        "reason": FILE["reason"],
+        "contrast_image": text("contrast agent present, by the image of a CT", *CONTRAST),
+        "contrast_image_confidence": optional("number", "probability that this is right"),
+        "blood_hu": optional("number", "median of the large blood pool that was found, HU"),
+        "blood_ml": optional("number", "its volume"),
+        "blood_place": optional("text", "where: heart with great vessels, or vessel before the spine", *PLACES),
+        "muscle_hu": optional("number", "level of the back muscles, HU"),
+        "fat_hu": optional("number", "level of fat, HU"),
+        "noise_hu": optional("number", "most frequent local standard deviation in soft tissue, HU"),
+        "air_hu": optional("number", "level of the air around the patient, HU"),
+        "lung_ml": optional("number", "volume of the lungs in the scan"),
+        "covers_thorax": text("whether both lungs lie within the scan from apex to base", *CONTRAST),
+        "body_part_image": optional("text", "part of the body, by the image", *BODY_PARTS),
+        "lung_top_mm": optional("number", "length of the scan above the lungs; 0 where they reach its end"),
+        "lung_bottom_mm": optional("number", "length of the scan below the lungs; 0 where they reach its end"),
+    },
+    key=("scan",),
+)
+# questions that a person answers: the answers are an input of the study
+REVIEW = Schema(
+    "review",
+    1,
+    {
+        "centre": CENTRE["centre"],
+        "patient": PATIENT["patient"],
+        "scan": SCAN["scan"],
+        "question": text("what is asked", *QUESTIONS),
+        "present": text("what holds until it is answered"),
+        "tag": optional("text", "what the tags say"),
+        "description": optional("text", "what the descriptions say"),
+        "image": optional("text", "what the image says"),
+        "blood_hu": optional("number", "median of the large blood pool in the image, HU"),
+        "confidence": optional("number", "probability that the present value is right"),
+        "why": optional("text", "why it is asked"),
+        "answer": optional("text", "to be filled in: yes, no or unknown; complete, incomplete or unknown; ..."),
+        "comment": optional("text", "for people"),
+    },
+    key=("scan", "question"),
+)
+DUPLICATES = Schema(
+    "duplicates",
+    1,
+    {
+        "group": integer("number of the group of scans with identical pixels"),
+        "code": text("what it means", "STUDY_DUPLICATE_PATIENT", "PIXELS_REPEATED"),
+        **SCAN,
+        "pixels_sha256": text("hash of the decoded values"),
     },
     key=("scan",),
 )
