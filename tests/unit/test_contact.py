@@ -110,7 +110,7 @@ def test_what_conversion_could_not_use_is_a_box_with_reasons() -> None:
     whole = _whole(*_manifests(4, bad))
     assert flow.check(whole) == []
     (box,) = [b for b in flow.boxes(whole) if b.name == "not converted"]
-    assert box.reasons == (("TS_UNDECODABLE", 2), ("FAILED", 1))
+    assert box.reasons == (("FAILED", 1), ("TS_UNDECODABLE", 2))
     counts = {b.name: b.scans for b in flow.boxes(whole)}
     assert counts["with a volume"] == counts["with outlines"] == 4
     (outlined,) = [b for b in flow.boxes(whole) if b.name == "with outlines"]

@@ -18,7 +18,7 @@ from ..shards import shard_name, shard_of
 from ..tables.private import FILES, PSEUDONYMS
 from ..tables.schemas import ACCEPTED, CURATION, FLOW, PATIENTS, SHARD
 from .clinical import read_clinical
-from .flow import STRUCTURE, flow_rows
+from .flow import STRUCTURES, flow_rows
 from .link import link
 
 WITHDRAWN, EXCLUDED = "WITHDRAWN", "EXCLUDED"
@@ -179,7 +179,7 @@ def _refuse_collisions(identities: pd.DataFrame) -> None:
 def _check_limits(every: pd.DataFrame, centres: Mapping[str, CentreFacts], limits: Limits) -> None:
     problems = []
     for centre in centres:
-        aside = (every["excluded"] == "MODALITY_WRONG") | (every["modality"] == STRUCTURE)
+        aside = (every["excluded"] == "MODALITY_WRONG") | every["modality"].isin(STRUCTURES)
         own = every[(every["centre"] == centre) & ~aside]
         rejected = own[own["verdict"] == "reject"]["excluded"].value_counts()
         count = len(own) - int(rejected.sum())

@@ -10,7 +10,7 @@ import pandas as pd
 from ..config.codes import ORDER
 
 ACCEPTED_STEP = 7
-STRUCTURE, SEVERAL = "RTSTRUCT", "RT_MULTIPLE_FOR_SERIES"
+STRUCTURES = ("RTSTRUCT", "SEG")
 
 
 def flow_rows(
@@ -33,15 +33,12 @@ def flow_rows(
         add(1, "files", files["path"].nunique(), files.loc[files["patient"] != "", "patient"].nunique())
         for code, group in _by_code(files[files["use"] == "skipped"], "code"):
             add(2, "files skipped", len(group), 0, code)
-        orphans = candidates[candidates["modality"] == STRUCTURE]
-        candidates = candidates[candidates["modality"] != STRUCTURE]
+        orphans = candidates[candidates["modality"].isin(STRUCTURES)]
+        candidates = candidates[~candidates["modality"].isin(STRUCTURES)]
         contours = files[files["use"].isin(["structure", "structure refused"])]
         add(3, "files of contours", contours["path"].nunique(), contours["patient"].nunique())
         for code, group in _by_code(orphans, "excluded"):
             add(4, "contours excluded", len(group), group["patient"].nunique(), code)
-        several = contours[(contours["use"] == "structure refused") & contours["code"].str.contains(SEVERAL)]
-        if len(several):
-            add(4, "contours excluded", several["path"].nunique(), several["patient"].nunique(), SEVERAL)
         add(5, "candidates", len(candidates), candidates["patient"].nunique())
         rejected = candidates[candidates["verdict"] == "reject"]
         for code, group in _by_code(rejected, "excluded"):
