@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,6 +15,13 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 for folder in ("rules", "studies"):
     sys.path.insert(0, str(PROJECT / "tests" / folder))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares costly fixtures stays on one worker: the tests of a file, and all that need the finished study."""
+    for item in items:
+        study = {"finished", "project"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("study" if study else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +37,11 @@ def realdata() -> Callable[[str], Path]:
         if not (source / "unpack.sh").exists():
             pytest.skip(f"real data ({name}) is not there: {source} holds no unpack.sh")
         target = Path(os.environ.get("POLYCENTRIC_DATA", PROJECT / "data"))
-        subprocess.run(["bash", str(source / "unpack.sh"), str(target), name], check=True, stdout=subprocess.DEVNULL)
+        target.mkdir(parents=True, exist_ok=True)
+        with (target / f".{name}.lock").open("w") as lock:  # another worker may be unpacking it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            command = ["bash", str(source / "unpack.sh"), str(target), name]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return target / name
 
     return unpack
