@@ -20,5 +20,6 @@ convert_shard(
     settings_json=snakemake.params.settings,
     code=snakemake.params.code,
     log=log,
+    verdicts=job["verdicts"],
     workers=snakemake.threads,
 )

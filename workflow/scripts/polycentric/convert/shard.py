@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,16 +11,17 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
+from ..config.codes import Verdict
 from ..config.curation import ConvertSettings, RoiSettings
 from ..errors import ScanError
 from ..files import fragment, hash_of
 from ..jobs import Log
 from ..shards import Item, Row, process
 from ..tables.private import FILES, decode_path
-from ..tables.schemas import MASKS, SHARD, VOLUMES
+from ..tables.schemas import MASKS, SHARD
 from ..volumes import Geometry, Volume, write
 from .contours import Region, choose, outline, rasterise, read_regions
-from .pixels import decode
+from .volume import write_volumes
 
 SOURCE, FOLD = "manual", "main"
 _KEYS = ("centre", "patient", "session", "scan")
@@ -29,7 +31,6 @@ _KEYS = ("centre", "patient", "session", "scan")
 class ScanItem(Item):
     """A scan with its private facts, which enter neither rows nor the hash of the item."""
 
-    slices: tuple[Path, ...] = ()
     structures: tuple[Path, ...] = ()
     geometry: Geometry | None = None
 
@@ -46,6 +47,7 @@ def convert_shard(
     settings_json: str,
     code: str,
     log: Log,
+    verdicts: Mapping[str, Verdict] | None = None,
     workers: int = 1,
 ) -> None:
     """Write the volumes of a shard and the masks of the wanted regions, all on the scans' own grids.
@@ -63,14 +65,19 @@ def convert_shard(
         ``masks/manual/main/{shard}/{scan}--{roi}.nii``.
     volumes, masks
         Output: manifests (schemas `VOLUMES` and `MASKS`).
+    verdicts
+        Verdicts on the codes that conversion finds; the default ones where a code is absent.
     """
     scans = tables.read(shard, SHARD)
     used = tables.read(files, FILES)
-    items = [_item(row, used[used["scan"] == row["scan"]], folder_of_centre) for row in scans.to_dict("records")]
     name = shard.stem
-    shared = {"root": root, "settings": settings_json, "code": code, "log": log, "workers": workers}
-    made = process(items, partial(_volume, settings), folder=root / "volumes" / name, **shared)
-    tables.write(made, volumes, VOLUMES)
+    shared = {"root": root, "code": code, "log": log, "workers": workers}
+    made = write_volumes(
+        scans.to_dict("records"), used, folder_of_centre, volumes, settings=settings, verdicts=verdicts or {},
+        shard=name, settings_json=settings_json, **shared,
+    )  # fmt: skip
+    shared["settings"] = settings_json
+    items = [_item(row, used[used["scan"] == row["scan"]], folder_of_centre) for row in scans.to_dict("records")]
 
     good = {row["scan"] for row in made if row["status"] == "ok"}
     outlined = [_mask_item(item) for item in items if item.key in good]
@@ -92,9 +99,8 @@ def _item(row: Row, used: pd.DataFrame, folder: Path) -> ScanItem:
     settled = hash_of([None if geometry is None else geometry.columns(), *slices["sop_instance"].astype(str)])
     return ScanItem(
         key=row["scan"],
-        row={key: row[key] for key in _KEYS} | {"modality": row["modality"]},
+        row={key: row[key] for key in _KEYS},
         inputs=(row["files_sha256"], settled),
-        slices=tuple(folder / decode_path(p) for p in slices["path"]),
         structures=tuple(folder / decode_path(p) for p in structures["path"]),
         geometry=geometry,
     )
@@ -105,22 +111,7 @@ def _mask_row(item: ScanItem) -> Row:
 
 
 def _mask_item(item: ScanItem) -> ScanItem:
-    return ScanItem(item.key, _mask_row(item), item.inputs, item.slices, item.structures, item.geometry)
-
-
-def _volume(settings: ConvertSettings, item: ScanItem, folder: Path) -> list[Row]:
-    if item.geometry is None:
-        raise ScanError("GEOM_NO_POSITION", "curation accepted the scan although it has no grid")
-    decoded = decode(item.slices, item.geometry.size)
-    array, codes = decoded.array, ""
-    if settings.clip_below_hu is not None and item.row["modality"] == "CT":
-        low = array < settings.clip_below_hu
-        if low.any():
-            codes = "HU_IMPLAUSIBLE"
-            array = np.where(low, array.dtype.type(settings.clip_below_hu), array)
-    path = folder / f"{item.key}.nii"
-    write(Volume(array, item.geometry), path)
-    return [{"path": str(path), "pixels_sha256": decoded.sha256, "codes": codes, **item.geometry.columns()}]
+    return ScanItem(item.key, _mask_row(item), item.inputs, item.structures, item.geometry)
 
 
 def _masks(settings: ConvertSettings, item: ScanItem, folder: Path) -> list[Row]:
