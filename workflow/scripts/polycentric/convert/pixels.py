@@ -21,12 +21,13 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from ..errors import ScanError
 from ..sources import local_file, open_file
 from ..volumes import Geometry
-from .decoder import CODE, Tick, attach, isolated, shared_file
+from .decoder import CODE, Channel, isolated
 
 VOXELS = 2**32  # of a scan: more is a mistake or a trap
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
 J2K = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.93")
 PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+OVERLAYS = range(0x6000, 0x6020, 2)  # groups that may keep a picture in the unused bits
 FLOATS = {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}
 
 
@@ -48,9 +49,6 @@ class Plane:
 class Facts:
     """What the files say about their values, beyond the values."""
 
-    dtype: str = ""
-    rows: int = 0
-    columns: int = 0
     bits: int = 0
     signed: bool = False
     colour: int = 0
@@ -70,27 +68,32 @@ class Stack:
 
 
 class _Slots:
-    """Room for the slices in shared memory, as wide as the widest of their types."""
+    """Room for the slices as they come, as wide as the widest of their types."""
 
-    def __init__(self, descriptor: int, count: int) -> None:
-        self.descriptor, self.count = descriptor, count
+    def __init__(self, count: int) -> None:
+        self.count = count
         self.array: np.ndarray | None = None
+        self.narrow: tuple[int, np.ndarray] | None = None
 
-    def slot(self, number: int, shape: tuple[int, int], kind: np.dtype) -> np.ndarray:
-        """The room of a slice, of type `kind` or wider."""
-        kind = np.dtype(np.int16) if kind.itemsize == 1 else kind.newbyteorder("=")
+    def room(self, number: int, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+        """Where to put a slice of this type; what was put there is kept by the next call or `settle`."""
+        self.settle()
+        wide = np.dtype(np.int16) if kind.itemsize == 1 else kind
         if self.array is None:
-            if self.count * shape[0] * shape[1] > VOXELS:
-                raise ScanError(CODE, f"{self.count} slices of {shape[1]} x {shape[0]} are more than a scan can be")
-            self.array = attach(self.descriptor, (self.count, *shape), kind)
+            self.array = np.empty((self.count, *shape), wide)
         if shape != self.array.shape[1:]:
             raise ScanError("GEOM_MATRIX_MIXED", f"slice {number} is not {self.array.shape[2]} x {self.array.shape[1]}")
-        wide = np.result_type(self.array.dtype, kind)
-        if wide != self.array.dtype:
-            old = self.array.astype(wide)
-            self.array = attach(self.descriptor, old.shape, wide)
-            self.array[:] = old
-        return self.array[number]
+        if (wider := np.result_type(self.array.dtype, wide)) != self.array.dtype:
+            self.array = self.array.astype(wider)
+        if self.array.dtype == kind:
+            return self.array[number]
+        self.narrow = number, np.empty(shape, kind)
+        return self.narrow[1]
+
+    def settle(self) -> None:
+        if self.narrow is not None and self.array is not None:
+            self.array[self.narrow[0]] = self.narrow[1]
+            self.narrow = None
 
 
 def decode(
@@ -122,12 +125,14 @@ def decode(
         raise ScanError(CODE, f"{len(planes)} slices of {columns} x {rows} are more than a scan can be")
     largest = max((_bytes(folder, path) for path in {p.path for p in planes}), default=0)
     memory = 2**29 + 24 * columns * rows * (len(planes) + 8) + 4 * largest
+    slots = _Slots(len(planes))
     # decoders read files by name; the folder is the parent's, so that it goes even when the child is killed
-    with tempfile.TemporaryDirectory(prefix="frames-") as scratch, shared_file() as descriptor:
-        work = partial(_read, planes, folder, (rows, columns), smaller, keep_dark, descriptor, Path(scratch))
-        facts = isolated(work, memory_bytes=memory)
-        shape = (len(planes), facts.rows, facts.columns)
-        return Stack(attach(descriptor, shape, np.dtype(facts.dtype)), facts)
+    with tempfile.TemporaryDirectory(prefix="frames-") as scratch:
+        work = partial(_read, planes, folder, (rows, columns), smaller, keep_dark, Path(scratch))
+        facts = isolated(work, slots.room, memory_bytes=memory)
+    slots.settle()
+    assert slots.array is not None
+    return Stack(slots.array, facts)
 
 
 def _bytes(folder: Path, path: str) -> int:
@@ -144,12 +149,11 @@ def _read(
     matrix: tuple[int, int],
     smaller: bool,
     keep_dark: bool,
-    descriptor: int,
     scratch: Path,
-    tick: Tick,
+    channel: Channel,
 ) -> Facts:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    slots, facts = _Slots(descriptor, len(planes)), Facts()
+    facts = Facts()
 
     def check(number: int, shape: tuple[int, int]) -> None:
         fits = shape[0] <= matrix[0] and shape[1] <= matrix[1] if smaller else shape == matrix
@@ -161,19 +165,19 @@ def _read(
         wanted.setdefault((plane.path, plane.image), []).append(number)
     for (path, image), numbers in wanted.items():
         frames = [planes[n].frame for n in numbers]
-        tick(numbers[0], matrix[0] * matrix[1] * (len(numbers) if image else 1))
+        channel.tick(numbers[0], matrix[0] * matrix[1] * (len(numbers) if image else 1))
         if image:
-            _image(folder, path, numbers, frames, slots, facts, check)
+            _image(folder, path, numbers, frames, facts, check, channel)
         else:
             with open_file(folder, path) as stream:
-                _dicom(stream, numbers, frames, slots, facts, check, keep_dark, scratch, tick)
-    assert slots.array is not None
-    facts.dtype, (_, facts.rows, facts.columns) = slots.array.dtype.str, slots.array.shape
+                _dicom(stream, numbers, frames, facts, check, keep_dark, scratch, channel)
     facts.padding = sorted(set(facts.padding))
     return facts
 
 
-def _image(folder: Path, path: str, numbers: list[int], frames: list[int], slots: _Slots, facts: Facts, check: Any):
+def _image(
+    folder: Path, path: str, numbers: list[int], frames: list[int], facts: Facts, check: Any, channel: Channel
+) -> None:
     with local_file(folder, path) as local:
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(local))
@@ -190,7 +194,7 @@ def _image(folder: Path, path: str, numbers: list[int], frames: list[int], slots
         if frame >= len(array):
             raise ScanError(CODE, f"slice {number}: the file has {len(array)} frames")
         plane = _grey(array[frame], facts) if colours else array[frame]
-        slots.slot(number, plane.shape, plane.dtype)[:] = plane
+        channel.send(number, plane)
     facts.signed |= array.dtype.kind != "u"
     facts.bits = max(facts.bits, 8 * array.dtype.itemsize)
 
@@ -211,12 +215,11 @@ def _dicom(
     stream: BinaryIO,
     numbers: list[int],
     frames: list[int],
-    slots: _Slots,
     facts: Facts,
     check: Any,
     keep_dark: bool,
     scratch: Path,
-    tick: Tick,
+    channel: Channel,
 ) -> None:
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
@@ -236,23 +239,21 @@ def _dicom(
             if "TransferSyntaxUID" not in data.file_meta:
                 data.file_meta.TransferSyntaxUID = header.syntax
         for number, frame in zip(numbers, frames, strict=True):
-            tick(number, header.rows * header.columns)
+            channel.tick(number, header.rows * header.columns)
             if start < 0:
                 plane = _decoded(data, header, frame, facts, scratch)
                 if plane.shape != (header.rows, header.columns):
                     raise ScanError("GEOM_MATRIX_MIXED", f"slice {number} is not {header.columns} x {header.rows}")
-                room = slots.slot(number, plane.shape, plane.dtype)
-                room[:] = plane
             else:
-                room = slots.slot(number, (header.rows, header.columns), header.dtype)
-                _plain(stream, start + frame * header.bytes, header, room, number)
-            if header.whole:
-                _tidy(room, header, facts)
+                plane = _plain(stream, start + frame * header.bytes, header, number)
+            if header.whole and header.samples == 1 and not header.palette:
+                plane = _tidy(plane, header, facts)
                 if header.dark_is_high:
                     facts.dark_is_high += 1
                     if not keep_dark:
                         low = -(2 ** (header.stored - 1)) if header.signed else 0
-                        np.subtract(2 * low + 2**header.stored - 1, room, out=room, casting="unsafe")
+                        plane = (2 * low + 2**header.stored - 1 - plane.astype(np.int64)).astype(plane.dtype)
+            channel.send(number, plane)
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,7 @@ class _Header:
     syntax: str
     whole: bool
     dark_is_high: bool
+    palette: bool
     overlay_bits: bool
 
     @staticmethod
@@ -290,10 +292,10 @@ class _Header:
             syntax=str(data.file_meta.get("TransferSyntaxUID") or assumed),
             whole=whole,
             dark_is_high=data.get("PhotometricInterpretation") == "MONOCHROME1",
-            overlay_bits=any(
-                data.get((group, 0x0102)) is not None and int(data[group, 0x0102].value or 0) > 0
-                for group in range(0x6000, 0x6020, 2)
-            ),
+            # colours of a scintigram or PET are for display; its stored values are what was counted
+            palette=data.get("PhotometricInterpretation") == "PALETTE COLOR"
+            and data.get("Modality") not in ("NM", "PT"),
+            overlay_bits=stored < allocated and any((g, 0x0102) in data and data[g, 0x0102].value for g in OVERLAYS),
         )
         if not (found.rows > 0 and found.columns > 0 and 0 < found.stored <= found.allocated <= 64):
             raise ScanError(CODE, "the header gives no possible size of its pixels")
@@ -328,42 +330,37 @@ def _start_of_pixels(stream: BinaryIO, header: _Header) -> int:
     return start if length != 0xFFFFFFFF else -1
 
 
-def _plain(stream: BinaryIO, start: int, header: _Header, room: np.ndarray, number: int) -> None:
+def _plain(stream: BinaryIO, start: int, header: _Header, number: int) -> np.ndarray:
     stream.seek(start)
-    target = room if room.dtype == header.dtype else np.empty(room.shape, header.dtype)
-    view = memoryview(target).cast("B")
-    done = 0
-    while done < len(view):  # members of archives come in pieces
-        got = stream.readinto(view[done:])  # type: ignore[attr-defined]
+    plane = np.empty((header.rows, header.columns), header.dtype)
+    view = memoryview(plane).cast("B")
+    while view:  # members of archives come in pieces
+        got = stream.readinto(view)  # type: ignore[attr-defined]
         if not got:
             raise ScanError(CODE, f"slice {number} is cut off")
-        done += got
-    if header.syntax == ExplicitVRBigEndian:
-        target.byteswap(inplace=True)
-    if target is not room:
-        room[:] = target
+        view = view[got:]
+    return plane.byteswap(inplace=True) if header.syntax == ExplicitVRBigEndian else plane
 
 
-def _tidy(room: np.ndarray, header: _Header, facts: Facts) -> None:
+def _tidy(plane: np.ndarray, header: _Header, facts: Facts) -> np.ndarray:
     """Take the stored bits out of their words and extend the sign, where the words hold anything else beside them."""
-    bits = header.stored
-    if bits == header.allocated and not header.signed:
-        return
-    unsigned_limit = 2**bits
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.signed else (0, unsigned_limit - 1)
-    smallest, largest = int(room.min()), int(room.max())
-    above = header.high + 1 - bits
+    bits, above = header.stored, header.high + 1 - header.stored
+    if bits >= 8 * plane.dtype.itemsize or plane.dtype.kind not in "iu":
+        return plane
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.signed else (0, 2**bits - 1)
+    smallest, largest = int(plane.min()), int(plane.max())
     if smallest >= low and largest <= high and above <= 0:
-        return
+        return plane
+    words = plane.astype(np.int64)
     if above > 0:
-        room >>= room.dtype.type(above)
-    elif not header.overlay_bits and (smallest < low or largest >= unsigned_limit):
+        words >>= above
+    elif not header.overlay_bits and (smallest < low or largest >= 2**bits):
         facts.excess += 1  # more bits than declared: the values stay, since cutting them off would fold them
-        return
-    words = room.astype(np.int64) & (unsigned_limit - 1)
+        return plane
+    words &= 2**bits - 1
     if header.signed:
         words -= (words >> (bits - 1)) << bits
-    room[:] = words
+    return words.astype(plane.dtype)
 
 
 def _decoded(data: pydicom.Dataset, header: _Header, frame: int, facts: Facts, scratch: Path) -> np.ndarray:
@@ -373,20 +370,16 @@ def _decoded(data: pydicom.Dataset, header: _Header, frame: int, facts: Facts, s
             little = data.original_encoding[1]
             values = np.frombuffer(data[keyword].value, np.dtype(kind).newbyteorder("<" if little else ">"))
             return values.reshape(header.frames, header.rows, header.columns)[frame].astype(kind)
-    # colours of a scintigram or PET are for display; its stored values are what was counted
-    palette = data.get("PhotometricInterpretation") == "PALETTE COLOR" and data.get("Modality") not in ("NM", "PT")
-    if header.samples > 1 or palette:
-        plane = pydicom.pixels.pixel_array(data, index=frame)
-        if header.samples == 1:
-            plane = pydicom.pixels.apply_color_lut(plane, data)
-        return _grey(plane, facts)
+    if header.samples > 1 or header.palette:
+        try:
+            plane = pydicom.pixels.pixel_array(data, index=frame)
+        except RuntimeError:  # no plugin for the syntax
+            plane = _gdcm(data, header, _frame(data, header, frame), scratch)
+        return _grey(pydicom.pixels.apply_color_lut(plane, data) if header.palette else plane, facts)
     if not data.file_meta.TransferSyntaxUID.is_encapsulated:
         plane = pydicom.pixels.pixel_array(data, index=frame)
         return plane.astype(plane.dtype.newbyteorder("="))
-    extended = None
-    if "ExtendedOffsetTable" in data:
-        extended = (data.ExtendedOffsetTable, data.ExtendedOffsetTableLengths)
-    code = get_frame(data.PixelData, frame, number_of_frames=header.frames, extended_offsets=extended)
+    code = _frame(data, header, frame)
     if header.syntax in J2K and (declared := _j2k_sign(code)) is not None:
         facts.sign_differs += declared != header.signed
     try:
@@ -399,12 +392,21 @@ def _decoded(data: pydicom.Dataset, header: _Header, frame: int, facts: Facts, s
     return plane
 
 
+def _frame(data: pydicom.Dataset, header: _Header, frame: int) -> bytes:
+    extended = None
+    if "ExtendedOffsetTable" in data:
+        extended = (data.ExtendedOffsetTable, data.ExtendedOffsetTableLengths)
+    return get_frame(data.PixelData, frame, number_of_frames=header.frames, extended_offsets=extended)
+
+
 def _gdcm(data: pydicom.Dataset, header: _Header, code: bytes, scratch: Path) -> np.ndarray:
     """Decode one frame from a file that holds it and nothing else that could change its values."""
     single = pydicom.Dataset()
     single.SOPClassUID, single.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
-    single.Rows, single.Columns, single.SamplesPerPixel = header.rows, header.columns, 1
-    single.PhotometricInterpretation = "MONOCHROME2"
+    single.Rows, single.Columns, single.SamplesPerPixel = header.rows, header.columns, header.samples
+    single.PhotometricInterpretation = data.PhotometricInterpretation if header.samples > 1 else "MONOCHROME2"
+    if header.samples > 1:
+        single.PlanarConfiguration = int(data.get("PlanarConfiguration") or 0)
     single.BitsAllocated, single.BitsStored, single.HighBit = header.allocated, header.stored, header.high
     single.PixelRepresentation = int(header.signed)
     single.PixelData = pydicom.encaps.encapsulate([code])
@@ -418,7 +420,7 @@ def _gdcm(data: pydicom.Dataset, header: _Header, code: bytes, scratch: Path) ->
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     plane = sitk.GetArrayFromImage(reader.Execute())
-    return plane.reshape(plane.shape[-2:]) if plane.ndim == 3 and len(plane) == 1 else plane
+    return plane.reshape((header.rows, header.columns, header.samples) if header.samples > 1 else plane.shape[-2:])
 
 
 def _j2k_sign(code: bytes) -> bool | None:

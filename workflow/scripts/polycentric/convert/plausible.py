@@ -33,9 +33,11 @@ def air_peak(array: np.ndarray) -> float | None:
     count, rows, columns = planes.shape[0], planes.shape[1] // size, planes.shape[2] // size
     if rows < 4 or columns < 4:
         return None
-    values = planes[:, : rows * size, : columns * size].astype(np.float32)
+    # of large blocks every second pixel of every second row: enough for a mean, and four times as fast
+    every, side = size // 4, 4
+    values = planes[:, : rows * size : every, : columns * size : every].astype(np.float32)
     # (plane, block row, block column, pixels of the block)
-    blocks = values.reshape(count, rows, size, columns, size).transpose(0, 1, 3, 2, 4).reshape(count, rows, columns, -1)
+    blocks = values.reshape(count, rows, side, columns, side).transpose(0, 1, 3, 2, 4).reshape(count, rows, columns, -1)
     means = blocks.mean(axis=-1)
     noise = blocks.std(axis=-1)
     empty = noise == 0
@@ -97,7 +99,7 @@ def not_hounsfield(array: np.ndarray) -> str:
         return f"all values lie between {low:g} and {high:g}"
     if low >= 0 and high <= 255:
         return f"values from {low:g} to {high:g} are those of a picture of 8 bits"
-    middle = np.percentile(_some(array, PLANES), 50)
+    middle = np.median(_some(array, PLANES)[:, ::4, ::4])
     if abs(middle) > 10000:
         return f"the median value is {middle:g}"
     return ""
