@@ -6,6 +6,8 @@ import numpy as np
 from scipy.ndimage import label
 
 AIR_HU = -1000.0
+LUNG_HU = (-960.0, -600.0)
+BODY_MM = 250.0
 PLANES = 8  # that are looked at: air is in all of them or in too few
 SIGN_PAIRS = 200
 LIMITS_12_BIT = (4095, 2047)
@@ -19,9 +21,9 @@ def _some(array: np.ndarray, count: int) -> np.ndarray:
 def air_peak(array: np.ndarray) -> float | None:
     """Most frequent value of the air around the body, in the units of `array`; None if too little air is there.
 
-    Air is what is dark and even and reaches the border of the image, about 1000 units below an even, brighter material
-    of at least the same noise. Blocks of one value are padding: a scan that is cut to the body, or whose surroundings
-    were erased, is not judged. Lung that reaches the border of a cut-out is too uneven to count.
+    Air is what is dark and even and takes most of the border of the image, about 1000 units below a brighter material
+    of at least the same noise. Blocks of one value, or far below that, are padding: a scan that is cut to the body, or
+    whose surroundings were erased, is not judged.
 
     Parameters
     ----------
@@ -38,45 +40,70 @@ def air_peak(array: np.ndarray) -> float | None:
     values = planes[:, : rows * size : every, : columns * size : every].astype(np.float32)
     # (plane, block row, block column, pixels of the block)
     blocks = values.reshape(count, rows, side, columns, side).transpose(0, 1, 3, 2, 4).reshape(count, rows, columns, -1)
-    means = blocks.mean(axis=-1)
-    noise = blocks.std(axis=-1)
-    empty = noise == 0
-    if (~empty).sum() < 50:
-        return None
-    low, high = np.percentile(means[~empty], [2, 95])
-    if high - low < 500:
-        return None
-    dark = ~empty & (means < (low + high) / 2)
+    means, noise = blocks.mean(axis=-1), blocks.std(axis=-1)
+    constant = noise == 0
+    empty = constant.copy()
+    for _ in range(2):  # a second time where padding is no single value: it was compressed with loss
+        if (~empty).sum() < 50:
+            return None
+        low, high = np.percentile(means[~empty], [2, 95])
+        if high - low < 500:
+            return None
+        dark = ~empty & (means < (low + high) / 2)
+        tissue = ~empty & ~dark
+        outside = _outside(dark, empty)
+        if outside.sum() < max(50, 0.02 * outside.size) or not tissue.any():
+            return None
+        # the even half: the other half may hold the table, clothes and the body's edge
+        even = outside & (noise <= np.median(noise[outside]))
+        quiet = np.percentile(noise[tissue], 50)
+        if np.median(noise[even]) > 1.5 * quiet:
+            return None
+        peak = _peak(blocks[even])
+        contrast = float(np.median(means[tissue & (noise <= quiet)])) - peak
+        if contrast < 1500:
+            # where values are cut off at that of air, most air is one value, and what is left is cloth or foam
+            erased = constant & (np.abs(means - peak) < 500)
+            return peak if contrast > 500 and erased.sum() < outside.sum() else None
+        empty |= means < peak + 500
+    return None
+
+
+def _outside(dark: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """Dark blocks that hang together with the border, in planes most of whose border is dark or empty.
+
+    In a cut-out of the chest lung reaches the border too, but hardly along most of it.
+    """
     outside = np.zeros_like(dark)
-    for number in range(count):
+    for number in range(len(dark)):
         pieces, found = label(dark[number] | empty[number])
-        if found:
-            border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+        border = np.concatenate([pieces[0], pieces[-1], pieces[1:-1, 0], pieces[1:-1, -1]])
+        if found and np.mean(border > 0) > 0.6:
             outside[number] = np.isin(pieces, np.setdiff1d(border, 0)) & dark[number]
-    if outside.sum() < max(50, 0.02 * outside.size):
-        return None
-    # the even half: the other half may hold the table, clothes and the body's edge
-    even = outside & (noise <= np.median(noise[outside]))
-    tissue = ~dark & ~empty
-    if not tissue.any() or np.median(noise[even]) > 1.5 * np.percentile(noise[tissue], 25):
-        return None
-    peak = _peak(blocks[even])
-    bright = means[tissue & (noise <= np.percentile(noise[tissue], 50))]
-    return peak if np.median(bright) - peak > 500 else None
+    return outside
 
 
 def _peak(values: np.ndarray) -> float:
-    """Mode of values, from a histogram of bins of one, smoothed over eleven; a spike at the smallest value, where
-    values were cut off, does not count."""
-    values = values[values > values.min()]
-    low = np.floor(np.percentile(values, 0.5))
-    high = np.ceil(np.percentile(values, 99.5)) + 1
-    counts, edges = np.histogram(values, bins=np.arange(low - 0.5, high + 0.5 + 1e-9))
-    if len(counts) < 11:
-        return float(np.median(values))
+    """Mode of values, from a histogram of bins of one, smoothed over eleven."""
+    low, high = np.floor(np.percentile(values, [0.5, 99.5]))
+    counts, edges = np.histogram(values, bins=np.arange(low - 6, high + 7) - 0.5)
     smooth = np.convolve(counts, np.ones(11), mode="same")
     top = np.flatnonzero(smooth >= 0.98 * smooth.max())
     return float((edges[top[0]] + edges[top[-1]] + 1) / 2)
+
+
+def air_is_off(array: np.ndarray, field_mm: float, tolerance_hu: float) -> float | None:
+    """Where the air lies if that is not where it should be.
+
+    Parameters
+    ----------
+    field_mm
+        width of the image; what lies in lung's range in a narrow one may be lung.
+    """
+    peak = air_peak(array)
+    if peak is None or abs(peak - AIR_HU) <= tolerance_hu:
+        return None
+    return None if field_mm < BODY_MM and LUNG_HU[0] < peak < LUNG_HU[1] else peak
 
 
 def proves_hounsfield(array: np.ndarray, tolerance_hu: float = 50.0) -> bool:

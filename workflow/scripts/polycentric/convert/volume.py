@@ -156,7 +156,7 @@ def _volume(settings: ConvertSettings, verdicts: Mapping[str, Verdict], item: Vo
     with ThreadPoolExecutor(1) as pool:  # hashing waits for nobody, and the checks only read
         hashing = pool.submit(pixels_sha256, array, geometry)
         if modality == "CT":
-            _hounsfield(array, top, settings, notes)
+            _hounsfield(array, top, geometry.size[0] * geometry.spacing[0], settings, notes)
         hashed = hashing.result()
     unit, array = _unit(item, modality, stack, array)
     if modality == "CT" and settings.clip_below_hu is not None:
@@ -221,10 +221,10 @@ def _scale(item: VolumeItem, modality: str, values: np.ndarray, notes: Notes) ->
     return np.where(np.isnan(slopes), 1.0, slopes), np.where(np.isnan(intercepts), 0.0, intercepts)
 
 
-def _hounsfield(array: np.ndarray, stored_top: float, settings: ConvertSettings, notes: Notes) -> None:
+def _hounsfield(array: np.ndarray, stored_top: float, field_mm: float, settings: ConvertSettings, notes: Notes) -> None:
     if reason := plausible.not_hounsfield(array):
         notes.find("MODALITY_TAG_SUSPECT", f"no Hounsfield units: {reason}")
-    if (peak := plausible.air_peak(array)) is not None and abs(peak - plausible.AIR_HU) > settings.air_tolerance_hu:
+    if (peak := plausible.air_is_off(array, field_mm, settings.air_tolerance_hu)) is not None:
         notes.find("HU_AIR_OFF", f"the air around the body is at {peak:.0f} HU")
     if voxels := plausible.clipped(stored_top, array):
         notes.find("HU_CLIPPED", f"{voxels} voxels at the limit of {array.max():g} HU")
