@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import gc
 import mmap
 import os
@@ -154,6 +155,7 @@ def _child(work: Callable[[Channel], Any], channel: Channel, memory: int) -> Non
     """The child's whole life; it never returns."""
     try:
         gc.disable()
+        faulthandler.disable()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)

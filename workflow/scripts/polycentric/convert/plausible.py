@@ -8,6 +8,7 @@ from scipy.ndimage import label
 AIR_HU = -1000.0
 LUNG_HU = (-960.0, -600.0)
 BODY_MM = 250.0
+MIXED_HU = 250.0  # standard deviation in a block that lies across an edge
 PLANES = 8  # that are looked at: air is in all of them or in too few
 SIGN_PAIRS = 200
 LIMITS_12_BIT = (4095, 2047)
@@ -22,7 +23,7 @@ def air_peak(array: np.ndarray) -> float | None:
     """Most frequent value of the air around the body, in the units of `array`; None if too little air is there.
 
     Air is what is dark and even and takes most of the border of the image, about 1000 units below a brighter material
-    of at least the same noise. Blocks of one value, or far below that, are padding: a scan that is cut to the body, or
+    of at least the same noise. Blocks of one value, or of far lower ones, are padding: a scan that is cut to the body, or
     whose surroundings were erased, is not judged.
 
     Parameters
@@ -41,8 +42,10 @@ def air_peak(array: np.ndarray) -> float | None:
     # (plane, block row, block column, pixels of the block)
     blocks = values.reshape(count, rows, side, columns, side).transpose(0, 1, 3, 2, 4).reshape(count, rows, columns, -1)
     means, noise = blocks.mean(axis=-1), blocks.std(axis=-1)
-    constant = noise == 0
-    empty = constant.copy()
+    constant, mixed = noise == 0, noise > MIXED_HU
+    # padding, also where its edge runs through a block; the way to the border leads through it
+    padding = constant | (mixed & constant.any() & (blocks.min(axis=-1) == means[constant].min(initial=np.inf)))
+    empty = constant | mixed
     for _ in range(2):  # a second time where padding is no single value: it was compressed with loss
         if (~empty).sum() < 50:
             return None
@@ -51,7 +54,7 @@ def air_peak(array: np.ndarray) -> float | None:
             return None
         dark = ~empty & (means < (low + high) / 2)
         tissue = ~empty & ~dark
-        outside = _outside(dark, empty)
+        outside = _outside(dark, padding)
         if outside.sum() < max(50, 0.02 * outside.size) or not tissue.any():
             return None
         # the even half: the other half may hold the table, clothes and the body's edge
@@ -66,17 +69,18 @@ def air_peak(array: np.ndarray) -> float | None:
             erased = constant & (np.abs(means - peak) < 500)
             return peak if contrast > 500 and erased.sum() < outside.sum() else None
         empty |= means < peak + 500
+        padding |= means < peak + 500
     return None
 
 
-def _outside(dark: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """Dark blocks that hang together with the border, in planes most of whose border is dark or empty.
+def _outside(dark: np.ndarray, padding: np.ndarray) -> np.ndarray:
+    """Dark blocks that hang together with the border, in planes most of whose border is dark or padding.
 
     In a cut-out of the chest lung reaches the border too, but hardly along most of it.
     """
     outside = np.zeros_like(dark)
     for number in range(len(dark)):
-        pieces, found = label(dark[number] | empty[number])
+        pieces, found = label(dark[number] | padding[number])
         border = np.concatenate([pieces[0], pieces[-1], pieces[1:-1, 0], pieces[1:-1, -1]])
         if found and np.mean(border > 0) > 0.6:
             outside[number] = np.isin(pieces, np.setdiff1d(border, 0)) & dark[number]

@@ -111,8 +111,9 @@ def _item(row: Row, slices: pd.DataFrame, folder: Path) -> VolumeItem:
     if planned:
         across = np.nan_to_num(np.stack([floats["offset_x_mm"], floats["offset_y_mm"]], axis=1))
         acquired = repair.Acquired(tuple(floats["position_mm"]), tuple(map(tuple, across.tolist())), planned)
-    # other curation settings can order, space or scale the same files differently
+    # other curation settings, or another table of images, can order, space or scale the same files differently
     settled = [
+        row["modality"],
         None if geometry is None else geometry.columns(),
         planned,
         *slices["sop_instance"].fillna("").astype(str),
