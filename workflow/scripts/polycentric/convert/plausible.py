@@ -23,8 +23,8 @@ def air_peak(array: np.ndarray) -> float | None:
     """Most frequent value of the air around the body, in the units of `array`; None if too little air is there.
 
     Air is what is dark and even and takes most of the border of the image, about 1000 units below a brighter material
-    of at least the same noise. Blocks of one value, or of far lower ones, are padding: a scan that is cut to the body, or
-    whose surroundings were erased, is not judged.
+    of at least the same noise. Blocks of one value, or of far lower ones, are padding: a scan that is cut to the body,
+    or whose surroundings were erased, is not judged.
 
     Parameters
     ----------
