@@ -84,7 +84,7 @@ def write(volume: Volume, path: str | Path) -> None:
     """Write uncompressed NIfTI atomically; gzip would cost 20 times the time."""
     import SimpleITK as sitk
 
-    if not np.isfinite(volume.array).all():
+    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
         raise ValueError("the volume has values that are not finite, which NIfTI does not keep reliably")
     with atomic(path) as temporary:
         # the header is SimpleITK's, of an image of one voxel; the values are written as they lie in memory, since their

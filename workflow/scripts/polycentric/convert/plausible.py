@@ -123,9 +123,8 @@ def proves_hounsfield(array: np.ndarray, tolerance_hu: float = 50.0) -> bool:
     return bool(counts.any()) and abs(float(edges[np.argmax(counts)]) + 5 - AIR_HU) <= tolerance_hu
 
 
-def not_hounsfield(array: np.ndarray) -> str:
-    """Why the values of a CT cannot be Hounsfield units, or nothing."""
-    low, high = float(array.min()), float(array.max())
+def not_hounsfield(array: np.ndarray, low: float, high: float) -> str:
+    """Why the values of a CT, from `low` to `high`, cannot be Hounsfield units, or nothing."""
     if high - low < 100:
         return f"all values lie between {low:g} and {high:g}"
     if low >= 0 and high <= 255:
@@ -136,9 +135,8 @@ def not_hounsfield(array: np.ndarray) -> str:
     return ""
 
 
-def clipped(stored_high: float, array: np.ndarray) -> int:
-    """Voxels at the highest value, if that is a limit of 12 bits and more of them than values just below tell."""
-    top = array.max()
+def clipped(array: np.ndarray, top: float, stored_high: float) -> int:
+    """Voxels at the highest value `top`, if that is a limit of 12 bits and more of them than values just below tell."""
     if stored_high not in LIMITS_12_BIT and top != 3071:
         return 0
     at = int(np.count_nonzero(array == top))

@@ -152,16 +152,17 @@ def _volume(settings: ConvertSettings, verdicts: Mapping[str, Verdict], item: Vo
     if stack.facts.colour:
         notes.find("COLOUR_TO_GREY", f"{stack.facts.colour} pictures are in colour")
     values = _signs(stack, notes)
-    top = float(values.max())
+    stored_high = float(values.max())  # rescaling uses the values up
     array = rescale(values, *_scale(item, modality, values, notes))
     with ThreadPoolExecutor(1) as pool:  # hashing waits for nobody, and the checks only read
         hashing = pool.submit(pixels_sha256, array, geometry)
         if modality == "CT":
-            _hounsfield(array, top, geometry.size[0] * geometry.spacing[0], settings, notes)
+            ends = float(array.min()), float(array.max())
+            _hounsfield(array, ends, stored_high, geometry.size[0] * geometry.spacing[0], settings, notes)
         hashed = hashing.result()
     unit, array = _unit(item, modality, stack, array)
     if modality == "CT" and settings.clip_below_hu is not None:
-        array = _clip(array, settings.clip_below_hu, notes)
+        array = _clip(array, ends[0], settings.clip_below_hu, notes)
     synthetic: tuple[int, ...] = ()
     if item.acquired is not None:
         before = {"slices": len(array), **_heights(item.acquired)}
@@ -222,13 +223,21 @@ def _scale(item: VolumeItem, modality: str, values: np.ndarray, notes: Notes) ->
     return np.where(np.isnan(slopes), 1.0, slopes), np.where(np.isnan(intercepts), 0.0, intercepts)
 
 
-def _hounsfield(array: np.ndarray, stored_top: float, field_mm: float, settings: ConvertSettings, notes: Notes) -> None:
-    if reason := plausible.not_hounsfield(array):
+def _hounsfield(
+    array: np.ndarray,
+    ends: tuple[float, float],
+    stored_high: float,
+    field_mm: float,
+    settings: ConvertSettings,
+    notes: Notes,
+) -> None:
+    low, high = ends
+    if reason := plausible.not_hounsfield(array, low, high):
         notes.find("MODALITY_TAG_SUSPECT", f"no Hounsfield units: {reason}")
     if (peak := plausible.air_is_off(array, field_mm, settings.air_tolerance_hu)) is not None:
         notes.find("HU_AIR_OFF", f"the air around the body is at {peak:.0f} HU")
-    if voxels := plausible.clipped(stored_top, array):
-        notes.find("HU_CLIPPED", f"{voxels} voxels at the limit of {array.max():g} HU")
+    if voxels := plausible.clipped(array, high, stored_high):
+        notes.find("HU_CLIPPED", f"{voxels} voxels at the limit of {high:g} HU")
 
 
 def _unit(item: VolumeItem, modality: str, stack: Stack, array: np.ndarray) -> tuple[str, np.ndarray]:
@@ -245,8 +254,7 @@ def _unit(item: VolumeItem, modality: str, stack: Stack, array: np.ndarray) -> t
     return "arbitrary", array
 
 
-def _clip(array: np.ndarray, limit: float, notes: Notes) -> np.ndarray:
-    lowest = float(array.min())
+def _clip(array: np.ndarray, lowest: float, limit: float, notes: Notes) -> np.ndarray:
     if lowest >= limit:
         return array
     notes.find("HU_IMPLAUSIBLE", f"padding is stored as {lowest:g} HU")
