@@ -17,9 +17,9 @@ convert_shard(
     root=Path(snakemake.params.root),
     volumes=Path(snakemake.output.volumes),
     masks={Path(path).parents[1].name: Path(path) for path in snakemake.output.masks},
-    verdicts=job["verdicts"],
     settings_json=snakemake.params.settings,
     code=snakemake.params.code,
     log=log,
+    verdicts=job["verdicts"],
     workers=snakemake.threads,
 )

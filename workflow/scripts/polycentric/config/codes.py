@@ -103,6 +103,16 @@ CODES: dict[str, Code] = {
     "STUDYTIME_VARIES": Code("series", "accept", ("flag", "reject"), "study time differs between slices"),
     "HU_AIR_OFF": Code("series", "reject", ("flag", "accept"), "air is not at -1000 HU", stage="convert"),
     "HU_CLIPPED": Code("series", "flag", ("accept", "reject"), "values end at a 12-bit limit", stage="convert"),
+    "COLOUR_TO_GREY": Code(
+        "series", "flag", ("accept", "reject"), "colour pictures, taken as their brightness", stage="convert"
+    ),
+    "GREY_INVERTED": Code(
+        "series",
+        "repair",
+        ("flag", "accept", "reject"),
+        "pictures whose high values are dark, turned over",
+        stage="convert",
+    ),
     "PIXELREP_MISMATCH": Code(
         "series", "repair", ("flag", "reject"), "stored values disagree with their declared sign", stage="convert"
     ),

@@ -214,6 +214,9 @@ class ConvertSettings(Section):
         -1024.0,
         description="CT values below this are padding outside the field of view and become this, HU; null keeps them.",
     )
+    air_tolerance_hu: float = Field(
+        50.0, gt=0, description="Largest deviation of the air around the body from -1000, HU; beyond it is HU_AIR_OFF."
+    )
 
     def rois_of(self, source: str) -> dict[str, RoiSettings]:
         """Regions that a mask source is searched for."""

@@ -1,70 +1,496 @@
-"""Decode the slices of a scan in the given order."""
+"""Decode the slices of a scan in the given order, from any kind of file, and rescale them."""
 
 from __future__ import annotations
 
 import hashlib
+import struct
+import tempfile
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
+from pydicom.encaps import get_frame
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ..errors import ScanError
+from ..sources import local_file, open_file
+from ..volumes import Geometry
+from .decoder import CODE, Channel, isolated
+
+VOXELS = 2**32  # of a scan: more is a mistake or a trap
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
+J2K = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.93")
+PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+OVERLAYS = range(0x6000, 0x6020, 2)  # groups that may keep a picture in the unused bits
+FLOATS = {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """Values (z, y, x) after rescaling, int16 or float32, and the hash of them."""
+class Plane:
+    """A slice: `frame` of the file at `path` (as tables have it), its rescaling (NaN where unknown).
+
+    An `image` is no DICOM file: SimpleITK finds out what it is and applies the scaling that it holds itself.
+    """
+
+    path: str
+    frame: int = 0
+    image: bool = False
+    slope: float = float("nan")
+    intercept: float = float("nan")
+
+
+@dataclass
+class Facts:
+    """What the files say about their values, beyond the values."""
+
+    bits: int = 0
+    signed: bool = False
+    colour: int = 0
+    dark_is_high: int = 0
+    sign_differs: int = 0
+    excess: int = 0
+    units: str = ""
+    padding: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Stored values (z, y, x) as the files hold them, and facts about them."""
 
     array: np.ndarray
-    sha256: str
+    facts: Facts
 
 
-def decode(paths: Sequence[Path], size: tuple[int, int, int]) -> Decoded:
-    """Read slices one by one, each with its own rescale slope and intercept, as GDCM decodes them.
+class _Slots:
+    """Room for the slices as they come, as wide as the widest of their types."""
 
-    ITK's own series reader gives every slice the pixel type of the first; one by one, a slice with a fractional slope
-    keeps its fractions. Values are int16 if all are whole and fit, else float32.
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.array: np.ndarray | None = None
+        self.narrow: tuple[int, np.ndarray] | None = None
+
+    def room(self, number: int, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+        """Where to put a slice of this type; what was put there is kept by the next call or `settle`."""
+        self.settle()
+        wide = np.dtype(np.int16) if kind.itemsize == 1 else kind
+        if self.array is None:
+            self.array = np.empty((self.count, *shape), wide)
+        if shape != self.array.shape[1:]:
+            raise ScanError("GEOM_MATRIX_MIXED", f"slice {number} is not {self.array.shape[2]} x {self.array.shape[1]}")
+        if (wider := np.result_type(self.array.dtype, wide)) != self.array.dtype:
+            self.array = self.array.astype(wider)
+        if self.array.dtype == kind:
+            return self.array[number]
+        self.narrow = number, np.empty(shape, kind)
+        return self.narrow[1]
+
+    def settle(self) -> None:
+        if self.narrow is not None and self.array is not None:
+            self.array[self.narrow[0]] = self.narrow[1]
+            self.narrow = None
+
+
+def decode(
+    planes: Sequence[Plane], folder: Path, size: tuple[int, int, int], *, smaller: bool = False, keep_dark: bool = True
+) -> Stack:
+    """Stored values of the slices, decoded in a process of their own.
 
     Parameters
     ----------
-    paths
-        files in the order of the volume.
+    planes
+        slices in the order of the volume; a file of several frames is opened once.
+    folder
+        folder of the centre that their paths are relative to.
     size
-        voxels (x, y, z), as the headers promise.
+        voxels (x, y, z) as the headers promise. If `smaller`, slices may be smaller than x times y: the grid of a
+        sheared stack covers them all.
+    keep_dark
+        whether pictures whose high values are dark (MONOCHROME1) stay as they are, or are turned over.
 
     Raises
     ------
     ScanError
         TS_UNDECODABLE if a file cannot be decoded, GEOM_MATRIX_MIXED if its size is another. No message names a file.
+    OSError
+        If a file is gone.
     """
-    columns, rows, count = size
-    array = np.empty((count, rows, columns), dtype=np.int16)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name the input files
+    columns, rows, _ = size
+    if columns * rows * len(planes) > VOXELS:
+        raise ScanError(CODE, f"{len(planes)} slices of {columns} x {rows} are more than a scan can be")
+    largest = max((_bytes(folder, path) for path in {p.path for p in planes}), default=0)
+    memory = 2**29 + 24 * columns * rows * (len(planes) + 8) + 4 * largest
+    slots = _Slots(len(planes))
+    # decoders read files by name; the folder is the parent's, so that it goes even when the child is killed
+    with tempfile.TemporaryDirectory(prefix="frames-") as scratch:
+        work = partial(_read, planes, folder, (rows, columns), smaller, keep_dark, Path(scratch))
+        facts = isolated(work, slots.room, memory_bytes=memory)
+    slots.settle()
+    assert slots.array is not None
+    return Stack(slots.array, facts)
+
+
+def _bytes(folder: Path, path: str) -> int:
+    with open_file(folder, path) as stream:
+        return stream.seek(0, 2) if "//" not in path else 0
+
+
+# -------------------------------------------------------------------------------------------------------- in the child
+
+
+def _read(
+    planes: Sequence[Plane],
+    folder: Path,
+    matrix: tuple[int, int],
+    smaller: bool,
+    keep_dark: bool,
+    scratch: Path,
+    channel: Channel,
+) -> Facts:
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    facts = Facts()
+
+    def check(number: int, shape: tuple[int, int]) -> None:
+        fits = shape[0] <= matrix[0] and shape[1] <= matrix[1] if smaller else shape == matrix
+        if not fits:
+            raise ScanError("GEOM_MATRIX_MIXED", f"slice {number} is not {matrix[1]} x {matrix[0]}")
+
+    wanted: dict[tuple[str, bool], list[int]] = {}
+    for number, plane in enumerate(planes):
+        wanted.setdefault((plane.path, plane.image), []).append(number)
+    for (path, image), numbers in wanted.items():
+        frames = [planes[n].frame for n in numbers]
+        channel.tick(numbers[0], matrix[0] * matrix[1] * (len(numbers) if image else 1))
+        if image:
+            _image(folder, path, numbers, frames, facts, check, channel)
+        else:
+            with open_file(folder, path) as stream:
+                _dicom(stream, numbers, frames, facts, check, keep_dark, scratch, channel)
+    facts.padding = sorted(set(facts.padding))
+    return facts
+
+
+def _image(
+    folder: Path, path: str, numbers: list[int], frames: list[int], facts: Facts, check: Any, channel: Channel
+) -> None:
+    with local_file(folder, path) as local:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(local))
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        check(numbers[0], (size[1], size[0]))
+        if int(np.prod(size, dtype=np.int64)) > VOXELS:
+            raise ScanError(CODE, "the image is larger than a scan can be")
+        image = reader.Execute()
+    array = sitk.GetArrayViewFromImage(image)
+    colours = image.GetNumberOfComponentsPerPixel() if image.GetNumberOfComponentsPerPixel() > 1 else 0
+    array = array.reshape(-1, size[1], size[0], *([colours] if colours else []))
+    for number, frame in zip(numbers, frames, strict=True):
+        if frame >= len(array):
+            raise ScanError(CODE, f"slice {number}: the file has {len(array)} frames")
+        plane = _grey(array[frame], facts) if colours else array[frame]
+        channel.send(number, plane)
+    facts.signed |= array.dtype.kind != "u"
+    facts.bits = max(facts.bits, 8 * array.dtype.itemsize)
+
+
+def _grey(plane: np.ndarray, facts: Facts) -> np.ndarray:
+    """Luma of a colour picture (rows, columns, samples); of a grey one that is stored in colour, the grey."""
+    if plane.shape[-1] < 3:  # grey and opacity
+        return plane[..., 0]
+    red, green, blue = plane[..., 0], plane[..., 1], plane[..., 2]
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return red
+    facts.colour += 1
+    luma = plane[..., :3].astype(np.float64) @ GREY
+    return np.rint(luma).astype(plane.dtype) if plane.dtype.kind in "iu" else luma.astype(plane.dtype)
+
+
+def _dicom(
+    stream: BinaryIO,
+    numbers: list[int],
+    frames: list[int],
+    facts: Facts,
+    check: Any,
+    keep_dark: bool,
+    scratch: Path,
+    channel: Channel,
+) -> None:
+    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+        warnings.simplefilter("ignore")
+        data = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+        header = _Header.of(data)
+        check(numbers[0], (header.rows, header.columns))
+        if frames and max(frames) >= header.frames:
+            raise ScanError(CODE, f"slice {numbers[0]}: the file has {header.frames} frames")
+        facts.bits, facts.signed = max(facts.bits, header.stored), facts.signed or header.signed
+        facts.units = facts.units or str(data.get("Units") or "")
+        if isinstance(padding := data.get("PixelPaddingValue"), int):
+            facts.padding.append(padding)
+        start = _start_of_pixels(stream, header) if header.plain else -1
+        if start < 0:  # compressed, deflated, floating point, colour, single bits
+            stream.seek(0)
+            data = pydicom.dcmread(stream, force=True)
+            if "TransferSyntaxUID" not in data.file_meta:
+                data.file_meta.TransferSyntaxUID = header.syntax
+        for number, frame in zip(numbers, frames, strict=True):
+            channel.tick(number, header.rows * header.columns)
+            if start < 0:
+                plane = _decoded(data, header, frame, facts, scratch)
+                if plane.shape != (header.rows, header.columns):
+                    raise ScanError("GEOM_MATRIX_MIXED", f"slice {number} is not {header.columns} x {header.rows}")
+            else:
+                plane = _plain(stream, start + frame * header.bytes, header, number)
+            if header.whole and header.samples == 1 and not header.palette:
+                plane = _tidy(plane, header, facts)
+                if header.dark_is_high:
+                    facts.dark_is_high += 1
+                    if not keep_dark:
+                        low = -(2 ** (header.stored - 1)) if header.signed else 0
+                        plane = (2 * low + 2**header.stored - 1 - plane.astype(np.int64)).astype(plane.dtype)
+            channel.send(number, plane)
+
+
+@dataclass(frozen=True)
+class _Header:
+    rows: int
+    columns: int
+    samples: int
+    frames: int
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    syntax: str
+    whole: bool
+    dark_is_high: bool
+    palette: bool
+    overlay_bits: bool
+
+    @staticmethod
+    def of(data: pydicom.Dataset) -> _Header:
+        implicit, little = data.original_encoding
+        assumed = ImplicitVRLittleEndian if implicit else (ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
+        whole = not any(keyword in data for keyword in FLOATS)
+        allocated = int(data.BitsAllocated)
+        stored = int(data.get("BitsStored") or allocated)
+        high = data.get("HighBit")
+        found = _Header(
+            rows=int(data.Rows),
+            columns=int(data.Columns),
+            samples=int(data.get("SamplesPerPixel") or 1),
+            frames=int(data.get("NumberOfFrames") or 1),
+            allocated=allocated,
+            stored=stored,
+            high=stored - 1 if high is None else int(high),
+            signed=int(data.get("PixelRepresentation") or 0) == 1,
+            syntax=str(data.file_meta.get("TransferSyntaxUID") or assumed),
+            whole=whole,
+            dark_is_high=data.get("PhotometricInterpretation") == "MONOCHROME1",
+            # colours of a scintigram or PET are for display; its stored values are what was counted
+            palette=data.get("PhotometricInterpretation") == "PALETTE COLOR"
+            and data.get("Modality") not in ("NM", "PT"),
+            overlay_bits=stored < allocated and any((g, 0x0102) in data and data[g, 0x0102].value for g in OVERLAYS),
+        )
+        if not (found.rows > 0 and found.columns > 0 and 0 < found.stored <= found.allocated <= 64):
+            raise ScanError(CODE, "the header gives no possible size of its pixels")
+        return found
+
+    @property
+    def plain(self) -> bool:
+        """Whether the pixels are words of two or four bytes, one after the other."""
+        return self.whole and self.samples == 1 and self.allocated in (16, 32) and self.syntax in PLAIN
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(f"{'i' if self.signed else 'u'}{self.allocated // 8}")
+
+    @property
+    def bytes(self) -> int:
+        return self.rows * self.columns * self.allocated // 8
+
+
+def _start_of_pixels(stream: BinaryIO, header: _Header) -> int:
+    """Where the pixels begin, right after the element that the reader stopped before; -1 if they do not lie there."""
+    order = ">" if header.syntax == ExplicitVRBigEndian else "<"
+    element = stream.read(12)
+    if len(element) < 12 or struct.unpack(order + "HH", element[:4]) != (0x7FE0, 0x0010):
+        return -1
+    if header.syntax == ImplicitVRLittleEndian:
+        length, start = struct.unpack("<I", element[4:8])[0], stream.tell() - 4
+    elif element[4:6] in (b"OW", b"OB"):
+        length, start = struct.unpack(order + "I", element[8:12])[0], stream.tell()
+    else:
+        return -1
+    return start if length != 0xFFFFFFFF else -1
+
+
+def _plain(stream: BinaryIO, start: int, header: _Header, number: int) -> np.ndarray:
+    stream.seek(start)
+    plane = np.empty((header.rows, header.columns), header.dtype)
+    view = memoryview(plane).cast("B")
+    while view:  # members of archives come in pieces
+        got = stream.readinto(view)  # type: ignore[attr-defined]
+        if not got:
+            raise ScanError(CODE, f"slice {number} is cut off")
+        view = view[got:]
+    return plane.byteswap(inplace=True) if header.syntax == ExplicitVRBigEndian else plane
+
+
+def _tidy(plane: np.ndarray, header: _Header, facts: Facts) -> np.ndarray:
+    """Take the stored bits out of their words and extend the sign, where the words hold anything else beside them."""
+    bits, above = header.stored, header.high + 1 - header.stored
+    if bits >= 8 * plane.dtype.itemsize or plane.dtype.kind not in "iu":
+        return plane
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.signed else (0, 2**bits - 1)
+    smallest, largest = int(plane.min()), int(plane.max())
+    if smallest >= low and largest <= high and above <= 0:
+        return plane
+    words = plane.astype(np.int64)
+    if above > 0:
+        words >>= above
+    elif not header.overlay_bits and (smallest < low or largest >= 2**bits):
+        facts.excess += 1  # more bits than declared: the values stay, since cutting them off would fold them
+        return plane
+    words &= 2**bits - 1
+    if header.signed:
+        words -= (words >> (bits - 1)) << bits
+    return words.astype(plane.dtype)
+
+
+def _decoded(data: pydicom.Dataset, header: _Header, frame: int, facts: Facts, scratch: Path) -> np.ndarray:
+    """One frame by whichever decoder can: GDCM within SimpleITK for grey ones, else pydicom's plugins."""
+    for keyword, kind in FLOATS.items():
+        if keyword in data:
+            little = data.original_encoding[1]
+            values = np.frombuffer(data[keyword].value, np.dtype(kind).newbyteorder("<" if little else ">"))
+            return values.reshape(header.frames, header.rows, header.columns)[frame].astype(kind)
+    if header.samples > 1 or header.palette:
+        try:
+            plane = pydicom.pixels.pixel_array(data, index=frame)
+        except RuntimeError:  # no plugin for the syntax
+            plane = _gdcm(data, header, _frame(data, header, frame), scratch)
+        return _grey(pydicom.pixels.apply_color_lut(plane, data) if header.palette else plane, facts)
+    if not data.file_meta.TransferSyntaxUID.is_encapsulated:
+        plane = pydicom.pixels.pixel_array(data, index=frame)
+        return plane.astype(plane.dtype.newbyteorder("="))
+    code = _frame(data, header, frame)
+    if header.syntax in J2K and (declared := _j2k_sign(code)) is not None:
+        facts.sign_differs += declared != header.signed
+    try:
+        plane = _gdcm(data, header, code, scratch)
+    except RuntimeError:
+        plane = pydicom.pixels.pixel_array(data, index=frame)
+    if plane.dtype.kind in "iu" and plane.dtype.itemsize * 8 >= header.stored:
+        # the header's sign holds: decoders differ in whether they follow it or the code stream
+        plane = plane.view(f"{'i' if header.signed else 'u'}{plane.dtype.itemsize}")
+    return plane
+
+
+def _frame(data: pydicom.Dataset, header: _Header, frame: int) -> bytes:
+    extended = None
+    if "ExtendedOffsetTable" in data:
+        extended = (data.ExtendedOffsetTable, data.ExtendedOffsetTableLengths)
+    return get_frame(data.PixelData, frame, number_of_frames=header.frames, extended_offsets=extended)
+
+
+def _gdcm(data: pydicom.Dataset, header: _Header, code: bytes, scratch: Path) -> np.ndarray:
+    """Decode one frame from a file that holds it and nothing else that could change its values."""
+    single = pydicom.Dataset()
+    single.SOPClassUID, single.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
+    single.Rows, single.Columns, single.SamplesPerPixel = header.rows, header.columns, header.samples
+    single.PhotometricInterpretation = data.PhotometricInterpretation if header.samples > 1 else "MONOCHROME2"
+    if header.samples > 1:
+        single.PlanarConfiguration = int(data.get("PlanarConfiguration") or 0)
+    single.BitsAllocated, single.BitsStored, single.HighBit = header.allocated, header.stored, header.high
+    single.PixelRepresentation = int(header.signed)
+    single.PixelData = pydicom.encaps.encapsulate([code])
+    single["PixelData"].VR = "OB"
+    single["PixelData"].is_undefined_length = True
+    single.file_meta = pydicom.dataset.FileMetaDataset()
+    single.file_meta.TransferSyntaxUID = pydicom.uid.UID(header.syntax)
+    path = scratch / "frame.dcm"
+    single.save_as(path, enforce_file_format=True)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    for number, path in enumerate(paths):
-        reader.SetFileName(str(path))
-        try:
-            image = reader.Execute()
-        except RuntimeError:
-            raise ScanError("TS_UNDECODABLE", f"slice {number} cannot be decoded") from None
-        plane = sitk.GetArrayViewFromImage(image)
-        if plane.size != rows * columns or plane.shape[-2:] != (rows, columns):
-            raise ScanError("GEOM_MATRIX_MIXED", f"slice {number} is not {columns} x {rows}")
-        plane = plane.reshape(rows, columns)
-        if array.dtype != np.float32 and not _fits(plane):
-            # float32 holds the whole numbers read so far exactly
-            array = array.astype(np.float32)
-        array[number] = plane
+    reader.SetFileName(str(path))
+    plane = sitk.GetArrayFromImage(reader.Execute())
+    return plane.reshape((header.rows, header.columns, header.samples) if header.samples > 1 else plane.shape[-2:])
+
+
+def _j2k_sign(code: bytes) -> bool | None:
+    """Whether a JPEG 2000 code stream declares signed samples (ISO/IEC 15444-1 A.5.1, Ssiz); None if unreadable."""
+    at = code.find(b"\xff\x4f\xff\x51")
+    if at < 0 or len(code) < at + 43:
+        return None
+    return bool(code[at + 42] & 0x80)
+
+
+# -------------------------------------------------------------------------------------------------------- in the parent
+
+
+def rescale(stack: np.ndarray, slopes: np.ndarray, intercepts: np.ndarray) -> np.ndarray:
+    """Apply each slice's slope and intercept.
+
+    Returns int16 if all values are whole and fit, else float32, so that the type follows from the values alone. Where
+    the room suffices it works in place: `stack` is used up.
+
+    Raises
+    ------
+    ScanError
+        TS_UNDECODABLE if values are not finite.
+    """
+    whole = stack.dtype.kind in "iu" and not (np.mod(slopes, 1).any() or np.mod(intercepts, 1).any())
+    if whole:
+        lows, highs = stack.min(axis=(1, 2)).astype(float), stack.max(axis=(1, 2)).astype(float)
+        ends = np.concatenate([lows * slopes + intercepts, highs * slopes + intercepts])
+        if ends.min() >= -32768 and ends.max() <= 32767:
+            if stack.dtype.itemsize == 2 and (slopes == 1).all():
+                result = stack.view(np.int16)
+                for number, intercept in enumerate(intercepts.astype(np.int64)):
+                    if intercept:  # modulo 65536, which the result is not touched by
+                        result[number] += np.array(intercept).astype(np.int16)
+                return result
+            result = np.empty(stack.shape, np.int16)
+            for number, plane in enumerate(stack):
+                result[number] = plane.astype(np.int64) * int(slopes[number]) + int(intercepts[number])
+            return result
+    result = np.empty(stack.shape, np.float32)
+    integral = True
+    for number, plane in enumerate(stack):
+        plane = (
+            plane if slopes[number] == 1 and intercepts[number] == 0 else plane * slopes[number] + intercepts[number]
+        )
+        result[number] = plane
+        result[number] += np.float32(0)  # no negative zero
+        if not np.isfinite(result[number]).all():
+            raise ScanError(CODE, f"slice {number} has values that are no finite numbers")
+        integral = integral and bool((result[number] == np.rint(result[number])).all())
+    if integral and result.min() >= -32768 and result.max() <= 32767:
+        return result.astype(np.int16)
+    return result
+
+
+def pixels_sha256(array: np.ndarray, geometry: Geometry | None = None) -> str:
+    """Hash of the values of an image, whatever file, order or axis direction they came in.
+
+    Axes are turned so that they run as near as possible along the patient's (left, posterior, superior): a NIfTI copy
+    of a scan with its rows stored the other way has the same hash.
+    """
+    if geometry is not None:
+        matrix = np.array(geometry.direction).reshape(3, 3)  # column k: where axis k of the array points
+        taken = np.argmax(np.abs(matrix), axis=0)
+        if len(set(taken.tolist())) == 3:
+            flips = [matrix[taken[k], k] < 0 for k in range(3)]
+            # array axes are z, y, x
+            array = array[tuple(slice(None, None, -1 if flips[2 - a] else 1) for a in range(3))]
+            axis_of = {int(taken[k]): 2 - k for k in range(3)}
+            array = array.transpose(axis_of[2], axis_of[1], axis_of[0])
     hashed = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     hashed.update(np.ascontiguousarray(array).data)
-    return Decoded(array, hashed.hexdigest())
-
-
-def _fits(plane: np.ndarray) -> bool:
-    """Whether int16 holds all values."""
-    if not np.isfinite(plane).all() or plane.min() < -32768 or plane.max() > 32767:
-        return False
-    return plane.dtype.kind in "iu" or bool((plane == np.rint(plane)).all())
+    return hashed.hexdigest()
