@@ -51,7 +51,7 @@ def convert(folder: Path, verdicts: dict[str, str], **curation: Any) -> tuple[pd
     )  # fmt: skip
     assemble(
         [root / "c.parquet"], [private / "f.parquet"], centres={"north": CentreFacts("development", 1)},
-        clinical=None, clinical_settings=None, salt=b"s" * 32, scans=root / "scans.tsv",
+        clinical=None, clinical_settings=None, salt=b"s" * 32, accepted_out=root / "accepted.tsv",
         patients=root / "patients.tsv", flow=root / "flow.tsv", curation_out=root / "curation.parquet",
         shards={"north-0": root / "shards" / "north-0.tsv"}, private_shards={"north-0": private / "north-0.parquet"},
         pseudonyms=private / "pseudonyms.tsv", log=SILENT, limits=Limits(accepted_scans=0),
