@@ -84,6 +84,9 @@ CODES: dict[str, Code] = {
     "GEOM_JITTER": Code("series", "accept", ("flag", "reject"), "slice distance varies within tolerance"),
     "GEOM_GANTRY_TILT": Code("series", "repair", ("reject",), "slices are sheared against their normal"),
     "GEOM_NOT_AXIAL": Code("series", "reject", ("flag", "accept"), "slices are not axial"),
+    "GEOM_NO_SPACING": Code(
+        "series", "flag", ("accept", "reject"), "pixel spacing of planar images is not known, 1 mm assumed"
+    ),
     "GEOM_ANISO_PIXEL": Code("series", "flag", ("accept", "reject"), "pixels are not square"),
     "THICKNESS_NE_SPACING": Code("series", "flag", ("accept", "reject"), "slices overlap or leave gaps"),
     "THICKNESS_MIXED": Code("series", "reject", ("flag", "accept"), "slices of different thickness"),

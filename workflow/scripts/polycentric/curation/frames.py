@@ -1,0 +1,76 @@
+"""Rows of the index as slices: files of several frames give one row per frame."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..tables.private import INDEX
+from .geometry import POSITION
+
+MOST_FRAMES = 20000
+SPACING = ["pixel_spacing_x_mm", "pixel_spacing_y_mm"]
+# facts of a frame and the columns that they replace; where a frame is silent, the file's own value holds
+_NUMBERS = {
+    "thickness": "thickness_mm", "slope": "slope", "intercept": "intercept", "echo_time": "echo_time_ms",
+    "b_value": "b_value",
+}  # fmt: skip
+_TEXTS = {"temporal": "temporal_position", "acquisition_time": "acquisition_time", "type": "image_type"}
+_OWN = {"stack": "stack", "view": "view"}
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with numpy's types, several times faster to take apart than pandas' nullable ones."""
+    kinds = {"text": object, "integer": float, "number": float}
+    columns = {
+        name: table[name].fillna(False).astype(bool)
+        if column.kind == "flag"
+        else table[name].astype(kinds[column.kind])
+        for name, column in INDEX.columns.items()
+        if name in table
+    }
+    return pd.DataFrame(columns, index=table.index)
+
+
+def expand(objects: pd.DataFrame) -> pd.DataFrame:
+    """One row per frame, in a new index; `frame` counts the frames of a file from 0 and is NaN where it has one.
+
+    Position, orientation and pixel spacing come from the frame alone: those of the file, if it has them, hold for one
+    frame at most.
+    """
+    counts = objects["frames"].fillna(1).clip(1, MOST_FRAMES).to_numpy(dtype=int)
+    told = objects["frame_facts"].to_numpy() != ""
+    if not ((counts > 1) | told).any():
+        return objects.assign(frame=np.nan, stack="", view="").reset_index(drop=True)
+    facts: list[list[dict[str, Any]] | None] = [json.loads(t) if t else None for t in objects["frame_facts"]]
+    counts = np.array([len(f) if f else n for f, n in zip(facts, counts, strict=True)])
+    rows = objects.loc[objects.index.repeat(counts)].reset_index(drop=True)
+    number = np.concatenate([np.arange(n) for n in counts]).astype(float)
+    many = np.repeat(counts > 1, counts)
+    rows = rows.assign(frame=np.where(many, number, np.nan), stack="", view="")
+    rows.loc[many, [*POSITION, *SPACING]] = np.nan
+    rows.loc[many, "orientation"] = ""
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    labels = np.concatenate([start + np.arange(len(f)) for start, f in zip(starts, facts, strict=True) if f] or [[]])
+    every = [frame for f in facts if f for frame in f]
+    if every:
+        labels = labels.astype(int)
+        rows.loc[labels, POSITION] = _vectors(every, "position", 3)
+        rows.loc[labels, SPACING[::-1]] = _vectors(every, "spacing", 2)
+        rows.loc[labels, "orientation"] = np.array([str(f.get("orientation") or "") for f in every], dtype=object)
+        for fact, column in (_NUMBERS | _TEXTS | _OWN).items():
+            empty = (None,) if fact in _NUMBERS else (None, "")
+            given = np.array([f.get(fact) not in empty for f in every])
+            kind = float if fact in _NUMBERS else str
+            values = [kind(f[fact]) for f, there in zip(every, given, strict=True) if there]
+            rows.loc[labels[given], column] = np.array(values, dtype=float if fact in _NUMBERS else object)
+    return rows
+
+
+def _vectors(frames: list[dict[str, Any]], fact: str, length: int) -> np.ndarray:
+    """(n, length) numbers, NaN where a frame does not give them."""
+    nothing = [np.nan] * length
+    return np.array([f.get(fact) or nothing for f in frames], dtype=float).reshape(-1, length)
