@@ -35,7 +35,8 @@ _WITH = _words(
     r"nephrograph\w*", r"corticomedull\w*",
     r"(mit|m\.?|nach)\s?(iv\s+)?(km|kontrast\w*)",
     r"avec\s+(iv|inj\w*|contraste|produit)", r"inject[ée]\w*", r"apr[eè]s\s+inj\w*",
-    r"met\s+(iv|contrast|km)",
+    r"met\s+(iv|contrast|km)", r"w/(?=\s*(&|and|wo|$|\s))",
+    r"(with|mit|avec|con|met|com)\s+(and|&|und|et|e|y|en)(?=\s)",  # ... without
     r"con\s+(mdc|contrasto|contraste|civ|mezzo)", r"cmdc", r"c/c(ontraste|iv)?", r"com\s+contraste",
 )  # fmt: skip
 _LOW = _words(

@@ -23,7 +23,7 @@ from .checks import checks_for
 from .fragments import merge
 from .frames import expand, plain
 from .grid import layout
-from .headers import collides
+from .headers import captures, collides
 from .structures import Match, match
 
 STRUCTURE = "RTSTRUCT"
@@ -87,7 +87,8 @@ def curate(
 
 def slices_of(objects: pd.DataFrame) -> pd.DataFrame:
     """Rows of the index that hold images as slices, with what only the whole centre can tell of each."""
-    return expand(objects.assign(collides=collides(objects)))
+    slices = expand(objects.assign(collides=collides(objects)))
+    return slices.assign(capture=captures(slices))
 
 
 def find(slices: pd.DataFrame, settings: CurationSettings, log: Log = SILENT) -> list[Candidate]:

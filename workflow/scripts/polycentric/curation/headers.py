@@ -123,14 +123,14 @@ def meta(c: Candidate, s: CurationSettings) -> Found:
 
 def captures(files: pd.DataFrame) -> pd.Series:
     """Pictures of screens. ORIGINAL\\SECONDARY and reformatted volumes with positions are ordinary in radiotherapy."""
-    kind = files["image_type"].str.upper()
-    derived = kind.str.startswith("DERIVED\\SECONDARY") & files[POSITION].isna().any(axis=1)
-    return files["sop_class"].str.startswith(SECONDARY) | (derived & (files["reading"] != "image"))
+    derived = files["image_type"].str.upper().str.startswith("DERIVED\\SECONDARY")
+    derived &= files[POSITION].isna().any(axis=1) & (files["reading"] != "image")
+    return (files["sop_class"].str.startswith(SECONDARY) | derived).astype(bool)
 
 
 def secondary_capture(c: Candidate, s: CurationSettings) -> Found:
-    if (found := captures(c.files)).sum() * 2 > len(c.files):
-        yield Finding("SECONDARY_CAPTURE", f"{int(found.sum())} of {len(c.files)} files are secondary captures")
+    if (found := int(c.files["capture"].sum())) * 2 > len(c.files):
+        yield Finding("SECONDARY_CAPTURE", f"{found} of {len(c.files)} files are secondary captures")
 
 
 def planar_capture(c: Candidate, s: CurationSettings) -> Found:
@@ -147,7 +147,8 @@ def burned_in(c: Candidate, s: CurationSettings) -> Found:
     """The tag, modalities that write into their pictures unless the tag denies it, and words of stored screens."""
     said = c.files["burned_in"].str.upper().str.strip()
     # a screenshot among slices is set aside as such; it does not bring down the scan
-    risk = (said == "YES") & ~(captures(c.files) & (captures(c.files).sum() * 2 <= len(c.files)))
+    minority = c.files["capture"].sum() * 2 <= len(c.files)
+    risk = (said == "YES") & ~(c.files["capture"] & minority)
     risk |= c.files["modality"].isin(_TEXT_IN_PICTURE) & (said != "NO") & (c.files["reading"] != "image")
     risk |= c.files["series_description"].map(lambda text: _SCREENS.search(text) is not None).astype(bool)
     if risk.any():

@@ -10,7 +10,6 @@ import pandas as pd
 from ..config.curation import CurationSettings
 from .candidates import Candidate, Finding, Labels
 from .geometry import POSITION, angle_deg, axes, places, positioned
-from .headers import captures
 from .splitting import by_passes, by_tags, interleaved, main_and_rest, same_extent
 
 Found = Iterator[Finding]
@@ -28,8 +27,8 @@ def tolerance(step: float, s: CurationSettings) -> float:
 
 def localizers(c: Candidate, s: CurationSettings) -> Found:
     """LOCALIZER in the image type, or few slices that lie across the others (ITK averages them into the spacing)."""
-    marked = c.files["image_type"].str.upper().str.contains("LOCALIZER", regex=False) | captures(c.files)
-    aside = marked.to_numpy(dtype=bool)
+    kinds = {k for k in set(c.files["image_type"]) if "LOCALIZER" in k.upper()}
+    aside = c.files["image_type"].isin(kinds).to_numpy() | c.files["capture"].to_numpy()
     orientation = c.files["orientation"].where(positioned(c.files) & ~aside, "")
     counts = orientation[orientation != ""].value_counts().sort_index()
     if len(counts) > 1:
@@ -84,10 +83,10 @@ def _by_location(files: pd.DataFrame, s: CurationSettings) -> pd.DataFrame | Non
 
 def matrix(c: Candidate, s: CurationSettings) -> Found:
     """Slices of another matrix or pixel size: set aside if few, volumes of their own if they cover the same extent."""
+    if np.ptp(c.files[["rows", "columns", *SPACING]].to_numpy(dtype=float), axis=0).max() <= 1e-4:
+        return
     shape = c.files[["rows", "columns"]]
     spacing = c.files[SPACING].round(4)
-    if len(shape.drop_duplicates()) == 1 and (spacing.max() - spacing.min()).max() <= 1e-4:
-        return
     number = c.files.groupby([shape["rows"], shape["columns"], *(spacing[n] for n in SPACING)]).ngroup().to_numpy()
     groups = [tuple(c.files.index[number == n]) for n in np.unique(number)]
     sizes = sorted({f"{int(x)} x {int(y)}" for y, x in shape.itertuples(index=False)})
@@ -147,7 +146,7 @@ def exact_duplicates(c: Candidate, s: CurationSettings) -> Found:
     loss stays.
     """
     files = c.files
-    if len(files) == len(files.drop_duplicates(POSITION)) and not files[POSITION].isna().any(axis=None):
+    if np.bincount(_place(files)).max() == 1:
         return
     lossy = files["lossy"].isin(["01", "1"])
     files = files.assign(_lossy=lossy, _place=_place(files)).sort_values(["_lossy", "sop_instance", "path"])
