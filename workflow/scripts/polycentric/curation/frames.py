@@ -38,8 +38,7 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 def expand(objects: pd.DataFrame) -> pd.DataFrame:
     """One row per frame, in a new index; `frame` counts the frames of a file from 0 and is NaN where it has one.
 
-    Position, orientation and pixel spacing come from the frame alone: those of the file, if it has them, hold for one
-    frame at most.
+    Position and orientation come from the frame alone: those of the file, if it has them, hold for one frame at most.
     """
     counts = objects["frames"].fillna(1).clip(1, MOST_FRAMES).to_numpy(dtype=int)
     told = objects["frame_facts"].to_numpy() != ""
@@ -51,7 +50,7 @@ def expand(objects: pd.DataFrame) -> pd.DataFrame:
     number = np.concatenate([np.arange(n) for n in counts]).astype(float)
     many = np.repeat(counts > 1, counts)
     rows = rows.assign(frame=np.where(many, number, np.nan), stack="", view="")
-    rows.loc[many, [*POSITION, *SPACING]] = np.nan
+    rows.loc[many, POSITION] = np.nan
     rows.loc[many, "orientation"] = ""
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     labels = np.concatenate([start + np.arange(len(f)) for start, f in zip(starts, facts, strict=True) if f] or [[]])
@@ -59,7 +58,8 @@ def expand(objects: pd.DataFrame) -> pd.DataFrame:
     if every:
         labels = labels.astype(int)
         rows.loc[labels, POSITION] = _vectors(every, "position", 3)
-        rows.loc[labels, SPACING[::-1]] = _vectors(every, "spacing", 2)
+        spacing = _vectors(every, "spacing", 2)
+        rows.loc[labels, SPACING[::-1]] = np.where(np.isnan(spacing), rows.loc[labels, SPACING[::-1]], spacing)
         rows.loc[labels, "orientation"] = np.array([str(f.get("orientation") or "") for f in every], dtype=object)
         for fact, column in (_NUMBERS | _TEXTS | _OWN).items():
             empty = (None,) if fact in _NUMBERS else (None, "")

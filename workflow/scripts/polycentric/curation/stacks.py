@@ -327,7 +327,7 @@ def thickness(c: Candidate, s: CurationSettings) -> Found:
     if len(values):
         if np.ptp(values) > 0.01:
             yield Finding("THICKNESS_MIXED", f"slice thickness from {values.min():g} to {values.max():g} mm")
-        if abs(np.median(values) - step) > max(0.05, 0.02 * step):
+        if step > 1e-3 and abs(np.median(values) - step) > max(0.05, 0.02 * step):
             yield Finding("THICKNESS_NE_SPACING", f"slices of {np.median(values):g} mm every {step:.4g} mm")
     if s.slice_thickness_mm is not None:
         low, high = s.slice_thickness_mm
