@@ -11,6 +11,7 @@ from polycentric.config.curation import CurationSettings
 from polycentric.curation import contrast, headers, kernels
 from polycentric.curation.curate import find, slices_of
 from polycentric.curation.frames import plain
+from pydantic import ValidationError
 from pydicom.data import get_testdata_file
 from tiny_index import MR, curated, magnetic, one, slices
 
@@ -128,6 +129,19 @@ def test_one_instance_in_two_encodings_keeps_the_one_without_loss() -> None:
     assert row["slices"] == 12
     assert "DUP_EXACT" in row["codes"]
     assert set(files.loc[files["use"] == "slice", "content_sha256"]) == set(second["content_sha256"])
+
+
+def test_patients_of_files_without_identifier_come_from_their_folders() -> None:
+    parts = [slices(name=name, patient_id="") for name in ("one", "two")]
+    rows, files = curated(*parts, slices(name="named"), patient_from_path=r"^\d+/(one|two)/")
+    assert sorted(rows["codes"]) == ["", "PATIENT_ID_EMPTY", "PATIENT_ID_EMPTY"]
+    assert set(rows["verdict"]) == {"accept", "repair"}
+    assert rows["patient"].nunique() == 3
+    assert set(files["patient_id"]) == {"one", "two", tiny_dicom.PATIENT}
+    rows, _ = curated(*parts, patient_from_path=r"^\d+/(three)/")
+    assert rows["excluded"].tolist() == ["PATIENT_ID_EMPTY"] * 2
+    with pytest.raises(ValidationError, match="2 groups in brackets; write one"):
+        CurationSettings(patient_from_path="(a)(b)")
 
 
 def test_suspect_kinds_agree_with_the_dictionary_of_the_standard() -> None:

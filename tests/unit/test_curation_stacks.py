@@ -104,6 +104,12 @@ def test_repeated_slices_of_another_acquisition_are_set_aside() -> None:
     assert (rows.loc[0, "verdict"], rows.loc[0, "codes"]) == ("repair", "DUP_POSITION_DIFF_PIXELS")
     assert (files["use"] == "dropped").sum() == 2
     assert set(files.loc[files["use"] == "dropped", "code"]) == {"DUP_POSITION_DIFF_PIXELS"}
+    # of a mixture, the volume that a tag names goes on; the rest is a candidate that is rejected
+    base = hashed(slices())
+    directions = [again(base, f"d{n}", b_value=800.0) for n in range(3)]
+    assert verdicts(base.assign(b_value=0.0), *directions) == [
+        ("repair", "DUP_POSITION_DIFF_PIXELS", 12), ("reject", "DUP_POSITION_DIFF_PIXELS", 36)
+    ]  # fmt: skip
     # and two acquisitions that overlap by half are two volumes
     base = hashed(slices(24))
     assert (

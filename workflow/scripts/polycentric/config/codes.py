@@ -45,7 +45,9 @@ CODES: dict[str, Code] = {
     "MODALITY_TAG_SUSPECT": Code(
         "series", "reject", ("flag",), "modality disagrees with the kind of object or its values"
     ),
-    "PATIENT_ID_EMPTY": Code("series", "reject", (), "no patient identifier"),
+    "PATIENT_ID_EMPTY": Code(
+        "series", "repair", ("reject",), "no patient identifier; taken from the folder where the study says how"
+    ),
     "PATIENT_ID_CONFLICT": Code("series", "reject", (), "several patient identifiers in one series"),
     "PHI_BURNED_IN": Code("series", "reject", ("flag",), "identity may be written into the picture", final=True),
     "PHI_RESIDUAL_TAG": Code(

@@ -83,6 +83,11 @@ class CurationSettings(Section):
         description="Convolution kernels that are wanted, by name (upper and lower case alike) or by family (soft, "
         "medium, sharp; see docs/curation.md); null accepts any.",
     )
+    patient_from_path: str | None = Field(
+        None,
+        description="Regular expression with one group that finds the patient in the path of a file without patient "
+        "identifier, such as ^([^/]+)/ for the first folder; null rejects such scans.",
+    )
     deidentified: bool = Field(
         False, description="Whether the data are declared to be de-identified; what identifies is then a defect."
     )
@@ -109,6 +114,14 @@ class CurationSettings(Section):
             value = getattr(self, key)
             if value is not None and value[0] > value[1]:
                 problems.append(f"{key}: write the smaller number first: [{value[1]}, {value[0]}]")
+        if self.patient_from_path is not None:
+            try:
+                groups = re.compile(self.patient_from_path).groups
+            except re.error as error:
+                problems.append(f"patient_from_path: no regular expression ({error}); write for example ^([^/]+)/")
+            else:
+                if groups != 1:
+                    problems.append(f"patient_from_path: {groups} groups in brackets; write one, such as ^([^/]+)/")
         for code, verdict in self.verdicts.items():
             if code not in CODES:
                 near = difflib.get_close_matches(code, CODES, n=1)

@@ -17,9 +17,10 @@ CHECKS: tuple[Check, ...] = (
     headers.modality_tag, headers.modality, headers.patient, headers.identifiers, headers.collision, headers.meta,
     headers.burned_in, headers.residual_tags, headers.secondary_capture, headers.multiframe, headers.truncated,
     headers.transfer_syntax, stacks.localizers, stacks.position, stacks.matrix, stacks.orientation,
-    stacks.exact_duplicates, stacks.shared_positions, stacks.slices, stacks.spacing, stacks.shear, stacks.axial,
-    stacks.pixels, stacks.pixel_spacing, stacks.thickness, stacks.length, headers.rescale, headers.padding,
-    headers.uptake, headers.kernel, headers.contrast, headers.study_time,
+    # twice: what is left when one volume has been told apart may be a mixture still
+    stacks.exact_duplicates, stacks.shared_positions, stacks.shared_positions, stacks.slices, stacks.spacing,
+    stacks.shear, stacks.axial, stacks.pixels, stacks.pixel_spacing, stacks.thickness, stacks.length,
+    headers.rescale, headers.padding, headers.uptake, headers.kernel, headers.contrast, headers.study_time,
 )  # fmt: skip
 PLANAR: tuple[Check, ...] = (
     headers.modality_tag, headers.modality, headers.patient, headers.identifiers, headers.collision, headers.meta,

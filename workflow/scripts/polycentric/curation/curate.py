@@ -23,7 +23,7 @@ from .checks import checks_for
 from .fragments import merge
 from .frames import expand, plain
 from .grid import layout
-from .headers import captures, collides
+from .headers import captures, collides, patients_by_path
 from .structures import Match, match
 
 STRUCTURE = "RTSTRUCT"
@@ -48,7 +48,8 @@ def curate(
     """
     # without times: a copied folder must give the same results
     table = tables.read(index, INDEX).drop(columns=["mtime_ns"]).sort_values("path").reset_index(drop=True)
-    table = plain(table)
+    by_path = settings.patient_from_path if settings.verdict("PATIENT_ID_EMPTY") == "repair" else None
+    table = patients_by_path(plain(table), by_path)
     readable = table["reading"].isin(["ok", "forced", "image"])
     structures = table[readable & (table["structure"] != "")]
     objects = slices_of(table[readable & (table["structure"] == "")])
@@ -87,6 +88,8 @@ def curate(
 
 def slices_of(objects: pd.DataFrame) -> pd.DataFrame:
     """Rows of the index that hold images as slices, with what only the whole centre can tell of each."""
+    if "patient_from_path" not in objects:
+        objects = objects.assign(patient_from_path=False)
     slices = expand(objects.assign(collides=collides(objects)))
     return slices.assign(capture=captures(slices))
 

@@ -67,10 +67,29 @@ def modality_tag(c: Candidate, s: CurationSettings) -> Found:
 
 def patient(c: Candidate, s: CurationSettings) -> Found:
     identifiers = set(c.files["patient_id"])
-    if "" in identifiers:
-        yield Finding("PATIENT_ID_EMPTY", f"{int((c.files['patient_id'] == '').sum())} files name no patient")
+    named = int(c.files["patient_from_path"].sum())
+    if "" in identifiers or named:
+        empty = int((c.files["patient_id"] == "").sum())
+        yield Finding(
+            "PATIENT_ID_EMPTY",
+            f"{empty + named} files name no patient",
+            before=empty + named,
+            after="by folder",
+            repairable=not empty,
+        )
     if len(identifiers - {""}) > 1:
         yield Finding("PATIENT_ID_CONFLICT", f"{len(identifiers - {''})} patient identifiers in one series")
+
+
+def patients_by_path(table: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
+    """The table with patients taken from the paths of files that name none, and a column that says where."""
+    empty = (table["patient_id"] == "") & (table["modality"] != "")
+    if pattern is None or not empty.any():
+        return table.assign(patient_from_path=False)
+    search = re.compile(pattern).search
+    found = pd.Series([m[1] or "" if (m := search(path)) else "" for path in table["path"]], index=table.index)
+    taken = empty & (found != "")
+    return table.assign(patient_id=table["patient_id"].where(~taken, found), patient_from_path=taken)
 
 
 def identifiers(c: Candidate, s: CurationSettings) -> Found:

@@ -58,8 +58,8 @@ def by_passes(files: pd.DataFrame, fewest: int) -> tuple[str, list[Labels]] | No
     return None
 
 
-def main_and_rest(files: pd.DataFrame) -> tuple[str, Labels, Labels] | None:
-    """A volume that holds every position once, told from repeated slices by a tag; the repeated ones."""
+def main_and_rest(files: pd.DataFrame, fewest: int) -> tuple[str, Labels, Labels] | None:
+    """A volume that holds every position once, told from further images of them by a tag; and those."""
     place = places(files)
     for tag in TAGS:
         if tag not in files or tag in _CLOCKS or not _complete(files[tag]):
@@ -67,7 +67,7 @@ def main_and_rest(files: pd.DataFrame) -> tuple[str, Labels, Labels] | None:
         for value in sorted(set(files[tag])):
             own = (files[tag] == value).to_numpy()
             covered = place[own]
-            if own.sum() < len(files) and len(covered) == len(set(covered)) == len(set(place)):
+            if fewest <= own.sum() < len(files) and len(covered) == len(set(covered)) == len(set(place)):
                 return in_words(tag), tuple(files.index[own]), tuple(files.index[~own])
     return None
 

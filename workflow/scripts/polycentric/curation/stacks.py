@@ -193,14 +193,16 @@ def shared_positions(c: Candidate, s: CurationSettings) -> Found:
             before=len(c.files),
             after=[len(g) for g in groups],
         )
-    elif rest := main_and_rest(c.files):
-        tag, main, repeated = rest
+    elif rest := main_and_rest(c.files, fewest):
+        tag, main, others = rest
+        few = len(others) < fewest
         yield Finding(
             "DUP_POSITION_DIFF_PIXELS",
-            f"{len(repeated)} slices repeat positions of a complete volume, told apart by {tag}",
-            drop=repeated,
+            f"{len(others)} images repeat positions of a complete volume, told apart by {tag}",
+            drop=others if few else (),
+            split=() if few else (main, others),
             before=len(c.files),
-            after=len(main),
+            after=[len(main)] if few else [len(main), len(others)],
         )
     else:
         reason = f"{shared} files share positions with different images, and no tag tells them apart"
