@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         if new != old:
             print(f"{PAGE} has drifted; run python -m polycentric.tools.defects")
         return int(new != old)
-    write_text(new, PAGE)
+    write_text(PAGE, new)
     return 0
 
 
