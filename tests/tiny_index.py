@@ -13,12 +13,16 @@ import tiny_dicom
 from polycentric import tables
 from polycentric.config.curation import CurationSettings
 from polycentric.curation import curate
+from polycentric.curation.candidates import Candidate
+from polycentric.curation.curate import find, slices_of
+from polycentric.curation.frames import load
+from polycentric.curation.headers import patients_by_path
 from polycentric.jobs import SILENT
 from polycentric.tables.private import FILES, INDEX
 from polycentric.tables.schemas import CURATION
 
 SALT = b"s" * 32
-MR, PET, NM = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.20"
+MR, PET = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.128"
 ENHANCED = {
     "CT": "1.2.840.10008.5.1.4.1.1.2.1", "MR": "1.2.840.10008.5.1.4.1.1.4.1", "PT": "1.2.840.10008.5.1.4.1.1.130"
 }  # fmt: skip
@@ -80,6 +84,14 @@ def curated(*parts: pd.DataFrame, **settings: object) -> tuple[pd.DataFrame, pd.
         files = tables.read(folder / "files.parquet", FILES)
         assert set(files["path"]) == set(rows["path"])
         return tables.read(folder / "curation.parquet", CURATION), files
+
+
+def candidates(*parts: pd.DataFrame, **settings: object) -> list[Candidate]:
+    """Candidates of a centre whose index holds these rows, without writing tables of results."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "index.parquet"
+        tables.write(pd.concat([p.astype(object) for p in parts], ignore_index=True), path, INDEX)
+        return find(slices_of(patients_by_path(load(path), None)), CurationSettings(**settings))
 
 
 def one(*parts: pd.DataFrame, **settings: object) -> tuple[pd.Series, pd.DataFrame]:

@@ -16,8 +16,9 @@ from polycentric.config.codes import CODES
 from polycentric.config.curation import CurationSettings
 from polycentric.curation import curate
 from polycentric.curation.curate import find, slices_of
-from polycentric.curation.frames import plain
+from polycentric.curation.frames import load
 from polycentric.curation.geometry import Stack
+from polycentric.curation.headers import patients_by_path
 from polycentric.index import build
 from polycentric.jobs import Log
 from polycentric.pseudonyms import pseudonym
@@ -294,7 +295,7 @@ def test_two_acquisitions_become_two_scans(tmp_path: Path) -> None:
 
 def test_ranges_and_lists_of_the_study_file(tmp_path: Path) -> None:
     build("north", tiny_dicom.save(tmp_path / "in", s()), output=tmp_path / "index.parquet", log=LOG)
-    slices = slices_of(plain(tables.read(tmp_path / "index.parquet", INDEX)))
+    slices = slices_of(patients_by_path(load(tmp_path / "index.parquet"), None))
 
     def excluded(**settings: object) -> str:
         (candidate,) = find(slices, CurationSettings(**settings))

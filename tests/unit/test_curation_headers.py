@@ -9,11 +9,9 @@ import SimpleITK as sitk
 import tiny_dicom
 from polycentric.config.curation import CurationSettings
 from polycentric.curation import contrast, headers, kernels
-from polycentric.curation.curate import find, slices_of
-from polycentric.curation.frames import plain
 from pydantic import ValidationError
 from pydicom.data import get_testdata_file
-from tiny_index import MR, curated, magnetic, one, slices
+from tiny_index import MR, candidates, curated, magnetic, one, slices
 
 ANY = {"axial_tolerance_deg": None, "modalities": ("CT", "MR", "PT")}
 
@@ -92,7 +90,7 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object], str, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_facts_of_headers_get_their_verdict(name: str) -> None:
     columns, settings, verdict, codes = CASES[name]
-    (found,) = find(slices_of(plain(slices(**columns))), CurationSettings(**settings))
+    (found,) = candidates(slices(**columns), **settings)
     assert (found.verdict, ";".join(found.codes)) == (verdict, codes)
     assert found.rejecting == (codes if verdict == "reject" else "")
 

@@ -9,27 +9,17 @@ import pandas as pd
 import pytest
 import tiny_dicom
 from highdicom.spatial import get_volume_positions
-from polycentric.config.curation import CurationSettings
-from polycentric.curation.candidates import Candidate
-from polycentric.curation.curate import find, slices_of
-from polycentric.curation.frames import plain
 from polycentric.curation.geometry import Stack
-from polycentric.tables.private import INDEX
 from polycentric.tables.schemas import GRID
 from polycentric.volumes import Geometry
-from tiny_index import curated, magnetic, multiframe, one, slices
+from tiny_index import candidates, curated, magnetic, multiframe, one, slices
 
 ANY = {"axial_tolerance_deg": None, "modalities": ("CT", "MR", "PT")}
 
 
-def examined(*parts: pd.DataFrame, **settings: object) -> list[Candidate]:
-    rows = pd.concat([p.astype(object) for p in parts], ignore_index=True)
-    return find(slices_of(plain(INDEX.check(rows, "index"))), CurationSettings(**settings))
-
-
 def verdicts(*parts: pd.DataFrame, **settings: object) -> list[tuple[str, str, int]]:
     """Verdict, codes and slices of each candidate."""
-    return [(c.verdict, ";".join(c.codes), len(c.files)) for c in examined(*parts, **settings)]
+    return [(c.verdict, ";".join(c.codes), len(c.files)) for c in candidates(*parts, **settings)]
 
 
 def again(frame: pd.DataFrame, name: str = "again", **columns: object) -> pd.DataFrame:
@@ -73,7 +63,7 @@ def grid_of(files: pd.DataFrame) -> Geometry:
 )
 def test_full_stacks_are_told_apart_by_tags(first: dict[str, object], second: dict[str, object]) -> None:
     rows = hashed(slices(**first))
-    found = examined(rows, again(rows, **second))
+    found = candidates(rows, again(rows, **second))
     assert [(c.verdict, c.codes, len(c.files)) for c in found] == [("repair", ["SERIES_MULTI_ACQ"], 12)] * 2
     for c in found:  # no mixture: each volume has the value of one part, or one pass
         (column,) = first
@@ -399,7 +389,7 @@ def stack_of(positions: np.ndarray, orientation: np.ndarray) -> Stack:
     rows = slices(len(positions), orientation=text)
     rows = rows.assign(**{f"position_{a}_mm": positions[:, i] for i, a in enumerate("xyz")})
     rows = rows.assign(path=[f"{n:02d}" for n in range(len(rows))])
-    return Stack.of(plain(rows))
+    return Stack.of(rows)
 
 
 @pytest.mark.parametrize("seed", range(10))

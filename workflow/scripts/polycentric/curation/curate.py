@@ -15,13 +15,13 @@ from ..config.curation import CurationSettings
 from ..files import hash_of
 from ..jobs import SILENT, Log
 from ..pseudonyms import patient, pseudonym
-from ..tables.private import FILES, INDEX
+from ..tables.private import FILES
 from ..tables.schemas import CURATION
 from . import contrast, suv, visits
 from .candidates import Candidate, examine
 from .checks import checks_for
 from .fragments import merge
-from .frames import expand, plain
+from .frames import expand, load
 from .grid import layout
 from .headers import captures, collides, patients_by_path
 from .structures import Match, match
@@ -46,10 +46,8 @@ def curate(
     files
         Private output: one row per file with its use (schema `FILES`).
     """
-    # without times: a copied folder must give the same results
-    table = tables.read(index, INDEX).drop(columns=["mtime_ns"]).sort_values("path").reset_index(drop=True)
     by_path = settings.patient_from_path if settings.verdict("PATIENT_ID_EMPTY") == "repair" else None
-    table = patients_by_path(plain(table), by_path)
+    table = patients_by_path(load(index), by_path)
     readable = table["reading"].isin(["ok", "forced", "image"])
     structures = table[readable & (table["structure"] != "")]
     objects = slices_of(table[readable & (table["structure"] == "")])
@@ -77,21 +75,23 @@ def curate(
         rows.append(row)
         uses.append(used)
     uses.append(_skipped(centre, table[~readable]))
+    paths = set(table["path"])
+    del table, objects, structures, candidates, matches, of_candidate  # gigabytes of a large centre
     used = _stack(uses)
-    if set(used["path"]) != set(table["path"]):
-        raise AssertionError(f"{len(table)} files in the index, {used['path'].nunique()} in the table of files")
+    del uses
+    if set(used["path"]) != paths:
+        raise AssertionError(f"{len(paths)} files in the index, {used['path'].nunique()} in the table of files")
     tables.write(sorted(rows, key=lambda r: (r["patient"], r["session"], r["scan"])), curation, CURATION)
     tables.write(used.sort_values(["use", "scan", "order", "path", "frame"]), files, FILES)
     verdicts = pd.Series([r["verdict"] for r in rows], dtype="object").value_counts().sort_index()
-    log.event("curated", centre=centre, files=len(table), candidates=len(rows), **verdicts.to_dict())
+    log.event("curated", centre=centre, files=len(paths), candidates=len(rows), **verdicts.to_dict())
 
 
 def slices_of(objects: pd.DataFrame) -> pd.DataFrame:
     """Rows of the index that hold images as slices, with what only the whole centre can tell of each."""
-    if "patient_from_path" not in objects:
-        objects = objects.assign(patient_from_path=False)
     slices = expand(objects.assign(collides=collides(objects)))
-    return slices.assign(capture=captures(slices))
+    slices["capture"] = captures(slices)
+    return slices
 
 
 def find(slices: pd.DataFrame, settings: CurationSettings, log: Log = SILENT) -> list[Candidate]:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from .. import tables
 from ..tables.private import INDEX
 from .geometry import POSITION
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MOST_FRAMES = 20000
+# times of change: a copied folder must give the same results; the others matter to pixels alone
+_UNUSED = {
+    "mtime_ns", "centre", "bits_allocated", "bits_stored", "high_bit", "signed", "photometric", "tilt_deg",
+    "field_of_view_mm", "sequence", "identity_removed",
+}  # fmt: skip
 SPACING = ["pixel_spacing_x_mm", "pixel_spacing_y_mm"]
 # facts of a frame and the columns that they replace; where a frame is silent, the file's own value holds
 _NUMBERS = {
@@ -22,17 +32,29 @@ _TEXTS = {"temporal": "temporal_position", "acquisition_time": "acquisition_time
 _OWN = {"stack": "stack", "view": "view"}
 
 
-def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with numpy's types, several times faster to take apart than pandas' nullable ones."""
-    kinds = {"text": object, "integer": float, "number": float}
-    columns = {
-        name: table[name].fillna(False).astype(bool)
-        if column.kind == "flag"
-        else table[name].astype(kinds[column.kind])
-        for name, column in INDEX.columns.items()
-        if name in table
-    }
-    return pd.DataFrame(columns, index=table.index)
+def load(index: Path) -> pd.DataFrame:
+    """The index by path, in numpy's types, each distinct text in memory once.
+
+    An index of 600,000 files has 50 million values; pandas' own types and copies would take gigabytes.
+    """
+    import pyarrow.parquet as pq
+
+    if (pq.read_schema(index).metadata or {}).get(b"schema", b"").decode() != INDEX.tag:
+        tables.read(index, INDEX)  # says what to do
+    names = [name for name in INDEX.columns if name not in _UNUSED]
+    table = pq.read_table(index, columns=names).sort_by("path")
+    return pd.DataFrame({name: _values(name, table.column(name)) for name in names}, copy=False)
+
+
+def _values(name: str, column: pa.ChunkedArray) -> np.ndarray:
+    kind = INDEX.columns[name].kind
+    if kind == "text":
+        coded = column.combine_chunks().dictionary_encode()
+        texts = np.array(["", *coded.dictionary.to_pylist()], dtype=object)
+        return texts[np.asarray(coded.indices.fill_null(-1)) + 1]
+    if kind == "flag":
+        return np.asarray(column.fill_null(False).combine_chunks().to_numpy(zero_copy_only=False), dtype=bool)
+    return column.to_numpy().astype(float)
 
 
 def expand(objects: pd.DataFrame) -> pd.DataFrame:
@@ -43,10 +65,12 @@ def expand(objects: pd.DataFrame) -> pd.DataFrame:
     counts = objects["frames"].fillna(1).clip(1, MOST_FRAMES).to_numpy(dtype=int)
     told = objects["frame_facts"].to_numpy() != ""
     if not ((counts > 1) | told).any():
-        return objects.assign(frame=np.nan, stack="", view="").reset_index(drop=True)
+        rows = objects.reset_index(drop=True).drop(columns="frame_facts")
+        rows[["frame", "stack", "view"]] = np.nan, "", ""
+        return rows
     facts: list[list[dict[str, Any]] | None] = [json.loads(t) if t else None for t in objects["frame_facts"]]
     counts = np.array([len(f) if f else n for f, n in zip(facts, counts, strict=True)])
-    rows = objects.loc[objects.index.repeat(counts)].reset_index(drop=True)
+    rows = objects.drop(columns="frame_facts").take(np.repeat(np.arange(len(objects)), counts)).reset_index(drop=True)
     number = np.concatenate([np.arange(n) for n in counts]).astype(float)
     many = np.repeat(counts > 1, counts)
     rows = rows.assign(frame=np.where(many, number, np.nan), stack="", view="")

@@ -85,7 +85,8 @@ def patients_by_path(table: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
     """The table with patients taken from the paths of files that name none, and a column that says where."""
     empty = (table["patient_id"] == "") & (table["modality"] != "")
     if pattern is None or not empty.any():
-        return table.assign(patient_from_path=False)
+        table["patient_from_path"] = False
+        return table
     search = re.compile(pattern).search
     found = pd.Series([m[1] or "" if (m := search(path)) else "" for path in table["path"]], index=table.index)
     taken = empty & (found != "")
