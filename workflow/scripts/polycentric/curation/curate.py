@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def curate(
     structures = table[readable & (table["structure"] != "")]
     objects = slices_of(table[readable & (table["structure"] == "")])
     candidates = find(objects, settings, log)
-    matches = match(structures, candidates, settings)
+    matches = _matches(structures, candidates, settings)
     candidates = _with_structure_findings(candidates, matches, settings)
     of_candidate: dict[int | None, list[Match]] = {}
     for one in matches:
@@ -140,6 +141,20 @@ def _series_keys(objects: pd.DataFrame) -> pd.Series:
         named = "\x1f" + rows[columns[0]].str.cat([rows[c] for c in columns[1:]], sep="\x1f")
         key[lacking] = named.where(objects.loc[lacking, "reading"] != "image", "\x1f" + objects.loc[lacking, "path"])
     return key
+
+
+def _matches(structures: pd.DataFrame, candidates: list[Candidate], settings: CurationSettings) -> list[Match]:
+    """Structure sets and their candidates, patient by patient: contours never belong to another patient's scan."""
+    numbers: dict[str, list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        for patient_id in set(candidate.files["patient_id"]):
+            numbers.setdefault(patient_id, []).append(number)
+    matches: list[Match] = []
+    for patient_id, own in structures.groupby("patient_id", sort=True):
+        of_patient = numbers.get(patient_id, [])
+        for one in match(own, [candidates[n] for n in of_patient], settings):
+            matches.append(one if one.candidate is None else replace(one, candidate=of_patient[one.candidate]))
+    return matches
 
 
 def _with_structure_findings(
