@@ -49,11 +49,11 @@ CODES: dict[str, Code] = {
         "series", "repair", ("reject",), "no patient identifier; taken from the folder where the study says how"
     ),
     "PATIENT_ID_CONFLICT": Code("series", "reject", (), "several patient identifiers in one series"),
-    "PHI_BURNED_IN": Code("series", "reject", ("flag",), "identity may be written into the picture", final=True),
+    "SECONDARY_CAPTURE": Code("series", "reject", (), "a picture of a screen, not an acquisition", final=True),
+    "PHI_BURNED_IN": Code("series", "reject", ("flag",), "identity may be written into the picture"),
     "PHI_RESIDUAL_TAG": Code(
         "series", "reject", ("flag", "accept"), "identifying elements in data declared de-identified"
     ),
-    "SECONDARY_CAPTURE": Code("series", "reject", (), "a picture of a screen, not an acquisition", final=True),
     "MOSAIC": Code("series", "reject", (), "several slices tiled in one picture, not supported", final=True),
     "SERIES_ALL_LOCALIZER": Code("series", "reject", (), "nothing but localizers", final=True),
     "MULTIFRAME_ENHANCED": Code("series", "accept", ("flag", "reject"), "several frames in one file"),
