@@ -45,13 +45,15 @@ CODES: dict[str, Code] = {
     "MODALITY_TAG_SUSPECT": Code(
         "series", "reject", ("flag",), "modality disagrees with the kind of object or its values"
     ),
-    "PATIENT_ID_EMPTY": Code("series", "reject", (), "no patient identifier"),
+    "PATIENT_ID_EMPTY": Code(
+        "series", "repair", ("reject",), "no patient identifier; taken from the folder where the study says how"
+    ),
     "PATIENT_ID_CONFLICT": Code("series", "reject", (), "several patient identifiers in one series"),
-    "PHI_BURNED_IN": Code("series", "reject", ("flag",), "identity may be written into the picture", final=True),
+    "SECONDARY_CAPTURE": Code("series", "reject", (), "a picture of a screen, not an acquisition", final=True),
+    "PHI_BURNED_IN": Code("series", "reject", ("flag",), "identity may be written into the picture"),
     "PHI_RESIDUAL_TAG": Code(
         "series", "reject", ("flag", "accept"), "identifying elements in data declared de-identified"
     ),
-    "SECONDARY_CAPTURE": Code("series", "reject", (), "a picture of a screen, not an acquisition", final=True),
     "MOSAIC": Code("series", "reject", (), "several slices tiled in one picture, not supported", final=True),
     "SERIES_ALL_LOCALIZER": Code("series", "reject", (), "nothing but localizers", final=True),
     "MULTIFRAME_ENHANCED": Code("series", "accept", ("flag", "reject"), "several frames in one file"),
@@ -84,6 +86,9 @@ CODES: dict[str, Code] = {
     "GEOM_JITTER": Code("series", "accept", ("flag", "reject"), "slice distance varies within tolerance"),
     "GEOM_GANTRY_TILT": Code("series", "repair", ("reject",), "slices are sheared against their normal"),
     "GEOM_NOT_AXIAL": Code("series", "reject", ("flag", "accept"), "slices are not axial"),
+    "GEOM_NO_SPACING": Code(
+        "series", "flag", ("accept", "reject"), "pixel spacing of planar images is not known, 1 mm assumed"
+    ),
     "GEOM_ANISO_PIXEL": Code("series", "flag", ("accept", "reject"), "pixels are not square"),
     "THICKNESS_NE_SPACING": Code("series", "flag", ("accept", "reject"), "slices overlap or leave gaps"),
     "THICKNESS_MIXED": Code("series", "reject", ("flag", "accept"), "slices of different thickness"),

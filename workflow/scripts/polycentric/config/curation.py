@@ -15,7 +15,17 @@ from .codes import CODES, Verdict
 PRESETS: dict[str, dict[str, Any]] = {
     "chest-ct": {"modalities": ("CT",), "slice_thickness_mm": (0.5, 5.0), "length_mm": (150.0, 800.0)},
     "any-ct": {"modalities": ("CT",)},
+    "any-mr": {"modalities": ("MR",), "axial_tolerance_deg": None},
+    # planes of the brain follow the skull base, up to 30 degrees off the body axis; two-dimensional MR has gaps
+    "brain-mr": {"modalities": ("MR",), "axial_tolerance_deg": 35.0, "slices": (10, 1000), "length_mm": (80.0, 300.0)},
+    "abdomen-ct-mr": {"modalities": ("CT", "MR"), "slices": (10, 5000), "length_mm": (80.0, 2000.0)},
+    "pet": {"modalities": ("PT",), "slices": (10, 5000)},
+    "pet-ct": {"modalities": ("PT", "CT"), "slices": (10, 5000)},
+    "nm": {"modalities": ("NM",)},
+    # radiographs, and pictures that a table names whatever they were made from
+    "planar": {"modalities": ("CR", "DX", "MG", "NM", "CT", "MR", "OT")},
 }
+Preset = Literal["chest-ct", "any-ct", "any-mr", "brain-mr", "abdomen-ct-mr", "pet", "pet-ct", "nm", "planar"]
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 
 
@@ -29,25 +39,57 @@ class Limits(Section):
 class CurationSettings(Section):
     """Which scans are accepted, and what becomes of defects."""
 
-    preset: Literal["chest-ct", "any-ct"] | None = Field(
+    preset: Preset | None = Field(
         None, description="Named set of values for the keys below; keys written in the study file take precedence."
     )
     modalities: tuple[str, ...] = Field(("CT",), min_length=1, description="DICOM modalities that are wanted.")
+    planar: tuple[str, ...] = Field(
+        ("NM", "CR", "DX", "MG"),
+        description="Modalities whose images are pictures in a plane, without position; a series is one scan of views.",
+    )
     axial_tolerance_deg: float | None = Field(
         10.0, ge=0, le=90, description="Largest angle between slice normal and body axis, degrees; null accepts any."
     )
     slices: tuple[int, int] = Field((4, 5000), description="Fewest and most slices of a scan.")
     length_mm: Range | None = Field(None, description="Shortest and longest scan, mm; null accepts any.")
     slice_thickness_mm: Range | None = Field(None, description="Thinnest and thickest slice, mm; null accepts any.")
+    pixel_spacing_mm: Range | None = Field(None, description="Smallest and largest pixel, mm; null accepts any.")
+    matrix: tuple[tuple[int, int], ...] | None = Field(
+        None, description="Matrices that are wanted, columns and rows, such as [[512, 512]]; null accepts any."
+    )
     spacing_tolerance_mm: float = Field(
         0.05, ge=0, description="Largest deviation of a slice distance from the scan's own that counts as jitter, mm."
     )
     spacing_tolerance_share: float = Field(0.02, ge=0, le=0.5, description="The same as a share of the slice distance.")
+    missing_slices: int = Field(
+        1,
+        ge=1,
+        description="Most missing slices in a row that are interpolated where GEOM_MISSING_SLICE is repaired.",
+    )
+    uniform_spacing_mm: float | None = Field(
+        None,
+        gt=0,
+        description="Slice distance onto which scans are resampled where GEOM_VARIABLE_SPACING is repaired, mm; null "
+        "takes the scan's median.",
+    )
+    largest_gap_mm: float = Field(
+        10.0, gt=0, description="Largest slice distance that is bridged where GEOM_VARIABLE_SPACING is repaired, mm."
+    )
     tilt_tolerance_deg: float = Field(
         0.1, ge=0, description="Largest shear of the slices against their normal, degrees."
     )
     kernels: tuple[str, ...] | None = Field(
-        None, description="Convolution kernels that are wanted, upper and lower case alike; null accepts any."
+        None,
+        description="Convolution kernels that are wanted, by name (upper and lower case alike) or by family (soft, "
+        "medium, sharp; see docs/curation.md); null accepts any.",
+    )
+    patient_from_path: str | None = Field(
+        None,
+        description="Regular expression with one group that finds the patient in the path of a file without patient "
+        "identifier, such as ^([^/]+)/ for the first folder; null rejects such scans.",
+    )
+    deidentified: bool = Field(
+        False, description="Whether the data are declared to be de-identified; what identifies is then a defect."
     )
     contrast_if_untagged: Literal["unknown", "no", "yes"] = Field(
         "unknown", description="What a scan counts as whose tags and description say nothing about contrast agent."
@@ -68,14 +110,22 @@ class CurationSettings(Section):
     @model_validator(mode="after")
     def _check(self) -> CurationSettings:
         problems = []
-        for key in ("slices", "length_mm", "slice_thickness_mm"):
+        for key in ("slices", "length_mm", "slice_thickness_mm", "pixel_spacing_mm"):
             value = getattr(self, key)
             if value is not None and value[0] > value[1]:
                 problems.append(f"{key}: write the smaller number first: [{value[1]}, {value[0]}]")
+        if self.patient_from_path is not None:
+            try:
+                groups = re.compile(self.patient_from_path).groups
+            except re.error as error:
+                problems.append(f"patient_from_path: no regular expression ({error}); write for example ^([^/]+)/")
+            else:
+                if groups != 1:
+                    problems.append(f"patient_from_path: {groups} groups in brackets; write one, such as ^([^/]+)/")
         for code, verdict in self.verdicts.items():
             if code not in CODES:
                 near = difflib.get_close_matches(code, CODES, n=1)
-                hint = f"did you mean {near[0]}?" if near else "docs/curation lists the codes that are checked."
+                hint = f"did you mean {near[0]}?" if near else "docs/curation.md lists the codes that are checked."
                 problems.append(f"verdicts.{code}: no such defect code; {hint}")
             elif verdict != CODES[code].default and verdict not in CODES[code].others:
                 allowed = ", ".join((CODES[code].default, *CODES[code].others))

@@ -25,16 +25,22 @@ class Finding:
         row labels of files that the repair sets aside.
     split
         row labels of the volumes into which the repair divides the candidate.
+    files
+        the files with the facts that the repair changes, in place of the candidate's.
     before, after
         the facts that the repair changes.
+    repairable
+        whether there is a repair; without one the finding rejects where the verdict is repair.
     """
 
     code: str
     reason: str
     drop: Labels = ()
     split: tuple[Labels, ...] = ()
+    files: pd.DataFrame | None = None
     before: Any = None
     after: Any = None
+    repairable: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,11 @@ class Candidate:
     dropped, dropped_files
         (label, code) of files set aside, and their rows of the index.
     part
-        number of the volume within the series, from 0.
+        number of the volume within the series, from 0, and within that volume, if it was divided again.
     """
 
     files: pd.DataFrame
-    part: int = 0
+    part: tuple[int, ...] = ()
     findings: tuple[tuple[Finding, Verdict], ...] = ()
     dropped: tuple[tuple[int, str], ...] = ()
     dropped_files: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -94,46 +100,76 @@ class Candidate:
         ]
         return json.dumps(made, sort_keys=True) if made else ""
 
+    @property
+    def dropped_paths(self) -> list[str]:
+        return [self.dropped_files.loc[label, "path"] for label, _ in self.dropped]
+
+    def repaired(self, code: str) -> bool:
+        return any(f.code == code and verdict == "repair" for f, verdict in self.findings)
+
     def note(self, finding: Finding, verdict: Verdict) -> Candidate:
-        candidate = replace(self, findings=(*self.findings, (finding, verdict)))
-        if verdict == "repair" and finding.drop:
-            dropped = tuple((label, finding.code) for label in finding.drop)
-            candidate = replace(
-                candidate,
-                files=self.files.drop(index=list(finding.drop)),
-                dropped=(*self.dropped, *dropped),
-                dropped_files=pd.concat([self.dropped_files, self.files.loc[list(finding.drop)]]),
+        findings = (*self.findings, (finding, verdict))
+        if verdict != "repair" or not (finding.drop or finding.files is not None):
+            noted = replace(self, findings=findings)
+            if "stack" in self.__dict__:  # the same slices: no need to sort them again
+                noted.__dict__["stack"] = self.stack
+            return noted
+        files = self.files if finding.files is None else finding.files
+        return replace(
+            self,
+            findings=findings,
+            files=files.drop(index=list(finding.drop)),
+            dropped=(*self.dropped, *((label, finding.code) for label in finding.drop)),
+            dropped_files=pd.concat([self.dropped_files, self.files.loc[list(finding.drop)]]),
+        )
+
+    def divide(self, parts: tuple[Labels, ...]) -> list[Candidate]:
+        """The volumes of a candidate; what was set aside before is counted with the first of them."""
+        return [
+            replace(
+                self,
+                files=self.files.loc[list(labels)],
+                part=(*self.part, number),
+                dropped=self.dropped if number == 0 else (),
             )
-        return candidate
+            for number, labels in enumerate(parts)
+        ]
 
 
 Check = Callable[[Candidate, CurationSettings], Iterator[Finding]]
 
 
-def examine(files: pd.DataFrame, checks: tuple[Check, ...], settings: CurationSettings) -> list[Candidate]:
+def examine(
+    files: pd.DataFrame,
+    checks: tuple[Check, ...],
+    settings: CurationSettings,
+    findings: tuple[Finding, ...] = (),
+) -> list[Candidate]:
     """Run the checks in order; repairs take effect at once, a final rejection ends the examination.
 
-    A repair may split a candidate; each part goes on with the checks that follow.
+    A repair may split a candidate; each part goes on with the checks that follow. `findings` were made before, such as
+    that the files had been spread over several series.
     """
-    return _examine(Candidate(files), checks, settings)
+    candidate = Candidate(files)
+    for finding in findings:
+        candidate = candidate.note(finding, settle(finding, settings))
+    return _examine(candidate, checks, settings)
+
+
+def settle(finding: Finding, settings: CurationSettings) -> Verdict:
+    """The verdict on a finding; what cannot be repaired is rejected where it should be."""
+    verdict = settings.verdict(finding.code)
+    return "reject" if verdict == "repair" and not finding.repairable else verdict
 
 
 def _examine(candidate: Candidate, checks: tuple[Check, ...], settings: CurationSettings) -> list[Candidate]:
     for number, check in enumerate(checks):
         for finding in check(candidate, settings):
-            verdict = settings.verdict(finding.code)
+            verdict = settle(finding, settings)
             candidate = candidate.note(finding, verdict)
             if verdict == "repair" and finding.split:
-                parts = [
-                    replace(
-                        candidate,
-                        files=candidate.files.loc[list(labels)],
-                        part=part,
-                        dropped=candidate.dropped if part == 0 else (),
-                    )
-                    for part, labels in enumerate(finding.split)
-                ]
-                return [done for part in parts for done in _examine(part, checks[number + 1 :], settings)]
+                rest = checks[number + 1 :]
+                return [done for part in candidate.divide(finding.split) for done in _examine(part, rest, settings)]
             if verdict == "reject" and CODES[finding.code].final:
                 return [candidate]
     return [candidate]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -40,9 +40,16 @@ def angle_deg(a: np.ndarray, b: np.ndarray) -> float:
 
 def positioned(files: pd.DataFrame) -> pd.Series:
     """Which slices have position, orientation and pixel spacing."""
-    spaced = (files["pixel_spacing_x_mm"] > 0) & (files["pixel_spacing_y_mm"] > 0)
-    oriented = files["orientation"].map(lambda o: axes(o) is not None).astype(bool)
-    return files[POSITION].notna().all(axis=1) & oriented & spaced
+    spaced = (files["pixel_spacing_x_mm"].to_numpy() > 0) & (files["pixel_spacing_y_mm"].to_numpy() > 0)
+    oriented = np.array([axes(o) is not None for o in files["orientation"]], dtype=bool)
+    placed = np.isfinite(files[POSITION].to_numpy(dtype=float)).all(axis=1)
+    return pd.Series(placed & oriented & spaced, index=files.index)
+
+
+def places(files: pd.DataFrame) -> np.ndarray:
+    """A number for each slice, the same for slices at the same position (within a micrometre)."""
+    rounded = np.round(files[POSITION].to_numpy(dtype=float), 3) + 0.0
+    return np.unique(rounded, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Stack:
     @staticmethod
     def of(files: pd.DataFrame) -> Stack:
         """The stack of positioned slices of one orientation (that of the first slice holds for all)."""
-        keys = ["sop_instance", "content_sha256", "path"]
+        keys = [c for c in ("sop_instance", "content_sha256", "path", "frame") if c in files]
         files = files.sort_values(keys)
         directions = axes(files["orientation"].iloc[0])
         assert directions is not None
@@ -111,12 +118,28 @@ class Stack:
         share = (self.along - self.along[0]) / (self.along[-1] - self.along[0])
         return float(np.linalg.norm(self.across - share[:, None] * self.across[-1], axis=1).max())
 
-    def geometry(self, files: pd.DataFrame, spacing: float) -> Geometry:
+    @property
+    def advance(self) -> np.ndarray:
+        """Direction from the first pixel of the first slice to that of the last: the normal, unless sheared."""
+        origin = self.across[-1] @ self.axes[:2] + (self.along[-1] - self.along[0]) * self.axes[2]
+        length = np.linalg.norm(origin)
+        return origin / length if length > 0 else self.axes[2]
+
+    def geometry(self, files: pd.DataFrame, spacing: float, slices: int | None = None) -> Geometry:
         """The grid of the volume: x along rows, y along columns, z along the normal."""
         first = files.loc[self.order[0]]
         return Geometry(
-            (int(first["columns"]), int(first["rows"]), len(self.order)),
+            (int(first["columns"]), int(first["rows"]), slices or len(self.order)),
             (float(first["pixel_spacing_x_mm"]), float(first["pixel_spacing_y_mm"]), spacing),
             tuple(float(v) for v in self.origin),
             tuple(float(v) + 0.0 for v in self.axes.T.ravel()),
         )
+
+    def straightened(self, grid: Geometry) -> Geometry:
+        """The grid widened in the plane of the slices so that it holds all of them wherever they are shifted to."""
+        low, high = self.across.min(axis=0), self.across.max(axis=0)
+        spacing = np.array(grid.spacing[:2])
+        more = np.ceil((high - low) / spacing - 1e-3).astype(int)
+        origin = self.origin + low @ self.axes[:2]
+        size = (grid.size[0] + int(more[0]), grid.size[1] + int(more[1]), grid.size[2])
+        return replace(grid, size=size, origin=tuple(float(v) for v in origin))
