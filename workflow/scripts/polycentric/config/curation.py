@@ -94,10 +94,6 @@ class CurationSettings(Section):
     contrast_if_untagged: Literal["unknown", "no", "yes"] = Field(
         "unknown", description="What a scan counts as whose tags and description say nothing about contrast agent."
     )
-    multiple_structures: Literal["reject", "latest", "all"] = Field(
-        "reject",
-        description="Several structure sets for one scan: use none (reject), the one saved last, or all of them.",
-    )
     verdicts: dict[str, Verdict] = Field({}, description="Other verdicts than the default ones, by defect code.")
     limits: Limits = Field(Limits(), description="When the study must not go on.")
 
