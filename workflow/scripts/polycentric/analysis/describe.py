@@ -228,7 +228,8 @@ def _variables(
             )
         names = [n for n in names if n not in unknown]
     declared = columns if isinstance(columns, Mapping) else {}
-    result = [_variable(n, people[n], declared.get(n)) for n in names]
+    times = {outcome.time for outcome in outcomes.values() if outcome.type == "time-to-event"}
+    result = [_variable(n, people[n], declared.get(n), n in times) for n in names]
     if settings.acquisition:
         result += [Variable(n, n, True, True) for n in acquisition.known(images, acquisition.NUMBERS)]
         result += [Variable(n, n, False, True) for n in acquisition.known(images, IN_TABLE) if n != settings.by]
@@ -237,8 +238,9 @@ def _variables(
     return result
 
 
-def _variable(name: str, values: pd.Series, declared: Any) -> Variable:
+def _variable(name: str, values: pd.Series, declared: Any, time: bool) -> Variable:
     kind, unit = getattr(declared, "type", None), getattr(declared, "unit", None)
+    kind = "numeric" if kind is None and time else kind
     numeric = _numeric(values) if kind is None else kind == "numeric" and pd.api.types.is_numeric_dtype(values)
     return Variable(name, f"{name}, {unit}" if unit else name, numeric)
 
