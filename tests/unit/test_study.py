@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from polycentric.config import plan
+from polycentric.config.codes import CODES
 from polycentric.config.study import Study, load, load_file
 from polycentric.errors import UserError
 
@@ -71,6 +72,14 @@ def test_a_missing_parent_is_an_error_with_the_path_to_write(tmp_path: Path) -> 
         ("analyses.fidelity.synthesis", "unet", "analyses.fidelity.synthesis"),
         ("readers.turing.split", "outcom", "did you mean 'outcome'?"),
         ("centres.north", {"images": "data/north", "simulate": {}}, "write either 'images"),
+        ("review", "nowhere.tsv", "review: there is no file 'nowhere.tsv'"),
+        ("segmentation.manual", {"split": "images", "view": "ct", "roi": "tumour"}, "has the same name"),
+        ("features.mixed.masks", "reader-a", "'reader-a' is not defined under segmentation:"),
+        (
+            "centres.north",
+            {"images": "config", "table": {"file": "no.csv", "path": "f", "patient": "p", "modality": "CT"}},
+            "centres.north.table.file: the file 'no.csv' does not exist",
+        ),
         ("centres.north", {"images": "nowhere"}, "the folder 'nowhere' does not exist"),
         ("centres.nor th", {"simulate": {}}, "not a valid name"),
     ],
@@ -148,13 +157,14 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "feature-agreement": "feature_agreement",
     }
     shards = [{"shard": shard} for shard in study.shards]
-    single = ("pseudonym_key", "cohort", "provenance", "report")
+    single = ("pseudonym_key", "cohort", "establish", "provenance", "report")
     found = [(rule, {}) for rule in single]
     found += [("plan_cohort", {})] if study.simulated else []
     found += [("simulate_centre", {"centre": c}) for c in study.simulated]
     found += [(rule, {"centre": c}) for c in study.centres for rule in ("index", "curate")]
     found += [("split", {"split": s}) for s in study.splits]
-    found += [("convert", s) for s in shards]
+    found += [(rule, s) for s in shards for rule in ("convert", "examine", "share", "quicklook")]
+    found += [("fetch_idc", {"centre": n}) for n, c in study.centres.items() if c.idc]
     found += [
         ("synthesize" if v.synthesis else "prepare", {"view": n, "fold": "main", **s})
         for n, v in study.views.items()
@@ -175,9 +185,9 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
 
 # where a key may act directly, by the longest prefix of its path; everything also reaches provenance and report
 DIRECT: dict[str, set[str]] = {
-    "study": {"index", "convert"},
+    "study": {"index", "convert", "share"},
     "title": set(),
-    "results": {"index", "convert"},
+    "results": {"index", "convert", "share"},
     "private": set(),
     "workers": set(),
     "seed": {
@@ -191,11 +201,18 @@ DIRECT: dict[str, set[str]] = {
     "centres.*.simulate": {"plan_cohort", "simulate_centre"},
     "simulation": {"plan_cohort", "simulate_centre"},
     "withdraw": {"cohort", "import_features"},
+    "exclude": {"cohort"},
+    "examine": {"examine"},
+    "establish": {"establish"},
+    "deidentify": {"share"},
+    "quicklook": {"quicklook"},
     "clinical": {"cohort", "describe"},
     "clinical.outcomes": {"cohort", "describe", "split", "classify", "survive"},
     "curation": {"curate"},
-    "curation.limits": {"curate", "cohort"},
+    "curation.limits": {"cohort"},
     "convert": {"convert"},
+    "convert.rois": {"convert", "share"},
+    "convert.sources": {"convert", "share"},
     "splits": {"split"},
     "views": {"prepare", "synthesize"},
     "synthesis": {"train_synthesis", "synthesize", "fidelity"},
@@ -297,6 +314,23 @@ def test_every_key_reaches_the_rules_it_may_and_no_other() -> None:
             break
     assert tried > 150
     assert unreached == []
+
+
+@pytest.mark.parametrize(
+    ("code", "rules"),
+    [
+        ("GEOM_GANTRY_TILT", {"curate"}),
+        ("RT_DUP_CONTOUR", {"convert"}),
+        ("RESCALE_MISSING", {"curate", "convert"}),
+        ("STUDY_DUPLICATE_PATIENT", {"establish"}),
+    ],
+)
+def test_a_verdict_reaches_the_stage_that_gives_it(toy: dict, code: str, rules: set[str]) -> None:
+    study = load(copy.deepcopy(toy))
+    toy.setdefault("curation", {}).setdefault("verdicts", {})[code] = CODES[code].others[0]
+    changed = load(toy)
+    reached = {rule for rule, w in jobs(study) if plan.settings(study, rule, w) != plan.settings(changed, rule, w)}
+    assert reached == {*rules, "provenance", "report"}
 
 
 def test_a_caption_reaches_the_report_alone() -> None:

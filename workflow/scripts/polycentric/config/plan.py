@@ -82,7 +82,10 @@ def index(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def curate(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"curation": dump(study.curation)}
+    settings = dump(study.curation)
+    del settings["limits"]  # of the cohort
+    settings["verdicts"] = {c: verdict for c, verdict in settings["verdicts"].items() if CODES[c].stage == "curate"}
+    return {"curation": settings}
 
 
 @_rule

@@ -396,6 +396,9 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
             "clinical.table",
             f"the file {study.clinical.table!r} does not exist. Write its path.",
         )
+    if study.review and not Path(study.review).is_file():
+        hint = f"Copy {study.root}/cohort/review.tsv of an earlier run, fill in its column answer, and write its path."
+        yield "review", f"there is no file {study.review!r}. {hint}"
     drawn = study.convert.sources
     for name in sorted(set(drawn) & set(study.segmentation)):
         yield f"segmentation.{name}", "a mask source under convert.sources has the same name. Choose another one."
