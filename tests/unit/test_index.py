@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -103,22 +102,22 @@ def test_name_that_is_not_utf8_leads_back_to_its_file(tmp_path: Path) -> None:
     assert (folder / decode_path(table.index[0])).is_file()
 
 
-def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_files_are_not_read_again(tmp_path: Path) -> None:
     folder = tiny_dicom.save(tmp_path / "in", tiny_dicom.series(4))
     output, kept = tmp_path / "index.parquet", tmp_path / "kept.parquet"
     first = index(folder, output, previous=kept)
     output.unlink()  # as Snakemake does before it runs the rule again
     (folder / "0003.dcm").unlink()
     os.utime(folder / "0001.dcm", ns=(1, 1))
-    read: list[str] = []
+    read = tmp_path / "read"
 
-    def counted(path: Path) -> dict:
-        read.append(path.name)
-        return read_header(path)
+    def noted(folder: Path, path: str) -> dict:
+        with read.open("a") as stream:
+            stream.write(path + "\n")
+        return read_header(folder, path)
 
-    monkeypatch.setattr(sys.modules["polycentric.index.build"], "read_header", counted)
-    again = index(folder, output, previous=kept)
-    assert read == ["0001.dcm"]
+    again = index(folder, output, previous=kept, read=noted)
+    assert read.read_text() == "0001.dcm\n"
     pd.testing.assert_frame_equal(again.drop(columns="mtime_ns"), first.drop(columns="mtime_ns").drop(index="0003.dcm"))
 
 
