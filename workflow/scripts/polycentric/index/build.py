@@ -34,8 +34,10 @@ from .walk import Found, order, walk
 
 Row = dict[str, Any]
 Read = Callable[[Path, str], Row]
-# files per task of a worker, entries that are merged at once, rows and bytes of JSON of a group of the Parquet file
-CHUNK, BLOCK, GROUP, GROUP_BYTES = 64, 256, 8192, 2**25
+# files per task of a worker, entries that are merged at once, files between reports of progress
+CHUNK, BLOCK, NEWS = 64, 256, 5000
+# rows and bytes of JSON in a group of the Parquet file
+GROUP, GROUP_BYTES = 8192, 2**25
 _KEY = ["series_uid", "orientation", "position_x_mm", "position_y_mm", "position_z_mm"]
 _ARROW = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_()}
 
@@ -209,7 +211,7 @@ def _reader() -> tuple[str, ...]:
 def _merge(entries: Iterator[Entry], pool: Pool[Task, pa.Table], log: Log) -> Iterator[pa.Table]:
     """Tables in the order of the entries, while the pool reads ahead a bounded number of blocks."""
     waiting: deque[tuple[list[Entry], int]] = deque()
-    done = read = 0
+    done = read = said = 0
     ahead = 2 + pool.workers * CHUNK // BLOCK
     while True:
         block = list(islice(entries, BLOCK))
@@ -225,7 +227,9 @@ def _merge(entries: Iterator[Entry], pool: Pool[Task, pa.Table], log: Log) -> It
             part = _assemble(here, pa.concat_tables(fresh) if fresh else None)
             done += len(part)
             read += sum(map(len, fresh))
-            log.event("progress", what="files", done=done, read=read, quiet=done % (8 * BLOCK) >= BLOCK)
+            if done >= said + NEWS:
+                said = done
+                log.event("progress", what="files", done=done, read=read)
             yield part
         if not block:
             return

@@ -141,7 +141,7 @@ class Pool(Generic[Task, Result]):
 
 
 def carefully(read: Callable[[Task], Row], tasks: Sequence[Task]) -> list[Row]:
-    """Read files one by one in a child process; a file at which it dies or falls silent is marked, and a new one goes on."""
+    """Read files one by one in a child process; a file at which it dies or falls silent is marked, another goes on."""
     context, rows = get_context("fork"), []
     while len(rows) < len(tasks):
         rest = tasks[len(rows) :]

@@ -139,6 +139,8 @@ def failure(folder: Path, path: str, error: Exception) -> Row:
     """The row of a file that cannot be opened or read."""
     own = isinstance(error, OSError) and error.errno is None and error.args
     word = str(error.args[0]) if own else type(error).__name__
+    if isinstance(error, zlib.error):
+        word = "damaged"
     special = word == "no regular file" or (type(error) is OSError and (folder / path).exists() and not own)
     return {"reading": "not-dicom", "error": "no regular file"} if special else {"reading": "unreadable", "error": word}
 
@@ -225,7 +227,7 @@ def _inflate(stream: BinaryIO, start: int) -> tuple[bytes, int, bool]:
             piece = inflater.decompress(waiting, 2**20)
             waiting = inflater.unconsumed_tail
             length += len(piece)
-            if length <= LARGEST_HEADER // 4:
+            if length <= LARGEST_HEADER // 8:
                 kept += piece
             if length > LARGEST_INFLATED:
                 raise OSError("size")
