@@ -39,8 +39,8 @@ from .structures import contours, segments
 DICOMDIR = "1.2.840.10008.1.3.10"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 IMPLICIT, EXPLICIT_BE, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-# bytes that are read at once, the most that a header may take, the most that is inflated to see where pixel data end
-HEAD, LARGEST_HEADER, LARGEST_INFLATED = 2**15, 2**28, 2**30
+# bytes that are read at once, the most that a header may take, deflated or not, the most pixels that are inflated
+HEAD, LARGEST_HEADER, LARGEST_INFLATED_HEADER, LARGEST_INFLATED = 2**15, 2**28, 2**25, 2**29
 Row = dict[str, Any]
 
 _TEXTS = {
@@ -116,11 +116,10 @@ class _Object:
     reading: str
     syntax: str
     meta_class: str
-    stream: BinaryIO
+    stream: BinaryIO | _Inflated
     size: int
     pixels: int
     implicit: bool
-    cut: bool = False
 
 
 def read_header(folder: Path, path: str) -> Row:
@@ -167,10 +166,7 @@ def _plain(stream: BinaryIO, size: int) -> _Object:
             if syntax == EXPLICIT_BE:
                 raise Irregular
             if syntax == DEFLATED:
-                body, whole, cut = _inflate(stream, start)
-                found, end = scan(body, 0, len(body), False)
-                elements = Scanned(body, found, False)
-                return _Object(elements, "ok", syntax, meta_class, io.BytesIO(body), whole, end, False, cut)
+                return _deflated(_Inflated(stream, start), meta_class)
             implicit = syntax == IMPLICIT
             if implicit and data[start + 4 : start + 6].isalpha() and data[start + 4 : start + 6].isupper():
                 raise Irregular  # explicit, whatever its syntax says
@@ -185,6 +181,24 @@ def _plain(stream: BinaryIO, size: int) -> _Object:
             if not more:
                 raise Irregular from None
             data += more
+
+
+def _deflated(stream: _Inflated, meta_class: str) -> _Object:
+    wanted = HEAD
+    while True:
+        stream.reach(wanted)
+        data = bytes(stream.kept)
+        # an end that is not known yet must not look like one
+        end = stream.length if stream.done else LARGEST_INFLATED_HEADER
+        try:
+            found, position = scan(data, 0, end, False)
+        except Short as short:
+            if stream.done or short.need > LARGEST_INFLATED_HEADER:
+                raise Irregular from None
+            wanted = max(short.need + HEAD, 2 * len(data))
+            continue
+        elements = Scanned(data, found, False)
+        return _Object(elements, "ok", DEFLATED, meta_class, stream, UNDEFINED, position, False)
 
 
 def _meta(data: bytes, size: int) -> tuple[str, str, int]:
@@ -211,29 +225,45 @@ def _meta(data: bytes, size: int) -> tuple[str, str, int]:
         position += length
 
 
-def _inflate(stream: BinaryIO, start: int) -> tuple[bytes, int, bool]:
-    """The first bytes of a deflated data set, how many all are, and whether the end is missing.
+class _Inflated(io.RawIOBase):
+    """A deflated data set as a stream that is inflated no further than it is read, and keeps its first bytes only."""
 
-    What lies beyond the first bytes is inflated piece by piece and forgotten.
-    """
-    stream.seek(start)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    kept, length, waiting = bytearray(), 0, b""
-    try:
-        while not inflater.eof:
-            waiting = waiting or stream.read(2**16)
-            if not waiting:
-                return bytes(kept), length, True
-            piece = inflater.decompress(waiting, 2**20)
-            waiting = inflater.unconsumed_tail
-            length += len(piece)
-            if length <= LARGEST_HEADER // 8:
-                kept += piece
-            if length > LARGEST_INFLATED:
-                raise OSError("size")
-    except zlib.error:
-        return bytes(kept), length, True
-    return bytes(kept), length, False
+    def __init__(self, stream: BinaryIO, start: int) -> None:
+        stream.seek(start)
+        self.stream, self.inflater = stream, zlib.decompressobj(-zlib.MAX_WBITS)
+        self.kept, self.length, self.waiting, self.done, self.at = bytearray(), 0, b"", False, 0
+
+    def reach(self, length: int) -> bool:
+        """Inflate up to this byte, if there are as many."""
+        while self.length < length and not self.done:
+            self.waiting = self.waiting or self.stream.read(2**16)
+            try:
+                piece = self.inflater.decompress(self.waiting, 2**18)
+            except zlib.error:
+                self.done = True
+                break
+            self.done = self.inflater.eof or not (piece or self.waiting)
+            self.waiting = self.inflater.unconsumed_tail
+            self.length += len(piece)
+            if len(self.kept) < LARGEST_INFLATED_HEADER:
+                self.kept += piece
+        return self.length >= length
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = offset if whence == 0 else self.at + offset
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def read(self, count: int = -1) -> bytes:
+        end = self.at + count if count >= 0 else LARGEST_INFLATED_HEADER
+        if end > LARGEST_INFLATED_HEADER:
+            raise OSError("header too large")
+        self.reach(end)
+        data = bytes(self.kept[self.at : end])
+        self.at += len(data)
+        return data
 
 
 class _Bounded:
@@ -268,15 +298,14 @@ def _odd(stream: BinaryIO, size: int) -> _Object | Row:
         except (Irregular, Short):
             syntax, meta_class, start = "", "", 0
         if syntax == DEFLATED:
-            body, whole, cut = _inflate(stream, start)
-            inner = io.BytesIO(body)
-            dataset = read_dataset(inner, False, True, stop_when=lambda tag, vr, length: tag in PIXELS)
-            elements = Parsed(dataset)
-            return _Object(elements, "ok", syntax, meta_class, io.BytesIO(body), whole, inner.tell(), False, cut)
+            inner = _Inflated(stream, start)
+            bounded: Any = _Bounded(inner, LARGEST_INFLATED_HEADER)
+            dataset = read_dataset(bounded, False, True, stop_when=lambda tag, vr, length: tag in PIXELS)
+            return _Object(Parsed(dataset), "ok", syntax, meta_class, inner, UNDEFINED, inner.tell(), False)
     elif size < 132:
         return {"reading": "not-dicom", "error": "too short"}
     stream.seek(0)
-    bounded: Any = _Bounded(stream, size)
+    bounded = _Bounded(stream, size)
     try:
         dataset = pydicom.dcmread(bounded, stop_before_pixels=True)
     except InvalidDicomError:
@@ -331,7 +360,7 @@ def _row(one: _Object) -> Row:
     if facts or (row["frames"] or 1) > 1:
         row["frame_facts"] = frame_facts(row, elements)
     if row["rows"] is not None and row["modality"] != "RTSTRUCT":
-        row["truncated"] = one.cut or _truncated(one, row)
+        row["truncated"] = _truncated(one, row)
     if row["modality"] == "RTSTRUCT":
         row["structure"] = json.dumps(contours(elements), sort_keys=True)
     elif row["modality"] == "SEG" or row["sop_class"].startswith(SEGMENTATION):
@@ -402,7 +431,13 @@ def _truncated(one: _Object, row: Row) -> bool:
         if row["photometric"] == "YBR_FULL_422":
             samples = 2  # colour of every second pixel only
         pixels = (row["rows"] or 0) * (row["columns"] or 0) * samples * (row["frames"] or 1)
-        return start + length > one.size or length < (row["bits_allocated"] or 8) * pixels // 8
+        if length < (row["bits_allocated"] or 8) * pixels // 8:
+            return True
+        if isinstance(one.stream, _Inflated):
+            if length > LARGEST_INFLATED:
+                raise OSError("size")
+            return not one.stream.reach(start + length)
+        return start + length > one.size
     # encapsulated: the items must lie within the file and end with the sequence delimiter
     position = start
     while True:
@@ -431,8 +466,9 @@ def _pixel_value(one: _Object) -> tuple[int, int] | None:
 
 
 def _sha256(one: _Object) -> str:
-    one.stream.seek(0)
-    return hashlib.file_digest(one.stream, "sha256").hexdigest()  # type: ignore[arg-type]
+    stream = one.stream.stream if isinstance(one.stream, _Inflated) else one.stream
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def pixel_sha256(folder: Path, path: str) -> str:
