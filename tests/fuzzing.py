@@ -167,7 +167,8 @@ def bomb(data: bytes, draw: random.Random) -> bytes:
     if draw.random() < 0.5:
         body += b"\x09\x00\x10\x10OB\0\0" + struct.pack("<I", draw.choice((2**20, 2**29, 2**31)))
     packer = zlib.compressobj(1, zlib.DEFLATED, -15)
-    packed = packer.compress(body) + packer.flush(zlib.Z_FULL_FLUSH) + _zeros() * draw.choice((1, 50, 300, 3000))
+    megabytes = draw.choice((1, 50, 50, 300, 300, 3000))
+    packed = packer.compress(body) + packer.flush(zlib.Z_FULL_FLUSH) + _zeros() * megabytes
     element = b"\x02\x00\x10\x00UI" + struct.pack("<H", len(DEFLATED)) + DEFLATED.encode()
     return bytes(128) + b"DICM" + element + packed
 
@@ -196,7 +197,7 @@ def noise(data: bytes, draw: random.Random) -> bytes:
 
 
 KINDS = {f.__name__: f for f in (flip, cut, swap, length, nest, giant, bomb, archive, noise)}
-_WEIGHTS = {"flip": 5, "cut": 2, "swap": 3, "length": 3, "nest": 1, "giant": 2, "bomb": 1, "archive": 1, "noise": 1}
+_WEIGHTS = {"flip": 8, "cut": 3, "swap": 5, "length": 5, "nest": 2, "giant": 4, "bomb": 1, "archive": 2, "noise": 2}
 
 
 def mutant(paths: Sequence[Path], number: int) -> tuple[str, bytes]:

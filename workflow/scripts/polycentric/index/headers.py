@@ -41,6 +41,8 @@ SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 IMPLICIT, EXPLICIT_BE, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 # bytes that are read at once, the most that a header may take, deflated or not, the most pixels that are inflated
 HEAD, LARGEST_HEADER, LARGEST_INFLATED_HEADER, LARGEST_INFLATED = 2**15, 2**28, 2**25, 2**29
+# of pydicom, three for each element; and empty elements without a tag, one after another
+MOST_READS, MOST_ZEROS = 2_000_000, 4096
 Row = dict[str, Any]
 
 _TEXTS = {
@@ -267,18 +269,27 @@ class _Inflated(io.RawIOBase):
 
 
 class _Bounded:
-    """A stream for pydicom, which asks for as many bytes as an element declares: never gives more than there are."""
+    """A stream for pydicom, which asks for as many bytes as an element declares: never gives more than there are.
 
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self.stream, self.size, self.total = stream, size, 0
+    Zeros without end, which pydicom takes for millions of empty elements, end the file.
+    """
+
+    def __init__(self, stream: BinaryIO | _Inflated, size: int) -> None:
+        self.stream, self.size, self.total, self.reads, self.zeros = stream, size, 0, 0, 0
 
     def read(self, count: int = -1) -> bytes:
         left = max(0, self.size - self.stream.tell())
         count = left if count < 0 else min(count, left)
         self.total += count
-        if self.total > LARGEST_HEADER:
+        self.reads += 1
+        if self.total > LARGEST_HEADER or self.reads > MOST_READS:
             raise OSError("header too large")
-        return self.stream.read(count)
+        data = self.stream.read(count)
+        if count == 8:
+            self.zeros = self.zeros + 1 if data == bytes(8) else 0
+            if self.zeros > MOST_ZEROS:
+                return b""
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self.stream.seek(offset, whence)
