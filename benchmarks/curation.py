@@ -23,9 +23,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
-for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-    os.environ.setdefault(variable, "1")
-
 import pandas as pd
 import pyarrow.parquet as pq
 import SimpleITK as sitk
@@ -40,6 +37,7 @@ from polycentric.tables.schemas import CURATION
 
 # copies share their positions, which makes the index hash their pixels: that would be measured instead
 sys.modules["polycentric.index.build"]._hash_shared_positions = lambda *_: None  # type: ignore[attr-defined]
+sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 QUIET = Log()
 QUIET.event = lambda *_, **__: None  # type: ignore[method-assign]
 
@@ -202,9 +200,8 @@ def main() -> None:
     print("| what | of | wall / CPU, s | rate |\n|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
-    print(
-        f"\nPython {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"\nPython {platform.python_version()}, {machine}")
     for note in notes:
         print(f"Left out: {note}")
 

@@ -5,9 +5,12 @@ A mutant is named by its number: the same number and the same seed files give th
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import resource
 import shutil
+import signal
 import struct
 import tempfile
 import time
@@ -232,12 +235,14 @@ def sweep(paths: Sequence[Path], numbers: range, *, seconds: float = 5.0, memory
             except EOFError:
                 yield Outcome(todo.pop(0), "", (), (), ("died",), 0.0, 0)
             finally:
-                child.kill()
+                with contextlib.suppress(ProcessLookupError):  # with the decoders that it started
+                    os.killpg(child.pid, signal.SIGKILL)
                 child.join()
                 receiver.close()
 
 
 def _examine_all(sender: Connection, paths: Sequence[Path], numbers: list[int], scratch: Path, memory: int) -> None:
+    os.setpgid(0, 0)
     batch = Path(tempfile.mkdtemp(dir=scratch))
     for position, number in enumerate(numbers):
         outcome = examine(paths, number, batch / f"{number:06d}", memory)
