@@ -295,6 +295,8 @@ def examine(paths: Sequence[Path], number: int, folder: Path, memory: int = 2**3
 
 def decode_one(folder: Path, path: str, row: dict) -> str:
     """ "ok", the code that conversion gives, or the type of what should not have been raised."""
+    if row["truncated"]:
+        return "FILE_TRUNCATED"  # which curation never lets through
     try:
         decode([Plane(path)], folder, (row["columns"] or 1, row["rows"], 1))
         return "ok"

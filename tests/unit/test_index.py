@@ -92,6 +92,15 @@ def test_truncation_is_seen_in_every_encoding(tmp_path: Path, syntax: str, cut: 
     assert bool(row["truncated"]) == (cut > 0)
 
 
+def test_few_compressed_bytes_cannot_be_a_huge_matrix(tmp_path: Path) -> None:
+    fine, huge = tiny_dicom.series(2)
+    for one in (fine, huge):
+        one.compress(RLELossless)
+    huge.Rows = huge.Columns = 60000
+    table = index(tiny_dicom.save(tmp_path / "in", fine, huge), tmp_path / "index.parquet")
+    assert table["truncated"].tolist() == [False, True]
+
+
 def test_pixel_element_that_is_too_short_or_absent_is_truncated(tmp_path: Path) -> None:
     short, absent = tiny_dicom.series(2)
     short.PixelData = short.PixelData[:100]

@@ -43,6 +43,10 @@ IMPLICIT, EXPLICIT_BE, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1
 HEAD, LARGEST_HEADER, LARGEST_INFLATED_HEADER, LARGEST_INFLATED = 2**15, 2**28, 2**25, 2**29
 # of pydicom, three for each element; and empty elements without a tag, one after another
 MOST_READS, MOST_ZEROS = 2_000_000, 4096
+# a frame with more bytes must not have been compressed more than this; run lengths cannot do better than 64, nor
+# lossless JPEG than a bit per value. Smaller frames do no harm, whatever they claim
+LARGE_FRAME, EXPANSION = 2**26, 2000
+_EXPANSION = {"1.2.840.10008.1.2.5": 64, "1.2.840.10008.1.2.4.57": 16, "1.2.840.10008.1.2.4.70": 16}
 Row = dict[str, Any]
 
 _TEXTS = {
@@ -431,26 +435,27 @@ def _pet(elements: Elements) -> str:
 
 
 def _truncated(one: _Object, row: Row) -> bool:
-    """Whether the pixel data end before they should."""
+    """Whether the pixel data end before they should, or are far too few for what is declared."""
     stream, order = one.stream, ">" if one.syntax == EXPLICIT_BE else "<"
     value = _pixel_value(one)
     if value is None:
         return True
     start, length = value
+    samples = row["samples"] or 1
+    if row["photometric"] == "YBR_FULL_422" and length != UNDEFINED:
+        samples = 2  # colour of every second pixel only
+    frames, bits = row["frames"] or 1, row["bits_allocated"] or 8
+    pixels = (row["rows"] or 0) * (row["columns"] or 0) * samples
     if length != UNDEFINED:
-        samples = row["samples"] or 1
-        if row["photometric"] == "YBR_FULL_422":
-            samples = 2  # colour of every second pixel only
-        pixels = (row["rows"] or 0) * (row["columns"] or 0) * samples * (row["frames"] or 1)
-        if length < (row["bits_allocated"] or 8) * pixels // 8:
+        if length < bits * pixels * frames // 8:
             return True
-        if isinstance(one.stream, _Inflated):
+        if isinstance(stream, _Inflated):
             if length > LARGEST_INFLATED:
                 raise OSError("size")
-            return not one.stream.reach(start + length)
+            return not stream.reach(start + length)
         return start + length > one.size
     # encapsulated: the items must lie within the file and end with the sequence delimiter
-    position = start
+    position, compressed = start, 0
     while True:
         stream.seek(position)
         item = stream.read(8)
@@ -458,10 +463,13 @@ def _truncated(one: _Object, row: Row) -> bool:
             return True
         group, element, length = struct.unpack(order + "HHI", item)
         if (group, element) == (0xFFFE, 0xE0DD):
-            return False
+            break
         position += 8 + length
+        compressed += length
         if (group, element) != (0xFFFE, 0xE000) or position > one.size:
             return True
+    declared = bits * pixels // 8
+    return declared > LARGE_FRAME and declared * frames > _EXPANSION.get(one.syntax, EXPANSION) * compressed
 
 
 def _pixel_value(one: _Object) -> tuple[int, int] | None:
