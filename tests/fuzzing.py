@@ -14,10 +14,11 @@ import signal
 import struct
 import tempfile
 import time
+import traceback
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -42,7 +43,10 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant: how its rows were read, how its pixels decoded, processor seconds, peak memory."""
+    """What became of a mutant: how its rows were read, how its pixels decoded, processor seconds, peak memory.
+
+    `curated` tells what became of the batch that it ends: "", "ok", or what was raised.
+    """
 
     number: int
     kind: str
@@ -51,6 +55,7 @@ class Outcome:
     decoded: tuple[str, ...]
     seconds: float
     peak_bytes: int
+    curated: str = ""
 
 
 def seeds(*folders: Path, per_folder: int = 2) -> list[Path]:
@@ -247,7 +252,11 @@ def _examine_all(sender: Connection, paths: Sequence[Path], numbers: list[int], 
     for position, number in enumerate(numbers):
         outcome = examine(paths, number, batch / f"{number:06d}", memory)
         if number % BATCH == BATCH - 1 or position == len(numbers) - 1:
-            curated(batch)
+            try:
+                curated(batch)
+                outcome = replace(outcome, curated="ok")
+            except Exception:
+                outcome = replace(outcome, curated=traceback.format_exc(limit=-2))
             shutil.rmtree(batch)
             batch.mkdir()
         sender.send(outcome)
@@ -336,7 +345,11 @@ def main(count: int, *folders: Path) -> None:
         for word in (*outcome.readings, *(f"pixels {d}" for d in outcome.decoded)):
             seen[outcome.kind, word] = seen.get((outcome.kind, word), 0) + 1
         worst, peak = max(worst, outcome, key=lambda o: o.seconds), max(peak, outcome.peak_bytes)
-        if outcome.seconds > 5 or any(d in ("died", "stalled") or d.startswith("raised") for d in outcome.decoded):
+        if (
+            outcome.curated not in ("", "ok")
+            or outcome.seconds > 5
+            or any(d in ("died", "stalled") or d.startswith("raised") for d in outcome.decoded)
+        ):
             bad += 1
             print(outcome, flush=True)
     print(f"{count} mutants of {len(paths)} files in {time.monotonic() - start:.0f} s, {bad} bad")

@@ -18,6 +18,7 @@ def check(paths: list[Path], numbers: range) -> None:
         assert set(outcome.decoded) <= {"ok", *CODES}, outcome
         assert set(outcome.readings) <= set(READINGS), outcome
         assert outcome.readings or outcome.kind == "archive", outcome
+        assert outcome.curated in ("", "ok"), outcome
         assert outcome.seconds < 5, outcome
         assert outcome.peak_bytes < 1e9, outcome
     # the mutants do harm, and not all of it is fatal
