@@ -345,11 +345,8 @@ def main(count: int, *folders: Path) -> None:
         for word in (*outcome.readings, *(f"pixels {d}" for d in outcome.decoded)):
             seen[outcome.kind, word] = seen.get((outcome.kind, word), 0) + 1
         worst, peak = max(worst, outcome, key=lambda o: o.seconds), max(peak, outcome.peak_bytes)
-        if (
-            outcome.curated not in ("", "ok")
-            or outcome.seconds > 5
-            or any(d in ("died", "stalled") or d.startswith("raised") for d in outcome.decoded)
-        ):
+        failed = any(d in ("died", "stalled") or d.startswith("raised") for d in outcome.decoded)
+        if failed or outcome.curated not in ("", "ok") or outcome.seconds > 5:
             bad += 1
             print(outcome, flush=True)
     print(f"{count} mutants of {len(paths)} files in {time.monotonic() - start:.0f} s, {bad} bad")

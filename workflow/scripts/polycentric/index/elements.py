@@ -91,11 +91,7 @@ class Scanned:
         self.data, self.found, self.implicit = data, found, implicit
         self.encodings: list[str] | None = parent.encodings if parent else None
         if _SPECIFIC_CHARACTER_SET in found:
-            values = self.text(_SPECIFIC_CHARACTER_SET).split("\\")
-            try:
-                self.encodings = convert_encodings(values if len(values) > 1 else values[0])
-            except (LookupError, ValueError):
-                self.encodings = None
+            self.encodings = _encodings(self.text(_SPECIFIC_CHARACTER_SET))
 
     def _raw(self, tag: int) -> tuple[bytes, bytes] | None:
         entry = self.found.get(tag)
@@ -351,6 +347,17 @@ def _number(value: Any) -> float | None:
 
 def _finite(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None
+
+
+@lru_cache(maxsize=256)
+def _encodings(character_set: str) -> list[str] | None:
+    values = character_set.split("\\")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return convert_encodings(values if len(values) > 1 else values[0])
+    except (LookupError, ValueError):
+        return None
 
 
 @lru_cache(maxsize=8192)

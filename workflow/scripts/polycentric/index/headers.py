@@ -374,7 +374,7 @@ def _row(one: _Object) -> Row:
     facts = complete(row, elements)
     if facts or (row["frames"] or 1) > 1:
         row["frame_facts"] = frame_facts(row, elements)
-    if row["rows"] is not None and row["modality"] != "RTSTRUCT":
+    if (row["rows"] is not None or row["columns"] is not None) and row["modality"] != "RTSTRUCT":
         row["truncated"] = _truncated(one, row)
     if row["modality"] == "RTSTRUCT":
         row["structure"] = json.dumps(contours(elements), sort_keys=True)
@@ -438,14 +438,14 @@ def _truncated(one: _Object, row: Row) -> bool:
     """Whether the pixel data end before they should, or are far too few for what is declared."""
     stream, order = one.stream, ">" if one.syntax == EXPLICIT_BE else "<"
     value = _pixel_value(one)
-    if value is None:
+    if value is None or not (row["rows"] and row["columns"]):
         return True
     start, length = value
     samples = row["samples"] or 1
     if row["photometric"] == "YBR_FULL_422" and length != UNDEFINED:
         samples = 2  # colour of every second pixel only
     frames, bits = row["frames"] or 1, row["bits_allocated"] or 8
-    pixels = (row["rows"] or 0) * (row["columns"] or 0) * samples
+    pixels = row["rows"] * row["columns"] * samples
     if length != UNDEFINED:
         if length < bits * pixels * frames // 8:
             return True
