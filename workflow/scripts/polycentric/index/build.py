@@ -29,7 +29,7 @@ from ..files import atomic, hash_of
 from ..jobs import Log
 from ..tables.private import INDEX, READINGS
 from .guard import Pool, within
-from .headers import pixel_sha256, read_header
+from .headers import failure, pixel_sha256, read_header
 from .walk import Found, order, walk
 
 Row = dict[str, Any]
@@ -147,7 +147,7 @@ def _entries(folder: Path, earlier: _Earlier) -> Iterator[Entry]:
                 listed = sources.members(folder, found.path)
                 error = "" if listed else "empty"
             except OSError as problem:
-                listed, error = [], _word(problem)
+                listed, error = [], failure(problem)["error"]
             if error:
                 yield Task(found.path, found.size, found.mtime_ns, {"reading": "archive", "error": error})
             for member in listed:
@@ -159,10 +159,6 @@ def _entries(folder: Path, earlier: _Earlier) -> Iterator[Entry]:
             yield Task(found.path, found.size, found.mtime_ns, known)
     if run:
         yield run
-
-
-def _word(error: OSError) -> str:
-    return str(error.args[0]) if error.errno is None and error.args else type(error).__name__
 
 
 def _row(folder: Path, read: Read, task: Task) -> Row:

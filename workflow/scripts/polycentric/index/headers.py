@@ -137,17 +137,15 @@ def read_header(folder: Path, path: str) -> Row:
             stream.seek(0)
             return _read(stream, size)
     except Exception as error:  # whatever is wrong with one file, the others must be indexed
-        return failure(folder, path, error)
+        return failure(error)
 
 
-def failure(folder: Path, path: str, error: Exception) -> Row:
-    """The row of a file that cannot be opened or read."""
-    own = isinstance(error, OSError) and error.errno is None and error.args
-    word = str(error.args[0]) if own else type(error).__name__
-    if isinstance(error, zlib.error):
-        word = "damaged"
-    special = word == "no regular file" or (type(error) is OSError and (folder / path).exists() and not own)
-    return {"reading": "not-dicom", "error": "no regular file"} if special else {"reading": "unreadable", "error": word}
+def failure(error: Exception) -> Row:
+    """The row of a file that cannot be opened or read. Messages of others may name the file: their type must do."""
+    if isinstance(error, sources.Refused):
+        special = error.word == "no regular file"
+        return {"reading": "not-dicom" if special else "unreadable", "error": error.word}
+    return {"reading": "unreadable", "error": "damaged" if isinstance(error, zlib.error) else type(error).__name__}
 
 
 def _read(stream: BinaryIO, size: int) -> Row:
@@ -181,7 +179,7 @@ def _plain(stream: BinaryIO, size: int) -> _Object:
         except Short as short:
             wanted = min(size, max(short.need + HEAD, 2 * len(data)))
             if wanted > LARGEST_HEADER and short.need > LARGEST_HEADER:
-                raise OSError("header too large") from None
+                raise sources.Refused("header too large") from None
             stream.seek(len(data))
             more = stream.read(wanted - len(data))
             if not more:
@@ -265,7 +263,7 @@ class _Inflated(io.RawIOBase):
     def read(self, count: int = -1) -> bytes:
         end = self.at + count if count >= 0 else LARGEST_INFLATED_HEADER
         if end > LARGEST_INFLATED_HEADER:
-            raise OSError("header too large")
+            raise sources.Refused("header too large")
         self.reach(end)
         data = bytes(self.kept[self.at : end])
         self.at += len(data)
@@ -287,7 +285,7 @@ class _Bounded:
         self.total += count
         self.reads += 1
         if self.total > LARGEST_HEADER or self.reads > MOST_READS:
-            raise OSError("header too large")
+            raise sources.Refused("header too large")
         data = self.stream.read(count)
         if count == 8:
             self.zeros = self.zeros + 1 if data == bytes(8) else 0
@@ -451,7 +449,7 @@ def _truncated(one: _Object, row: Row) -> bool:
             return True
         if isinstance(stream, _Inflated):
             if length > LARGEST_INFLATED:
-                raise OSError("size")
+                raise sources.Refused("size")
             return not stream.reach(start + length)
         return start + length > one.size
     # encapsulated: the items must lie within the file and end with the sequence delimiter
