@@ -352,7 +352,7 @@ class _Writer:
         self.rows += len(table)
         for item in table["reading"].value_counts().to_pylist():
             self.readings[item["values"]] = self.readings.get(item["values"], 0) + item["counts"]
-        frame = table.select([*_KEY, "rows"]).to_pandas()
+        frame = table.select([*_KEY, "rows"]).to_pandas(use_threads=False)
         positioned = frame.notna().all(axis=1).to_numpy()
         frame[_KEY[2:]] = frame[_KEY[2:]].round(3) + 0.0  # no negative zeros
         keys = pd.util.hash_pandas_object(frame[_KEY], index=False).to_numpy()
