@@ -29,6 +29,14 @@ LARGEST = 2**34
 DIRECTORY = 2**28
 
 
+class Refused(OSError):
+    """A file that is not opened; its only argument says why in words that name nothing."""
+
+    @property
+    def word(self) -> str:
+        return str(self.args[0])
+
+
 @dataclass(frozen=True)
 class Member:
     """A member of an archive: its path for the tables, its size in bytes, and why it is not opened ("" if it is)."""
@@ -39,7 +47,10 @@ class Member:
 
 
 def open_file(folder: Path, path: str) -> BinaryIO:
-    """Open a file or a member of an archive for reading; the stream can seek. Raises OSError."""
+    """Open a file or a member of an archive for reading; the stream can seek. Raises OSError.
+
+    `Refused` where the file is there, but must not or cannot be opened as one.
+    """
     outer, _, member = decode_path(path).partition(SEPARATOR)
     if not member:
         # a named pipe must not block, and what is no regular file holds no image
@@ -47,15 +58,15 @@ def open_file(folder: Path, path: str) -> BinaryIO:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return os.fdopen(descriptor, "rb")
         os.close(descriptor)
-        raise OSError("no regular file")
+        raise Refused("no regular file")
     try:
         archive = _archive(folder / outer)
         info = archive.getinfo(member)
         if refusal := _refusal(info):
-            raise OSError(refusal)
+            raise Refused(refusal)
         return archive.open(info)  # type: ignore[return-value]
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError) as error:
-        raise OSError(type(error).__name__) from None
+        raise Refused(_kind(error)) from None
 
 
 def read_bytes(folder: Path, path: str) -> bytes:
@@ -64,7 +75,7 @@ def read_bytes(folder: Path, path: str) -> bytes:
         try:
             return stream.read()
         except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise OSError(type(error).__name__) from None
+            raise Refused(_kind(error)) from None
 
 
 @contextlib.contextmanager
@@ -88,7 +99,7 @@ def local_file(folder: Path, path: str) -> Iterator[Path]:
             try:
                 shutil.copyfileobj(stream, target, 2**20)
             except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-                raise OSError(type(error).__name__) from None
+                raise Refused(_kind(error)) from None
         yield Path(temporary)
     finally:
         Path(temporary).unlink()
@@ -104,23 +115,27 @@ def members(folder: Path, path: str) -> list[Member]:
     Raises
     ------
     OSError
-        with a word on what is wrong if the archive as a whole cannot be trusted.
+        `Refused` if the archive as a whole cannot be trusted.
     """
     full = folder / decode_path(path)
     _check_directory(full)
     try:
         archive = _archive(full)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
-        raise OSError(type(error).__name__) from None
+        raise Refused(_kind(error)) from None
     infos = [i for i in archive.infolist() if not i.is_dir()]
     if sum(i.compress_size for i in infos) > full.stat().st_size:
-        raise OSError("overlapping members")
+        raise Refused("overlapping members")
     named = {i.filename: i for i in infos if i.filename}
     outer = decode_path(path)
     return [
         Member(encode_path(outer + SEPARATOR + name), named[name].file_size, _refusal(named[name]))
         for name in sorted(named)
     ]
+
+
+def _kind(error: Exception) -> str:
+    return "damaged" if isinstance(error, zlib.error) else type(error).__name__
 
 
 def _refusal(info: zipfile.ZipInfo) -> str:
@@ -153,10 +168,10 @@ def _check_directory(full: Path) -> None:
         tail = stream.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or end + 22 > len(tail):
-        raise OSError("BadZipFile")
+        raise Refused("BadZipFile")
     count, length = struct.unpack_from("<HI", tail, end + 10)
     wide = tail.rfind(b"PK\x06\x06", 0, end)
     if wide >= 0 and wide + 56 <= len(tail) and (count == 0xFFFF or length == 0xFFFFFFFF):
         count, length = struct.unpack_from("<QQ", tail, wide + 32)
     if length > DIRECTORY:
-        raise OSError("too many members")
+        raise Refused("too many members")

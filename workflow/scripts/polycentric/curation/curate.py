@@ -187,14 +187,14 @@ def _identity(centre: str, files: pd.DataFrame, part: tuple[int, ...], salt: byt
 
 
 def files_sha256(files: pd.DataFrame) -> str:
-    """Hash of the sorted instance identifiers and sizes, with the content of structures.
+    """Hash of the sorted instance identifiers and sizes, with the content of structures and of images that are no DICOM.
 
     Not of the pixels: reading them all (300 GB for 2,000 scans) only to learn that nothing changed would cost more than
     everything else here. Conversion hashes the decoded pixels. Paths and times are left out, so that a copied or
     renamed folder is the same data.
     """
     # of slices, only those that share a position or an identifier have been hashed
-    content = files["content_sha256"].where(files["structure"] != "", "")
+    content = files["content_sha256"].where((files["structure"] != "") | (files["reading"] == "image"), "")
     facts = [files["sop_instance"].astype(str), files["size"].astype(int), content.astype(str)]
     if "frame" in files and files["frame"].notna().any():
         facts.append(files["frame"].fillna(-1).astype(int))
