@@ -187,7 +187,7 @@ def _identity(centre: str, files: pd.DataFrame, part: tuple[int, ...], salt: byt
 
 
 def files_sha256(files: pd.DataFrame) -> str:
-    """Hash of the sorted instance identifiers and sizes, with the content of structures and of images that are no DICOM.
+    """Hash of the sorted instance identifiers and sizes; the content too, of structures and of what is no DICOM.
 
     Not of the pixels: reading them all (300 GB for 2,000 scans) only to learn that nothing changed would cost more than
     everything else here. Conversion hashes the decoded pixels. Paths and times are left out, so that a copied or
@@ -215,8 +215,8 @@ def _describe(
     grids = layout(candidate, settings)
     refused = {m.label: f.code for m in matches for f in m.findings if settings.verdict(f.code) == "reject"}
     usable = [m.label for m in matches if m.label not in refused]
-    columns = ["sop_instance", "size", "content_sha256", "structure", "frame"]
-    every = pd.concat([files[columns], structures.loc[usable, columns[:4]]]) if usable else files
+    columns = ["sop_instance", "size", "content_sha256", "structure", "reading", "frame"]
+    every = pd.concat([files[columns], structures.loc[usable, columns[:5]]]) if usable else files
     said = (contrast.by_tag(files), contrast.by_description(files))
     row = identity | {
         "modality": _first(files["modality"]) or "none",
