@@ -17,6 +17,7 @@ for folder in ("rules", "studies"):
     sys.path.insert(0, str(PROJECT / "tests" / folder))
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers read the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares costly fixtures stays on one worker: the tests of a file, and all that need the finished study."""
     for item in items:
