@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ for folder in ("rules", "studies"):
     sys.path.insert(0, str(PROJECT / "tests" / folder))
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers read the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares costly fixtures stays on one worker: the tests of a file, and all that need the finished study."""
-    for item in items:
-        study = {"finished", "project"} & set(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("study" if study else item.nodeid.partition("::")[0]))
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Only one worker at a time."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +40,7 @@ def realdata() -> Callable[[str], Path]:
         if not (source / "unpack.sh").exists():
             pytest.skip(f"real data ({name}) is not there: {source} holds no unpack.sh")
         target = Path(os.environ.get("POLYCENTRIC_DATA", PROJECT / "data"))
-        target.mkdir(parents=True, exist_ok=True)
-        with (target / f".{name}.lock").open("w") as lock:  # another worker may be unpacking it
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(target / f".{name}.lock"):
             command = ["bash", str(source / "unpack.sh"), str(target), name]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return target / name
@@ -50,11 +50,17 @@ def realdata() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which the smoke study has run; tests that change it take `project`."""
+    """A copy of the project in which the smoke study has run, once for all workers; who changes it takes `project`."""
     import graph
 
-    folder = graph.copy_project(tmp_path_factory.mktemp("finished") / "project")
-    graph.snakemake(folder, "--configfile", "config/studies/smoke.yaml")
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / "finished", base / "finished.done"
+    with alone(base / "finished.lock"):
+        if not done.exists():
+            graph.copy_project(folder)
+            graph.snakemake(folder, "--configfile", "config/studies/smoke.yaml")
+            done.touch()
     return folder
 
 
