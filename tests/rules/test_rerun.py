@@ -92,7 +92,7 @@ def test_touches_comments_and_a_move_rerun_nothing(project: Path, tmp_path: Path
     [
         ("analysis/survive.py", {"survive", "provenance", "report"}, {"classify", "extract", "train_synthesis"}),
         ("readers/page.py", {"export_readers"}, {"survive", "fidelity", "train_segmentation"}),
-        ("convert/raster.py", {"convert", "prepare", "extract"}, {"curate", "index", "cohort", "split"}),
+        ("convert/raster.py", {"convert", "examine", "prepare", "extract"}, {"curate", "index", "cohort"}),
         ("report/page/style.css", {"report"}, {"classify", "ingest_readers", "convert"}),
         # training follows its ENGINE_VERSION, never a mere edit of code
         ("training/loop.py", set(), {"train_synthesis", "train_segmentation"}),
