@@ -100,7 +100,7 @@ def _flat_bspline(volume: Volume, geometry: Geometry) -> Volume:
 def crop_or_pad(step: CropOrPad, volume: Volume, context: Context) -> Volume:
     """Another number of voxels about the centre; of an odd difference the larger half goes to the end."""
     size = tuple(new or n for new, n in zip(step.size, volume.geometry.size, strict=True))
-    first = [(n - m) // 2 for n, m in zip(volume.geometry.size, size, strict=True)]
+    first = [int((n - m) / 2) for n, m in zip(volume.geometry.size, size, strict=True)]
     fill = step.fill if step.fill is not None else volume.array.min()
     return extract(volume, first, size, fill)
 
