@@ -142,4 +142,4 @@ def test_real_sequences(realdata):
     assert np.abs(found[:2]).max() < 4
     x, y, z = t2.geometry.origin
     moved = Volume(t2.array, Geometry(t2.geometry.size, t2.geometry.spacing, (x + 8, y - 5, z), t2.geometry.direction))
-    np.testing.assert_allclose(between - misalignment(flair, moved), (8, -5, 0), atol=1.0)
+    np.testing.assert_allclose(between - misalignment(flair, moved), (8, -5, 0), atol=1.5)  # half a voxel of 3 mm
