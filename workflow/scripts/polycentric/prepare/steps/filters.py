@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import ndimage
 from ...config.steps import Diffusion, Frequency, Gaussian, Median, NonLocalMeans
 from ...errors import ScanError
 from ...volumes import Volume
-from ..arrays import as_float, flat
+from ..arrays import as_float, flat, moments, pooled
 from ..context import Context
 
 TRUNCATE = 4.0
@@ -149,9 +150,15 @@ def _chosen(step: Frequency, volume: Volume, context: Context) -> np.ndarray | N
     return chosen
 
 
-def _smoothed(step: Frequency, volume: Volume) -> Any:
-    """The image and its smoothed versions, one after the other."""
-    last = as_float(volume)
+def _parts(step: Frequency, volume: Volume) -> Iterator[slice]:
+    """Slabs that can be filtered by themselves: slices where bands lie within them, which bounds the memory."""
+    n = len(volume.array)
+    yield from (slice(z, z + 1) for z in range(n)) if step.in_plane else [slice(0, n)]
+
+
+def _smoothed(step: Frequency, volume: Volume, part: slice) -> Iterator[np.ndarray]:
+    """A slab of the image and its smoothed versions, one after the other."""
+    last = volume.array[part].astype(np.float32)
     yield last
     before = 0.0
     for sigma in step.sigmas_mm:
@@ -164,21 +171,23 @@ def _smoothed(step: Frequency, volume: Volume) -> Any:
 
 
 def _energies(step: Frequency, volume: Volume, chosen: np.ndarray | None) -> list[float]:
-    result = []
-    levels = _smoothed(step, volume)
-    fine = next(levels)
-    for coarse in levels:
-        band = fine - coarse
-        result.append(float((band if chosen is None else band[chosen]).std(dtype=np.float64)))
-        fine = coarse
-    return result
+    """SD of every band over the voxels that count."""
+    found: list[list[tuple[int, float, float]]] = [[] for _ in step.sigmas_mm]
+    for part in _parts(step, volume):
+        inside = None if chosen is None else chosen[part]
+        if inside is not None and not inside.any():
+            continue
+        for number, (fine, coarse) in enumerate(itertools.pairwise(_smoothed(step, volume, part))):
+            band = fine - coarse
+            found[number].append(moments(band if inside is None else band[inside]))
+    return [pooled(own)[2] for own in found]
 
 
 def _weighted(step: Frequency, volume: Volume, factors: np.ndarray) -> Volume:
-    levels = _smoothed(step, volume)
-    fine = next(levels)
-    result = np.zeros(volume.array.shape, np.float32)
-    for factor, coarse in zip(factors, levels, strict=True):
-        result += np.float32(factor) * (fine - coarse)
-        fine = coarse
-    return volume.with_array(result + fine)
+    result = np.empty(volume.array.shape, np.float32)
+    for part in _parts(step, volume):
+        total = np.float32(0)
+        for factor, (fine, coarse) in zip(factors, itertools.pairwise(_smoothed(step, volume, part)), strict=True):
+            total = total + np.float32(factor) * (fine - coarse)
+        result[part] = total + coarse
+    return volume.with_array(result)
