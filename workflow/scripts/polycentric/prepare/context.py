@@ -10,8 +10,23 @@ import numpy as np
 
 from ..config.steps import Region
 from ..errors import ScanError
-from ..grids import mask_onto
+from ..grids import crop_geometry, mask_onto, same
 from ..volumes import Geometry, Volume
+
+SLAB = 32
+
+
+def inside(mask: Volume, geometry: Geometry, interpolation: str = "linear") -> np.ndarray:
+    """Boolean mask (z, y, x) on another grid: linear interpolation taken from 0.5 upwards, slab by slab."""
+    if same(mask.geometry, geometry):
+        return mask.array > 0
+    nx, ny, nz = geometry.size
+    result = np.empty((nz, ny, nx), bool)
+    for z in range(0, nz, SLAB):
+        last = min(z + SLAB, nz) - 1
+        slab = crop_geometry(geometry, (0, 0, z), (nx - 1, ny - 1, last))
+        result[z : last + 1] = mask_onto(mask, slab, interpolation).array > 0
+    return result
 
 
 @dataclass(frozen=True)
@@ -53,9 +68,9 @@ class Context:
                 raise ScanError("VIEW_NO_MASK", f"the scan has no mask of {roi}")
         result = np.zeros(geometry.size[::-1], bool)
         for roi in region.rois:
-            result |= mask_onto(self.masks[roi], geometry).array > 0
+            result |= inside(self.masks[roi], geometry)
         for roi in region.without:
-            result &= mask_onto(self.masks[roi], geometry).array == 0
+            result &= ~inside(self.masks[roi], geometry)
         if not result.any():
             raise ScanError("VIEW_EMPTY_REGION", f"no voxel of {' + '.join(region.rois)} lies in the image")
         return result

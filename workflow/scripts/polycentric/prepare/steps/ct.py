@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from ...config.steps import Body, Lungs
 from ...errors import ScanError
-from ...grids import box, crop, mask_onto
+from ...grids import box, crop
 from ...volumes import Volume
 from .. import thorax
-from ..context import Context
+from ..context import Context, inside
 
 
 def body(step: Body, volume: Volume, context: Context) -> Volume:
@@ -24,7 +24,7 @@ def body(step: Body, volume: Volume, context: Context) -> Volume:
     if not patient.any():
         raise ScanError("VIEW_NO_BODY", f"nothing lies above {step.threshold_hu:g} HU: is the image in HU?")
     near = ndimage.binary_dilation(patient, iterations=2)
-    allowed = mask_onto(Volume(near.astype(np.uint8), coarse.geometry), volume.geometry, "nearest").array > 0
+    allowed = inside(Volume(near.astype(np.uint8), coarse.geometry), volume.geometry, "nearest")
     width = max(1, round(step.opening_mm / min(volume.geometry.spacing[:2])))
     square = np.ones((width, width), bool)
     mask = np.zeros(volume.array.shape, bool)
@@ -56,7 +56,7 @@ def lungs(step: Lungs, volume: Volume, context: Context) -> Volume:
         spine = thorax.spine(coarse, patient, found, step.smoothing)
         mask = (found | thorax.mirrored(found, spine)) & patient
     mask = thorax.grown(mask, step.margin_mm, coarse.geometry.spacing)
-    fine = mask_onto(Volume(mask.astype(np.uint8), coarse.geometry), volume.geometry).array > 0
+    fine = inside(Volume(mask.astype(np.uint8), coarse.geometry), volume.geometry)
     context.note("lungs", lungs_ml=volume_ml, region_ml=float(fine.sum()) * volume.geometry.voxel_ml)
     result = _outside(volume, fine, step.outside)
     if not step.crop:

@@ -26,7 +26,7 @@ from ...volumes import Volume
 from ..arrays import as_float, by_slice, counted, flat, moments, pooled, typed
 from ..context import Context
 
-SUV_UNITS = ("SUVbw",)
+SUV_UNIT = "SUVbw"
 
 
 def clip(step: Clip, volume: Volume, context: Context) -> Volume:
@@ -135,7 +135,7 @@ def round_(step: Round, volume: Volume, context: Context) -> Volume:
 
 def suv(step: Suv, volume: Volume, context: Context) -> Volume:
     """Refuse what is no uptake value by the scan's unit; limit what is."""
-    if context.unit not in SUV_UNITS:
+    if not (context.unit or "").startswith(SUV_UNIT):
         unit = context.unit or "unknown"
         raise ScanError("VIEW_NOT_SUV", f"the unit of the values is {unit}, not SUVbw (g/mL)")
     return volume if step.high is None else volume.with_array(np.minimum(as_float(volume), np.float32(step.high)))
