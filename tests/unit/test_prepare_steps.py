@@ -384,6 +384,7 @@ def test_every_step_has_a_function_and_survives_a_round_trip():
         ({"steps": [{"kind": "pack", "low": 5, "high": 5}]}, "lower intensity as low"),
         ({"steps": [{"kind": "n4", "inside": "brain", "foreground": "otsu"}]}, "not both"),
         ({"from": "ct", "synthesis": "x", "preset": "minimalist"}, "second view"),
+        ({"spacing_mm": [0, 0, 0]}, r"View\n  Value error, spacing_mm is \[0.0, 0.0, 0.0\]: write three lengths"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(view, message):

@@ -97,6 +97,9 @@ class View(Section):
         if self.synthesis is not None:
             self._check_synthetic()
             return self
+        # said here, since an error inside the step would come with pydantic's own words around it
+        if self.spacing_mm is not None and (min(self.spacing_mm) < 0 or max(self.spacing_mm) == 0):
+            raise ValueError(f"spacing_mm is {list(self.spacing_mm)}: write three lengths in mm such as [1, 1, 2]")
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             raise ValueError(f"clip is [{self.clip[0]:g}, {self.clip[1]:g}]: write the lower bound first")
         steps = self.sequence()
