@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from .base import Name, Section
 
@@ -74,6 +74,13 @@ class Resample(Treatment):
         description="How values between voxels are found; cubic is the convolution over 4 neighbours per axis "
         "(bicubic in the plane), bspline the interpolating cubic spline.",
     )
+
+    @field_validator("spacing_mm", mode="before")
+    @classmethod
+    def _spacing(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "mode":
+            raise ValueError("write three lengths in mm such as [1, 1, 2], or mode")
+        return value
 
     @property
     def fitted(self) -> bool:
