@@ -335,7 +335,7 @@ class Frequency(Counted):
         "training",
         description="Standard deviation of each band, finest first; training: the training patients' average.",
     )
-    iterations: int = Field(5, ge=1, le=50, description="Most rounds until all bands are within 5 % of the reference.")
+    iterations: int = Field(10, ge=1, le=50, description="Most rounds until all bands are within 5 % of the reference.")
 
     @property
     def fitted(self) -> bool:

@@ -18,6 +18,7 @@ from ..context import Context
 
 TRUNCATE = 4.0
 CLOSE = 0.05
+SLICES = 32  # that energies are measured on
 
 
 def gaussian(step: Gaussian, volume: Volume, context: Context) -> Volume:
@@ -106,33 +107,36 @@ def noise_of(array: np.ndarray) -> float:
 
 
 def frequency(step: Frequency, volume: Volume, context: Context) -> Volume:
-    """Bring the SD of every band to the reference: I' = L_n + sum_i (r_i / e_i) (L_(i-1) - L_i), again until r_i = e_i.
+    """I' = L_n + sum_i f_i (L_(i-1) - L_i), with factors f_i that bring the SD of every band of I' to the reference.
 
     L_i is the image smoothed by sigma_i, L_0 the image. Philipsen et al., IEEE TMI 34 (2015) 1965-1975 (localised
-    energy-based normalisation); for CT kernels Gallardo-Estrella et al., Eur Radiol 26 (2016) 478-486. The patent of
-    study 6 (claim 9) asks for "normalizing each image frequency relative to the frequency range" and gives no method.
+    energy-based normalisation); for CT kernels Gallardo-Estrella et al., Eur Radiol 26 (2016) 478-486, who apply the
+    ratios of the SDs again and again, since bands overlap; here the factors of a single application are found so. The
+    patent of study 6 (claim 9) asks for "normalizing each image frequency relative to the frequency range" and gives
+    no method.
     """
-    wanted = context.parameters("frequency")["bands"] if step.reference == "training" else step.reference
+    wanted = np.array(context.parameters("frequency")["bands"] if step.reference == "training" else step.reference)
     chosen = _chosen(step, volume, context)
+    parts = list(_parts(step, volume, SLICES))
+    sample = Volume(np.concatenate([volume.array[part] for part in parts]), volume.geometry)
+    inside = None if chosen is None else np.concatenate([chosen[part] for part in parts])
     factors = np.ones(len(wanted))
     for _ in range(step.iterations):
-        energy = _energies(step, volume, chosen)
-        if min(energy) <= 0:
-            raise flat("frequency")
-        ratio = np.array(wanted) / energy
+        energy = _energies(step, _weighted(step, sample, factors), inside)
+        ratio = wanted / energy
         if np.abs(ratio - 1).max() <= CLOSE:
             break
-        volume = _weighted(step, volume, ratio)
         factors *= ratio
     context.note("frequency", factors=[float(f) for f in factors])
-    return volume
+    return _weighted(step, volume, factors)
 
 
 def frequency_of(step: Frequency, volume: Volume, context: Context) -> dict[str, Any]:
-    energy = _energies(step, volume, _chosen(step, volume, context))
-    if min(energy) <= 0:
-        raise flat("frequency")
-    return {"bands": energy}
+    chosen = _chosen(step, volume, context)
+    parts = list(_parts(step, volume, SLICES))
+    sample = Volume(np.concatenate([volume.array[part] for part in parts]), volume.geometry)
+    inside = None if chosen is None else np.concatenate([chosen[part] for part in parts])
+    return {"bands": _energies(step, sample, inside)}
 
 
 def frequency_fit(step: Frequency, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -150,10 +154,11 @@ def _chosen(step: Frequency, volume: Volume, context: Context) -> np.ndarray | N
     return chosen
 
 
-def _parts(step: Frequency, volume: Volume) -> Iterator[slice]:
-    """Slabs that can be filtered by themselves: slices where bands lie within them, which bounds the memory."""
+def _parts(step: Frequency, volume: Volume, most: int | None = None) -> Iterator[slice]:
+    """Slabs that can be filtered by themselves: slices where bands lie within them; `most` evenly spaced ones."""
     n = len(volume.array)
-    yield from (slice(z, z + 1) for z in range(n)) if step.in_plane else [slice(0, n)]
+    every = 1 if most is None else max(1, math.ceil(n / most))
+    yield from (slice(z, z + 1) for z in range(every // 2, n, every)) if step.in_plane else [slice(0, n)]
 
 
 def _smoothed(step: Frequency, volume: Volume, part: slice) -> Iterator[np.ndarray]:
@@ -180,7 +185,12 @@ def _energies(step: Frequency, volume: Volume, chosen: np.ndarray | None) -> lis
         for number, (fine, coarse) in enumerate(itertools.pairwise(_smoothed(step, volume, part))):
             band = fine - coarse
             found[number].append(moments(band if inside is None else band[inside]))
-    return [pooled(own)[2] for own in found]
+    if not found[0]:
+        raise ScanError("VIEW_NOTHING_COUNTS", f"{step.kind}: no voxel counts in the slices that are measured")
+    energies = [pooled(own)[2] for own in found]
+    if min(energies) <= 0:
+        raise flat("frequency")
+    return energies
 
 
 def _weighted(step: Frequency, volume: Volume, factors: np.ndarray) -> Volume:
