@@ -9,12 +9,19 @@ from polycentric.prepare import prepare_shard
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
+given = {name: paths for name, paths in snakemake.input.items() if paths}
+cohort = given.get("cohort")
 prepare_shard(
     snakemake.wildcards.view,
     View.model_validate(job["view"]),
-    source=Path(snakemake.input.source),
+    source=Path(given["source"]),
     root=Path(snakemake.params.root),
     manifest=Path(snakemake.output.view),
+    masks=Path(str(given["masks"])) if "masks" in given else None,
+    references=Path(str(given["references"])) if "references" in given else None,
+    scans=Path(cohort[0]) if cohort else None,
+    patients=Path(cohort[1]) if cohort else None,
+    model=Path(str(given["model"])) if "model" in given else None,
     fold=snakemake.wildcards.fold,
     seed=job["seed"],
     settings_json=snakemake.params.settings,

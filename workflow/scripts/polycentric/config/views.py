@@ -2,88 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from .base import Name, Section
+from .base import Expression, Name, Section
+from .steps import (
+    Clip,
+    ImageInterpolation,
+    Interpolation,
+    Interval,
+    Resample,
+    SideBySide,
+    Spacing,
+    Step,
+    Suv,
+    needed,
+    order_problems,
+)
 
-Interpolation = Literal["nearest", "linear", "bspline"]
-Spacing = tuple[float, float, float]
-Interval = tuple[float, float]
+__all__ = ["PRESETS", "Fit", "Interpolation", "Interval", "Onto", "Spacing", "Step", "View"]
+
+# The three preparations that Keek et al. (2022) compare. Only the first is described in their text (z-score, shift to
+# positive values); the definitions of the others are in a supplement that is not public: these are ours.
+PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
+    "minimalist": ({"kind": "z-score"}, {"kind": "shift"}),
+    "standardisation": ({"kind": "white-stripe"}, {"kind": "shift"}),
+    "harmonisation": ({"kind": "histogram-match"}, {"kind": "clahe"}),
+}
+_STEP: TypeAdapter[Step] = TypeAdapter(Step)
 
 
-class Resample(Section):
-    """Bring the image to a spacing, on a grid with the same centre (IBSI)."""
+class Fit(Section):
+    """On whom the fitted steps of a view are fitted."""
 
-    kind: Literal["resample"] = Field("resample", description="Which step this is.")
-    spacing_mm: Spacing = Field(description="New voxel spacing along x, y and z in mm; 0 keeps the scan's own.")
+    split: Name = Field(description="Split whose training patients are used.")
+    centres: tuple[Name, ...] = Field((), description="Centres whose training patients are used; empty: all of them.")
+
+
+class Onto(Section):
+    """Bring the image onto the grid of another scan of the same patient, by the positions of the scanner."""
+
+    where: Expression = Field(
+        description="Which scan gives the grid: a condition on the table of scans; it must hold for one per session."
+    )
+    view: Name = Field("scan", description="View of that scan whose grid is taken; scan: its own grid.")
+    within: Literal["session", "patient"] = Field(
+        "session", description="Where that scan is looked for: the same visit, or all visits of the patient."
+    )
     interpolation: Interpolation = Field("linear", description="How values between voxels are found.")
-
-
-class Clip(Section):
-    """Limit intensities to a range."""
-
-    kind: Literal["clip"] = Field("clip", description="Which step this is.")
-    low: float = Field(description="Smallest intensity that is kept.")
-    high: float = Field(description="Largest intensity that is kept.")
-
-
-class Window(Section):
-    """Map a window of intensities linearly onto an output range; what lies outside is clipped."""
-
-    kind: Literal["window"] = Field("window", description="Which step this is.")
-    level: float = Field(description="Centre of the window, for CT in HU.")
-    width: float = Field(gt=0, description="Width of the window, for CT in HU.")
-    output: Interval = Field((0.0, 1.0), description="Values of the lower and the upper end of the window.")
-
-
-class ZScore(Section):
-    """Subtract the image's own mean and divide by its own standard deviation."""
-
-    kind: Literal["z-score"] = Field("z-score", description="Which step this is.")
-    above: float | None = Field(
-        None, description="Only voxels above this intensity count for mean and standard deviation; null: all voxels."
+    fill: float | None = Field(
+        None, description="Intensity where the image does not reach; null: the image's lowest intensity."
     )
-
-
-class MinMax(Section):
-    """Map the image's own smallest and largest intensity (or two percentiles) onto an output range."""
-
-    kind: Literal["min-max"] = Field("min-max", description="Which step this is.")
-    percentiles: Interval = Field((0.0, 100.0), description="Percentiles taken as smallest and largest intensity.")
-    output: Interval = Field((0.0, 1.0), description="Values of the smallest and the largest intensity.")
-
-
-class Gaussian(Section):
-    """Smooth with a Gaussian."""
-
-    kind: Literal["gaussian"] = Field("gaussian", description="Which step this is.")
-    sigma_mm: float = Field(gt=0, description="Standard deviation of the Gaussian in mm.")
-
-
-class Round(Section):
-    """Round intensities to whole numbers (halves to the even number)."""
-
-    kind: Literal["round"] = Field("round", description="Which step this is.")
-
-
-class Custom(Section):
-    """A step of your own: a class in a Python file, a pydantic model that is called with a Volume and returns one."""
-
-    kind: Literal["custom"] = Field("custom", description="Which step this is.")
-    uses: Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
-        description="File and class, such as my_steps.py:Sharpen; a change of the file makes the view again."
+    largest_misalignment_mm: float | None = Field(
+        None,
+        gt=0,
+        description="Scans that a translation longer than this would align better are refused, mm; null: only noted.",
     )
-    settings: dict[str, Any] = Field({}, description="Settings of the step, checked by the class itself.")
-
-    @property
-    def file(self) -> str:
-        return self.uses.rpartition(":")[0]
-
-
-# A further step is one more class here and one more function in prepare/steps.py.
-Step = Annotated[Resample | Clip | Window | ZScore | MinMax | Gaussian | Round | Custom, Field(discriminator="kind")]
+    smallest_overlap: float = Field(
+        0.0, ge=0, le=1, description="Scans that cover less than this share of the grid are refused."
+    )
 
 
 class View(Section):
@@ -93,34 +71,85 @@ class View(Section):
         "scan", alias="from", description="What the view is made from: scan, or the name of another view."
     )
     synthesis: Name | None = Field(None, description="Synthesis model that makes the view; then no other step applies.")
+    where: Expression | None = Field(
+        None, description="Which scans the view is made of: a condition on the table of scans; null: all."
+    )
+    onto: Onto | None = Field(None, description="Bring the image onto another scan's grid, before all steps.")
     spacing_mm: Spacing | None = Field(
         None,
         description="Voxel spacing along x, y and z in mm; 0 keeps the scan's own along that axis; null keeps it.",
     )
-    interpolation: Interpolation = Field("linear", description="How values between voxels are found for spacing_mm.")
+    interpolation: ImageInterpolation = Field(
+        "linear", description="How values between voxels are found for spacing_mm."
+    )
     clip: Interval | None = Field(
         None, description="Smallest and largest intensity that is kept, for CT in HU; after resampling."
     )
-    steps: tuple[Step, ...] = Field((), description="Further steps in their order, after spacing_mm and clip.")
+    preset: Literal["minimalist", "standardisation", "harmonisation"] | None = Field(
+        None, description="Named list of steps, after spacing_mm and clip and before `steps`."
+    )
+    steps: tuple[Step, ...] = Field((), description="Further steps in their order, after spacing_mm, clip and preset.")
+    masks: Name | None = Field(None, description="Mask source of the regions of interest that steps use.")
+    fit: Fit | None = Field(None, description="On whom fitted steps are fitted; needed by those alone.")
 
     @model_validator(mode="after")
     def _check(self) -> View:
-        if self.synthesis is not None and (self.spacing_mm or self.clip or self.steps):
+        if self.synthesis is not None:
+            self._check_synthetic()
+            return self
+        # said here, since an error inside the step would come with pydantic's own words around it
+        if self.spacing_mm is not None and (min(self.spacing_mm) < 0 or max(self.spacing_mm) == 0):
+            raise ValueError(f"spacing_mm is {list(self.spacing_mm)}: write three lengths in mm such as [1, 1, 2]")
+        if self.clip is not None and self.clip[0] >= self.clip[1]:
+            raise ValueError(f"clip is [{self.clip[0]:g}, {self.clip[1]:g}]: write the lower bound first")
+        steps = self.sequence()
+        problems = order_problems(steps)
+        if self.onto and isinstance(steps[0] if steps else None, Resample):
+            problems.append("`onto` gives the grid: leave out spacing_mm, or make a second view from this one")
+        if self.from_ != "scan" and any(isinstance(s, Suv) for s in steps):
+            problems.append("suv checks the unit of the scan: write it in a view made `from: scan`")
+        for roi, kind in needed(steps).items():
+            if self.masks is None:
+                problems.append(f"{kind} needs the mask {roi!r}: add `masks: <mask source>`, such as `masks: manual`")
+        if self.masks is not None and not needed(steps):
+            problems.append("no step uses a region of interest: leave out `masks`")
+        kinds = [step.kind for step in steps if step.fitted]
+        if kinds and self.fit is None:
+            problems.append(f"{kinds[0]} is fitted on training patients: add `fit: {{split: <name of a split>}}`")
+        if self.fit is not None and not kinds:
+            problems.append("no step is fitted: leave out `fit`")
+        if sum(isinstance(s, SideBySide) for s in steps) > 1:
+            problems.append("side-by-side can be done once")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _check_synthetic(self) -> None:
+        if self.spacing_mm or self.clip or self.steps or self.preset or self.onto or self.masks or self.fit:
             raise ValueError(
-                "a view with `synthesis` takes no spacing_mm, clip or steps: write a second view `from` this one"
+                "a view with `synthesis` takes no spacing_mm, clip or steps, nor onto, preset, masks or fit: "
+                "write a second view `from` this one"
             )
-        if self.synthesis is not None and self.from_ == "scan":
+        if self.where:
+            raise ValueError("a view with `synthesis` chooses scans by `inference: {where: ...}` of the model")
+        if self.from_ == "scan":
             raise ValueError(
                 "a view with `synthesis` needs `from: <view>`, the view that the synthesis model takes as source"
             )
-        for step in self.sequence():
-            if isinstance(step, Resample) and (min(step.spacing_mm) < 0 or max(step.spacing_mm) == 0):
-                raise ValueError(f"spacing_mm is {list(step.spacing_mm)}: write three lengths in mm such as [1, 1, 2]")
-            if isinstance(step, Clip) and step.low >= step.high:
-                raise ValueError(f"clip is [{step.low:g}, {step.high:g}]: write the lower bound first")
-            if isinstance(step, MinMax) and not 0 <= step.percentiles[0] < step.percentiles[1] <= 100:
-                raise ValueError("percentiles of min-max must be two rising numbers from 0 to 100, such as [1, 99]")
-        return self
+
+    @property
+    def fitted(self) -> bool:
+        """Whether a part of the view is fitted on training patients; it then has a model of the view's name."""
+        return self.fit is not None
+
+    @property
+    def selects(self) -> bool:
+        """Whether the tables of scans and patients are needed to make the view."""
+        return self.where is not None or self.onto is not None
+
+    def rois(self) -> tuple[str, ...]:
+        """Regions of interest whose masks the steps need."""
+        return tuple(needed(self.sequence()))
 
     def sequence(self) -> tuple[Step, ...]:
         """All steps in their order, the shorthands first."""
@@ -129,4 +158,5 @@ class View(Section):
             first.append(Resample(spacing_mm=self.spacing_mm, interpolation=self.interpolation))
         if self.clip is not None:
             first.append(Clip(low=self.clip[0], high=self.clip[1]))
+        first += [_STEP.validate_python(step) for step in PRESETS.get(self.preset or "", ())]
         return (*first, *self.steps)

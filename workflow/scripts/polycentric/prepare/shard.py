@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import shards, tables, volumes
 from ..config.views import View
-from ..files import canonical_json
+from ..files import canonical_json, sha256_file
 from ..jobs import SILENT, Log
 from ..shards import Item, Row
-from ..tables.schemas import GRID, SCAN, VIEWS, VOLUMES
+from ..tables.schemas import SCAN, VIEWS
+from .inputs import Source, load, parameters, read
 from .steps import apply
 
 
@@ -22,6 +24,11 @@ def prepare_shard(
     source: Path,
     root: Path,
     manifest: Path,
+    masks: Path | None = None,
+    references: Path | None = None,
+    scans: Path | None = None,
+    patients: Path | None = None,
+    model: Path | None = None,
     fold: str = "main",
     seed: int = 0,
     settings_json: str = "",
@@ -32,24 +39,50 @@ def prepare_shard(
     """Make a view of every scan of a shard and write the manifest (schema views).
 
     `source` is the shard's volumes manifest where the view is made from the scan, else the manifest of the view that
-    it is made from. The volumes lie beside `manifest`, in a folder of its name. A scan that is not there upstream
-    becomes a row with status missing and the upstream reason. `seed` is for steps with a random part; none has one.
+    it is made from; `masks` the shard's manifest of the view's mask source; `references` that of `onto: view`;
+    `scans` and `patients` the cohort's tables where the view has conditions; `model` the fitted parameters
+    (`fit_view`). The volumes lie beside `manifest`, in a folder of its name. A scan that is not there upstream, or
+    not selected, becomes a row with status missing and the reason. `seed` is for steps with a random part; none has
+    one.
     """
     del seed
     if view.synthesis is not None:
         raise ValueError(f"view {view_name!r} is made by a synthesis model, not by steps")
-    rows = tables.read(source, VOLUMES if view.from_ == "scan" else VIEWS).to_dict("records")
+    for given, needed, what in (
+        (masks, view.masks, "masks"),
+        (references, view.onto, "references"),
+        (model, view.fit, "model"),
+    ):
+        if needed is not None and given is None:
+            raise ValueError(f"view {view_name!r} needs {what}")
+    sources = read(
+        view,
+        [source],
+        masks=[masks] if masks else [],
+        references=[references] if references else [],
+        scans=scans,
+        patients=patients,
+        label=f"views: {view_name}",
+    )
+    state = (sha256_file(model),) if model else ()
     items = [
         Item(
-            row["scan"],
-            {name: row[name] for name in SCAN} | {"view": view_name, "fold": fold},
-            (row["sha256"], row["status"], row["reason"], canonical_json({c: _plain(row[c]) for c in GRID})),
+            own.row["scan"],
+            {name: own.row[name] for name in SCAN} | {"view": view_name, "fold": fold},
+            (*own.inputs(), *state),
         )
-        for row in rows
+        for own in sources
     ]
+    work = partial(
+        _prepare,
+        view=view,
+        sources={own.row["scan"]: own for own in sources},
+        root=root,
+        fitted=parameters(model),
+    )
     done = shards.process(
         items,
-        partial(_prepare, view=view, rows={row["scan"]: row for row in rows}, root=root),
+        work,
         folder=manifest.parent / manifest.stem,
         root=root,
         settings=settings_json,
@@ -60,16 +93,23 @@ def prepare_shard(
     tables.write(done, manifest, VIEWS)
 
 
-def _prepare(item: Item, folder: Path, *, view: View, rows: dict[str, Row], root: Path) -> list[Row]:
-    row = rows[item.key]
-    if row["status"] != "ok":
-        return [{"status": "missing", "reason": row["reason"]}]
-    result = apply(view, volumes.read(root / row["path"], row))
+def _prepare(
+    item: Item,
+    folder: Path,
+    *,
+    view: View,
+    sources: Mapping[str, Source],
+    root: Path,
+    fitted: Mapping[int, Mapping[str, Any]],
+) -> list[Row]:
+    own = sources[item.key]
+    if own.row["status"] != "ok":
+        return [{"status": "missing", "reason": own.row["reason"]}]
+    if not own.selected:
+        return [{"status": "missing", "reason": "VIEW_NOT_SELECTED: the view is made of other scans"}]
+    volume, context = load(own, view, root, fitted)
+    result = apply(view, volume, context)
     path = folder / f"{item.key}.nii"
     volumes.write(result, path)
-    return [{"path": str(path), **result.geometry.columns()}]
-
-
-def _plain(value: Any) -> Any:
-    """A table's cell as JSON: missing numbers as null."""
-    return None if value != value or value is None or str(value) == "<NA>" else value
+    notes = canonical_json(context.notes) if context.notes else ""
+    return [{"path": str(path), **result.geometry.columns(), "diagnostics": notes}]

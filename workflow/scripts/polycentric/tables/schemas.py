@@ -266,8 +266,10 @@ DUPLICATES = Schema(
 )
 VIEWS = Schema(
     "views",
-    1,
-    SCAN | {"view": text("view"), "fold": text("fold"), **FILE, **GRID},
+    2,
+    SCAN
+    | {"view": text("view"), "fold": text("fold"), **FILE, **GRID}
+    | {"diagnostics": optional("text", "JSON list of what the steps found: step, kind and figures")},
     key=("scan", "view", "fold"),
 )
 MASKS = Schema(
