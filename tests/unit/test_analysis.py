@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from polycentric import ledger, tables
-from polycentric.analysis import data, describe, estimates, leaks, roc
+from polycentric.analysis import data, describe, estimates, roc
 from polycentric.config.analyses import CohortAnalysis
 from polycentric.errors import UserError
 from polycentric.tables.schemas import ARTEFACTS, FEATURES
@@ -167,20 +167,20 @@ def write_ledger(path: Path, name: str, stage: str, split: str, seen: list[str],
 
 def test_leaks_are_refused_and_clean_twins_are_not(tmp_path: Path) -> None:
     generator = write_ledger(tmp_path / "g.json", "decontrast", "synthesize", "synthesis", ["a", "b"])
-    leaks.refuse(["c"], ["d"], [generator], split="main", where="x")
+    ledger.refuse(["c"], ["d"], [generator], split="main", where="x")
     for training, held_out in ((["a"], ["d"]), (["c"], ["b"])):
         with pytest.raises(UserError, match=r"decontrast.*within: synthesis.test"):
-            leaks.refuse(training, held_out, [generator], split="main", where="x")
+            ledger.refuse(training, held_out, [generator], split="main", where="x")
     # harmonisation fitted on the training part of this very split is part of the chain ...
     combat = write_ledger(tmp_path / "c.json", "combat", "extract", "main", ["c"], [generator])
-    leaks.refuse(["c"], ["d"], [combat], split="main", where="x")
+    ledger.refuse(["c"], ["d"], [combat], split="main", where="x")
     # ... but not one that saw test patients, one of another split, or a generator behind it
     with pytest.raises(UserError, match="combat"):
-        leaks.refuse(["d"], ["c"], [combat], split="main", where="x")
+        ledger.refuse(["d"], ["c"], [combat], split="main", where="x")
     with pytest.raises(UserError, match="combat"):
-        leaks.refuse(["c"], ["d"], [combat], split="other", where="x")
+        ledger.refuse(["c"], ["d"], [combat], split="other", where="x")
     with pytest.raises(UserError, match="decontrast"):
-        leaks.refuse(["a"], ["d"], [combat], split="main", where="x")
+        ledger.refuse(["a"], ["d"], [combat], split="main", where="x")
 
 
 def test_standardised_differences_by_hand() -> None:

@@ -272,7 +272,7 @@ def test_leaks_and_empty_fits_are_refused(tmp_path):
     upstream = tmp_path / "gan.json"
     book = {"name": "gan", "stage": "synthesize", "split": "other", "settings": "", "code": ""}
     ledger.write(upstream, seen={"training": ["p00"]}, **book)
-    with pytest.raises(UserError, match="'gan' behind its images has seen 1"):
+    with pytest.raises(UserError, match="'gan' behind its inputs has seen 1"):
         cohort.fit(view, upstream=[upstream])
     ledger.write(upstream, seen={"training": ["p03"]}, **book)
     cohort.fit(view, upstream=[upstream])

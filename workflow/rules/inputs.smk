@@ -68,6 +68,58 @@ def prepared_from(wildcards):
     return source_manifest(wildcards.view, wildcards.fold, wildcards.shard)
 
 
+def view_masks(wildcards):
+    source = study.views[wildcards.view].masks
+    return masks(source, [wildcards.shard], wildcards.fold) if source else []
+
+
+def references_of(view, shards, fold):
+    """Manifests of the scans whose grids a view takes."""
+    onto = study.views[view].onto
+    if onto is None:
+        return []
+    return volumes(shards) if onto.view == "scan" else views([onto.view], shards, fold)
+
+
+def view_references(wildcards):
+    return references_of(wildcards.view, [wildcards.shard], wildcards.fold)
+
+
+def view_cohort(wildcards):
+    """The cohort's tables, only where an expression selects scans."""
+    selects = study.views[wildcards.view].selects
+    return [result("cohort/scans.tsv"), result("cohort/patients.tsv")] if selects else []
+
+
+def view_fit(wildcards):
+    fitted = wildcards.view in study.fitted_views
+    return [result(f"models/{wildcards.view}/{wildcards.fold}/fit.json")] if fitted else []
+
+
+def fitted_sources(wildcards):
+    """Manifests of what a view is fitted on; centres of the external role are not even inputs."""
+    return [source_manifest(wildcards.view, wildcards.fold, shard) for shard in study.development_shards]
+
+
+def fitted_masks(wildcards):
+    source = study.views[wildcards.view].masks
+    return masks(source, study.development_shards, wildcards.fold) if source else []
+
+
+def fitted_references(wildcards):
+    return references_of(wildcards.view, study.development_shards, wildcards.fold)
+
+
+def fitted_split(wildcards):
+    return split_table(study.views[wildcards.view].fit.split)
+
+
+def fitted_upstream(wildcards):
+    """Ledgers of the models behind the images, masks and grids that a view is fitted on."""
+    models = [m for m in study.models_of_view(wildcards.view) if m != wildcards.view]
+    return ledgers(models, wildcards.fold)
+
+
 # synthesize
 
 

@@ -23,7 +23,7 @@ EVIDENCE = [
     *(split_table(name) for name in study.splits),
     *(feature_table(name) for name in study.features),
     *TRAINED,
-    *ledgers(FITTED),
+    *ledgers([*FITTED, *study.fitted_views]),
     *MANIFESTS,
     *expand(result("analyses/{analysis}/{file}.json"), analysis=study.analyses, file=["metrics", "ledger"]),
     *expand(result("readers/{reader}/{file}"), reader=study.readers, file=["metrics.json", "rejected.tsv", "app.tsv"]),

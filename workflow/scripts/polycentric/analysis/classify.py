@@ -21,7 +21,7 @@ from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator, integer_seed
 from ..words import in_words
-from . import classifiers, data, leaks, plots, roc
+from . import classifiers, data, plots, roc
 from .artefacts import Artefacts, sentence, write_skops
 from .estimates import Estimate, estimate, finite, holm, p_text, percentiles, permutation_p, shown, wilson
 from .schemas import CLASSIFICATION
@@ -89,7 +89,7 @@ def analyse(
     study = _study(name, settings, seed, features, patients, split, outcome, where)
     training = study.part("training")
     ids = study.frame["patient"]
-    leaks.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
+    ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
     _check(study)
     fitted = _fit_all(study, log)
     drawn = {

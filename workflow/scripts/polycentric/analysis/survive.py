@@ -16,7 +16,7 @@ from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator
 from ..words import in_words
-from . import cox, coxmodel, data, leaks, plots, survival
+from . import cox, coxmodel, data, plots, survival
 from .artefacts import Artefacts, sentence, write_skops
 from .estimates import Estimate, estimate, finite, normal_quantile, p_of_z, p_text, percentiles, permutation_p, shown
 from .schemas import SURVIVAL
@@ -89,7 +89,7 @@ def analyse(
     study = _study(name, settings, seed, features, patients, split, outcome, where)
     training = study.part("training")
     ids = study.frame["patient"]
-    leaks.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
+    ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
     _check(study)
     fitted = _fit_all(study, log)
     indices = {key: fit.index(study.tables[key]) if fit else np.full(len(ids), np.nan) for key, fit in fitted.items()}

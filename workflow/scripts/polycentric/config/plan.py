@@ -15,6 +15,7 @@ from .base import Section
 from .codes import CODES
 from .features import RadiomicsSet, find_recipe, load_recipe
 from .study import Study, centre_of
+from .views import View
 
 Wildcards = dict[str, str]
 Settings = Callable[[Study, Wildcards], dict[str, Any]]
@@ -151,8 +152,7 @@ def share(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
     view = study.views[w["view"]]
-    own = {step.file: sha256_file(step.file) for step in view.steps if step.kind == "custom"}
-    return {"seed": study.seed, "view": dump(view), "uses": own}
+    return {"seed": study.seed, "view": dump(view), "uses": own_steps(view)}
 
 
 def network(section: Section) -> dict[str, Any]:
@@ -160,6 +160,16 @@ def network(section: Section) -> dict[str, Any]:
     if record["import"]:
         del record["import"]["source"]
     return record
+
+
+@_rule
+def fit_view(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"view": dump(study.views[w["view"]]), "uses": own_steps(study.views[w["view"]])}
+
+
+def own_steps(view: View) -> dict[str, str]:
+    """Hashes of the files that hold a user's own steps."""
+    return {step.file: sha256_file(step.file) for step in view.sequence() if step.kind == "custom"}
 
 
 def training(section: Section) -> dict[str, Any]:

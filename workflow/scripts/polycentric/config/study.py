@@ -135,6 +135,11 @@ class Study(Section):
         """Mask sources by people, then segmentation networks."""
         return [*self.convert.sources, *self.segmentation]
 
+    @property
+    def fitted_views(self) -> list[str]:
+        """Views with steps that are fitted on training patients; each is a model of its own."""
+        return [name for name, view in self.views.items() if view.fit]
+
     def view_chain(self, view: str) -> list[str]:
         """The view and the views that it is made from, nearest first; ends before `scan` or at a loop."""
         chain: list[str] = []
@@ -144,17 +149,30 @@ class Study(Section):
         return chain
 
     def models_of_view(self, view: str) -> list[str]:
-        """Synthesis models behind a view, those behind their own training views included."""
+        """Models behind a view: synthesis, its own fit, segmentation, those behind their training views included."""
         found: list[str] = []
-        for step in self.view_chain(view):
-            model = self.views[step].synthesis
-            if model and model in self.synthesis and model not in found:
-                found.append(model)
-                domains = self.synthesis[model]
-                for other in (domains.source.view, domains.target.view):
-                    if other != view:
-                        found += [m for m in self.models_of_view(other) if m not in found]
+        self._gather(view, found, set())
         return found
+
+    def _gather(self, view: str, found: list[str], seen: set[str]) -> None:
+        """Add the models behind a view; `seen` views are done, so that circles end."""
+        for step in self.view_chain(view):
+            if step in seen:
+                return
+            seen.add(step)
+            own = self.views[step]
+            if own.synthesis in self.synthesis:
+                found += [own.synthesis] if own.synthesis not in found else []
+                domains = self.synthesis[own.synthesis]
+                self._gather(domains.source.view, found, seen)
+                self._gather(domains.target.view, found, seen)
+            if own.fit and step not in found:
+                found.append(step)
+            if own.onto:
+                self._gather(own.onto.view, found, seen)
+            if own.masks in self.segmentation:
+                found += [own.masks] if own.masks not in found else []
+                self._gather(self.segmentation[own.masks].view, found, seen)
 
     def views_of_model(self, model: str) -> list[str]:
         return [name for name, view in self.views.items() if view.synthesis == model]
@@ -169,7 +187,7 @@ class Study(Section):
         return [source, *self.models_of_view(self.segmentation[source].view)]
 
     def models_of_features(self, name: str) -> list[str]:
-        """Image models (synthesis, segmentation) behind a feature set."""
+        """Image models (fitted views, synthesis, segmentation) behind a feature set."""
         match self.features.get(name):
             case RadiomicsSet() as features:
                 models = [*self.models_of_view(features.view), *self.models_of_masks(features.masks)]
@@ -184,6 +202,8 @@ class Study(Section):
         return [name, *self.harmonisers_of_features(features.of)] if isinstance(features, HarmonisedSet) else []
 
     def split_of_model(self, model: str) -> str:
+        if model in self.fitted_views:
+            return self.views[model].fit.split
         return (self.synthesis.get(model) or self.segmentation[model]).split
 
     def held_out(self, split: str, by: str) -> bool:
@@ -427,6 +447,25 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
             yield from unknown(f"{where}.synthesis", view.synthesis, "synthesis")
             if view.from_ == "scan":
                 yield f"{where}.from", "a synthesis model needs a prepared view; write the view it was trained on."
+        if view.masks:
+            yield from unknown(f"{where}.masks", view.masks, "segmentation", *drawn)
+            if view.masks in drawn:
+                for roi in view.rois():
+                    if roi not in (there := study.convert.rois_of(view.masks)):
+                        known = ", ".join(there) or "(none)"
+                        yield f"{where}.steps", f"{roi!r} is not a region of {view.masks!r}; write one of: {known}."
+        if view.fit:
+            yield from unknown(f"{where}.fit.split", view.fit.split, "splits")
+            for centre in view.fit.centres:
+                yield from unknown(f"{where}.fit.centres", centre, "centres")
+            if name in (*study.synthesis, *study.segmentation):
+                yield where, "a model has the same name. Choose another one for this view, which is fitted."
+            if name in study.features and isinstance(study.features[name], HarmonisedSet):
+                yield where, "a harmonised feature set has the same name. Choose another one."
+        if view.onto:
+            yield from unknown(f"{where}.onto.view", view.onto.view, "views", "scan")
+        if (view.onto or view.masks) and name in _behind(study, name):
+            yield where, "this view is made with help of itself, through onto or masks. Take another view or source."
         for step in view.steps:
             if step.kind == "custom" and not Path(step.file).is_file():
                 yield f"{where}.steps", f"there is no file {step.file!r}. Write the path of your Python file."
@@ -503,6 +542,26 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                     )
 
 
+def _behind(study: Study, view: str) -> set[str]:
+    """Views that must be there before a view can be made."""
+    found: set[str] = set()
+    todo = [view]
+    while todo:
+        own = study.views.get(todo.pop())
+        if own is None:
+            continue
+        needed = [own.from_, own.onto.view if own.onto else "scan"]
+        if own.synthesis in study.synthesis:
+            model = study.synthesis[own.synthesis]
+            needed += [model.source.view, model.target.view]
+        if own.masks in study.segmentation:
+            needed.append(study.segmentation[own.masks].view)
+        new = [name for name in needed if name not in found and name != "scan"]
+        found |= set(new)
+        todo += new
+    return found
+
+
 def _table_checks(where: str, centre: Centre, drawn: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if centre.table is None:
         return
@@ -541,7 +600,8 @@ def _analysis_checks(
             continue
         for model in study.models_of_features(name):
             by = study.split_of_model(model)
-            if not study.held_out(split, by):
+            shared = model in study.fitted_views and by == split
+            if not shared and not study.held_out(split, by):
                 yield (
                     f"{where}.split",
                     f"feature set {name!r} comes from images or masks of model {model!r}, trained in split {by!r}; "

@@ -74,7 +74,7 @@ def fit_view(
             f"{where}: fit: split {view.fit.split!r} has no training patient{of} with a scan that the view is made of. "
             f"Write another split, or other centres."
         )
-    _refuse(chosen, upstream, view.fit.split, where)
+    ledgers.refuse({own.row["patient"] for own in chosen}, (), upstream, split=view.fit.split, where=where)
     fitted: dict[int, dict[str, Any]] = {}
     steps, left_out, used = [], {}, set()
     for number, step in enumerate(view.sequence()):
@@ -151,24 +151,3 @@ def _one(own: Source, *, view: View, number: int, root: Path, fitted: Mapping[in
         return FITTINGS[type(step)].measure(step, volume, context.at(number)), ""
     except ScanError as error:
         return None, str(error)
-
-
-def _refuse(chosen: Sequence[Source], upstream: Sequence[Path], split: str, where: str) -> None:
-    """Training patients must be new to models upstream, but for fits on the training part of the same split."""
-    patients = {own.row["patient"] for own in chosen}
-    problems = []
-    for record in (r for path in upstream for r in _records(ledgers.read(path))):
-        if record["stage"] == STAGE and record["split"] == split:
-            continue
-        leaked = patients & {p for seen in record["seen"].values() for p in seen}
-        if leaked:
-            problems.append(
-                f"{where}: model {record['name']!r} behind its images has seen {len(leaked)} of the patients that it "
-                f"is fitted on. Write a split within the test part of that model's: {{within: {record['split']}.test}}."
-            )
-    if problems:
-        raise UserError(*dict.fromkeys(problems))
-
-
-def _records(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [record, *(r for upstream in record["upstream"] for r in _records(upstream))]

@@ -57,6 +57,7 @@ def collect(study: Mapping[str, Any], root: Path, fold: str = "main") -> ReportI
     """Files of a validated study by the layout of its results folder `root`."""
     shards = [f"{name}-{k}" for name, centre in study["centres"].items() for k in range(centre["shards"])]
     harmonised = [name for name, features in study["features"].items() if features["kind"] == "harmonised"]
+    fitted = [name for name, view in study["views"].items() if view["fit"]]
     trained = [*study["synthesis"], *study["segmentation"]]
 
     def model(name: str) -> ModelFiles:
@@ -77,7 +78,7 @@ def collect(study: Mapping[str, Any], root: Path, fold: str = "main") -> ReportI
         volumes=[root / "volumes" / f"{shard}.tsv" for shard in shards],
         masks={name: of("masks", name) for name in (*study["convert"]["sources"], *study["segmentation"])},
         views={name: of("views", name) for name in study["views"]},
-        models={name: model(name) for name in (*trained, *harmonised)},
+        models={name: model(name) for name in (*trained, *fitted, *harmonised)},
         analyses={
             name: AnalysisFiles(
                 *(root / "analyses" / name / file for file in ("metrics.json", "manifest.tsv", "ledger.json"))

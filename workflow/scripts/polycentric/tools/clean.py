@@ -14,6 +14,7 @@ def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
     """Names that a validated study lists, by folder below its results."""
     shards = {f"{name}-{k}" for name, centre in study["centres"].items() for k in range(centre["shards"])}
     harmonised = {name for name, features in study["features"].items() if features["kind"] == "harmonised"}
+    fitted = {name for name, view in study["views"].items() if view["fit"]}
     names = {
         "simulated": {n for n, c in study["centres"].items() if c["simulate"]} | {"clinical", "truth", "effects"},
         "cohort/curation": set(study["centres"]),
@@ -25,7 +26,7 @@ def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
         "shareable": shards | {"deidentification"},
         "masks": {*study["convert"]["sources"], *study["segmentation"]},
         "views": set(study["views"]),
-        "models": {*study["synthesis"], *study["segmentation"], *harmonised},
+        "models": {*study["synthesis"], *study["segmentation"], *harmonised, *fitted},
         "work": {*study["synthesis"], *study["segmentation"]},
         "features": set(study["features"]),
         "analyses": set(study["analyses"]),

@@ -34,10 +34,11 @@ def select(frame: pd.DataFrame, where: str | None, at: str) -> pd.DataFrame:
 
 
 def training_patients(split: Path, upstream: list[Path], at: str) -> set[str]:
-    """Patients of the training part, none of whom a model behind the images has seen."""
+    """Patients of the training part, none of whom a model behind the images has seen, but for scalers fitted on it."""
     frame = tables.read(split, schemas.SPLIT)
-    ledger.refuse_leaks(frame["patient"], upstream, where=at)
-    return set(frame.loc[frame["part"] == "training", "patient"])
+    training = set(frame.loc[frame["part"] == "training", "patient"])
+    ledger.refuse(training, set(frame["patient"]) - training, upstream, split=split.stem, where=at)
+    return training
 
 
 def images(frame: pd.DataFrame, manifests: list[Path], view: str, at: str) -> pd.DataFrame:
