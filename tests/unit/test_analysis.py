@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from polycentric import ledger, tables
-from polycentric.analysis import data, describe, estimates, leaks, roc
+from polycentric import estimates
+from polycentric.analysis import data, describe, leaks, roc
 from polycentric.config.analyses import CohortAnalysis
 from polycentric.errors import UserError
 from polycentric.tables.schemas import ARTEFACTS, FEATURES

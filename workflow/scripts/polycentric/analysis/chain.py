@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..config.analyses import Selection
 from .cox import score_tests
-from .estimates import p_of_z
+from ..estimates import p_of_z
 
 
 def mann_whitney(x: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from ..randomness import generator, integer_seed
 from ..words import in_words
 from . import classifiers, data, leaks, plots, roc
 from .artefacts import Artefacts, sentence, write_skops
-from .estimates import Estimate, estimate, finite, holm, p_text, percentiles, permutation_p, shown, wilson
+from ..estimates import Estimate, estimate, finite, holm, p_text, percentiles, permutation_p, shown, wilson
 from .schemas import CLASSIFICATION
 
 CLINICAL = "clinical"  # the name of a set without features

@@ -18,7 +18,7 @@ from ..randomness import generator
 from ..words import in_words
 from . import cox, coxmodel, data, leaks, plots, survival
 from .artefacts import Artefacts, sentence, write_skops
-from .estimates import Estimate, estimate, finite, normal_quantile, p_of_z, p_text, percentiles, permutation_p, shown
+from ..estimates import Estimate, estimate, finite, normal_quantile, p_of_z, p_text, percentiles, permutation_p, shown
 from .schemas import SURVIVAL
 
 EVENTS_PER_VARIABLE = 10
