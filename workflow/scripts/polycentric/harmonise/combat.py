@@ -274,7 +274,8 @@ def _batch_effect(
         g_new = (t2 * n * g_hat + d * g_bar) / (t2 * n + d)
         d_new = (0.5 * np.nansum((S - g_new) ** 2, 0) + b) / (n / 2 + a - 1)
         if as_neurocombat:  # its rule divides by the value itself, so a negative one counts as no change
-            change, enough = max((np.abs(g_new - g) / g).max(), (np.abs(d_new - d) / d).max()), 1e-4
+            with np.errstate(divide="ignore", invalid="ignore"):
+                change, enough = max((np.abs(g_new - g) / g).max(), (np.abs(d_new - d) / d).max()), 1e-4
         else:
             change = max((np.abs(g_new - g) / (np.abs(g) + 1e-3)).max(), (np.abs(d_new - d) / d_new).max())
             enough = TOLERANCE
