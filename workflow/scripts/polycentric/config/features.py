@@ -285,6 +285,12 @@ class HarmonisedSet(Section):
     covariates: tuple[str, ...] = Field(
         (), description="Clinical columns whose effect is preserved; never the outcome of an analysis."
     )
+    scale: Literal["original", "normal-scores"] = Field(
+        "original",
+        description="Harmonise values as they are, or their normal scores among the training rows of the region: for "
+        "skewed features, whose floor and tail would otherwise give the batch away to a tree. The result stays in "
+        "normal scores.",
+    )
     parametric: bool = Field(True, description="Parametric priors; false: non-parametric ones.")
     mean_only: bool = Field(False, description="Adjust means only, not variances.")
     unseen: Literal["error", "identity", "phantom"] = Field(
@@ -310,6 +316,8 @@ class HarmonisedSet(Section):
             )
         if self.fit == "phantom" and self.unseen == "phantom":
             raise ValueError("unseen: with fit: phantom all batches come from phantoms; write error or identity")
+        if needed and self.scale != "original":
+            raise ValueError("scale: phantoms and patients have other ranks; write scale: original")
         if self.fit == "phantom" and self.covariates:
             raise ValueError("covariates: phantoms have none; remove them, or write fit: patients")
         if not self.batches:

@@ -20,6 +20,7 @@ from ..tables.schemas import FEATURES, PATIENTS, SCANS, SPLIT
 from ..where import holds
 from . import phantom as phantoms
 from .combat import ComBat
+from .scores import NormalScores
 
 
 def harmonise(
@@ -93,10 +94,13 @@ def harmonise(
     for number, roi in enumerate(rois, start=1):
         rows = (ok & frame["roi"].eq(roi)).to_numpy()
         fit = rows & training.to_numpy()
-        difference = None
+        difference = scores = None
         if by_patients:
             if not fit.any():
                 raise UserError(f"{where}: no training patient of split {settings.split!r} has features of ROI {roi!r}")
+            if settings.scale == "normal-scores":
+                scores = NormalScores.fit(values[fit])
+                values[rows] = scores.transform(values[rows])
             combat = ComBat(**options, unseen=settings.unseen)
             combat.fit(values[fit], batch=batch[fit], covariates=covariates[fit],
                        phantom=judged.link if judged else None)  # fmt: skip
@@ -106,6 +110,8 @@ def harmonise(
             combat = judged.combat.set_params(unseen=settings.unseen)
         result.loc[rows, names] = combat.transform(values[rows], batch=batch[rows], covariates=covariates[rows])
         record[str(roi)] = combat.parameters() | {"stopping_difference": difference}
+        if scores is not None:
+            record[str(roi)] |= {"normal_scores": scores.parameters()}
         unchanged = int((~combat.adjusted_).sum())
         log.progress("regions", number, len(rois), roi=roi, training=int(fit.sum()), unchanged_features=unchanged)
     kept = names
