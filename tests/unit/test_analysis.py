@@ -10,8 +10,7 @@ import cohorts
 import numpy as np
 import pandas as pd
 import pytest
-from polycentric import ledger, tables
-from polycentric import estimates
+from polycentric import estimates, ledger, tables
 from polycentric.analysis import data, describe, leaks, roc
 from polycentric.config.analyses import CohortAnalysis
 from polycentric.errors import UserError

@@ -39,7 +39,9 @@ def test_intraclass_correlation_equals_r():
 
 def test_equal_shrout_and_fleiss():
     """Shrout and Fleiss, Psychol Bull 86 (1979) 420, tables 2 and 4: four judges, six targets."""
-    ratings = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], dtype=float)
+    ratings = np.array(
+        [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], dtype=float
+    )
     found = concordance(ratings[:, :, None])
     assert [round(float(getattr(found, s).value[0]), 2) for s in ("icc_1", "icc_a", "icc_c")] == [0.17, 0.29, 0.71]
     assert (round(float(found.icc_a.lower[0]), 2), round(float(found.icc_a.upper[0]), 2)) == (0.02, 0.76)
@@ -113,7 +115,9 @@ def cohort(root: Path) -> dict[str, Path]:
     scans, split = [], []
     for n in range(40):
         truth = {f: rng.normal() for f in NOISE}
-        split.append({"centre": "north", "patient": f"p{n:02d}", "part": "training" if n < 30 else "test", "stratum": ""})
+        split.append(
+            {"centre": "north", "patient": f"p{n:02d}", "part": "training" if n < 30 else "test", "stratum": ""}
+        )
         for kernel in "BC":
             scan = f"scan-{n:02d}-{kernel}"
             record = dict.fromkeys(SCANS.columns) | {"centre": "north", "patient": f"p{n:02d}", "session": kernel}

@@ -69,7 +69,9 @@ def test_a_quarter_turn_is_exact():
 
 def test_translation_samples_between_voxels():
     z, y, x = np.indices((8, 9, 10))
-    image = Volume((100.0 * x + 10.0 * y + z).astype(np.float32), Geometry((10, 9, 8), (2.0, 1.0, 3.0), (5.0, 6.0, 7.0)))
+    image = Volume(
+        (100.0 * x + 10.0 * y + z).astype(np.float32), Geometry((10, 9, 8), (2.0, 1.0, 3.0), (5.0, 6.0, 7.0))
+    )
     made, _ = translate(image, {}, Translation(kind="translation", fraction=(0.25, 0.5, 0.0)))
     np.testing.assert_allclose(made.array[:, :-1, :-1], (image.array + 30.0)[:, :-1, :-1], rtol=1e-5)
     np.testing.assert_allclose(made.geometry.origin, (5.5, 6.5, 7.0))
@@ -125,7 +127,9 @@ def test_growth_moves_the_surface():
 
 def test_thicker_slices_are_means():
     rng = np.random.default_rng(3)
-    image = Volume(rng.normal(size=(7, 4, 4)).astype(np.float32), Geometry((4, 4, 7), (1.0, 1.0, 2.0), (0.0, 0.0, 10.0)))
+    image = Volume(
+        rng.normal(size=(7, 4, 4)).astype(np.float32), Geometry((4, 4, 7), (1.0, 1.0, 2.0), (0.0, 0.0, 10.0))
+    )
     mask = image.with_array(np.ones(image.array.shape, dtype=np.uint8))
     made, masks = thicken(image, {"a": mask}, Thickness(kind="thickness", mm=6))
     # 14 mm hold two slices of 6 mm, from 1 to 13 mm of the stack

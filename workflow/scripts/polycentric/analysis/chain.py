@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..config.analyses import Selection
-from .cox import score_tests
 from ..estimates import p_of_z
+from .cox import score_tests
 
 
 def mann_whitney(x: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

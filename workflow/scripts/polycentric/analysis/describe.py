@@ -17,12 +17,12 @@ from scipy import stats
 from .. import figures, ledger, tables
 from ..config.analyses import CohortAnalysis
 from ..errors import UserError
+from ..estimates import finite, holm, p_text
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator
 from ..tables.schemas import PATIENTS, SCANS, SPLIT
 from .artefacts import Artefacts, sentence
-from ..estimates import finite, holm, p_text
 
 LEVELS = 10  # a numeric column with at most this many whole values is described by counts
 ACQUISITION = ("spacing_x_mm", "spacing_z_mm", "thickness_mm", "kvp", "slices")

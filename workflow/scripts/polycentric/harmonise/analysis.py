@@ -105,7 +105,9 @@ def _rows(
     frames = [f[f["status"].eq("ok")].sort_values(["patient", "scan", "roi"], kind="stable") for f in (before, after)]
     if settings.rois is not None:
         frames = [f[f["roi"].isin(settings.rois)] for f in frames]
-    both = frames[0][[*key, *names]].merge(frames[1][["scan", "source", "roi", *names]], on=["scan", "source", "roi"], suffixes=("", "|after"))
+    both = frames[0][[*key, *names]].merge(
+        frames[1][["scan", "source", "roi", *names]], on=["scan", "source", "roi"], suffixes=("", "|after")
+    )
     both = both[both["patient"].isin(parts.index)].reset_index(drop=True)
     if both.empty or not names:
         raise UserError(
@@ -199,7 +201,12 @@ def _predict(
                 how = f"{count}-fold cross-validation" if part == "training" else "fitted on training"
                 entry: dict[str, Any] = {
                     "auc": estimate(
-                        value, lower, upper, level=settings.level, seed=seed, n=int(len(set(groups[here]))),
+                        value,
+                        lower,
+                        upper,
+                        level=settings.level,
+                        seed=seed,
+                        n=len(set(groups[here])),
                         method=f"mean AUC of one batch against the others, {classifier} classifier, {how}; percentile "
                         f"bootstrap of patients within batches, {used} samples",
                     )  # fmt: skip

@@ -148,9 +148,7 @@ def harmonise(
     )
 
 
-def _judge(
-    settings: HarmonisedSet, rows: pd.DataFrame, facts: Facts, names: list[str], where: str
-) -> phantoms.Judged:
+def _judge(settings: HarmonisedSet, rows: pd.DataFrame, facts: Facts, names: list[str], where: str) -> phantoms.Judged:
     assert settings.phantom is not None
     if missing := [n for n in names if n not in rows.columns]:
         raise UserError(

@@ -64,7 +64,9 @@ def perturb(
                 image, made = thicken(image, made, step)
     for roi, mask in made.items():
         if not mask.array.any():
-            raise ScanError("PERTURBED_MASK_EMPTY", f"nothing of {roi} is left after {', '.join(s.kind for s in steps)}")
+            raise ScanError(
+                "PERTURBED_MASK_EMPTY", f"nothing of {roi} is left after {', '.join(s.kind for s in steps)}"
+            )
     return image, made
 
 
@@ -279,10 +281,14 @@ def thicken(image: Volume, masks: Mapping[str, Volume], settings: Thickness) -> 
     geometry = image.geometry
     old, count = geometry.spacing[2], geometry.size[2]
     if settings.mm < old * (1 - 1e-6):
-        raise ScanError("THICKNESS_BELOW_SPACING", f"slices are {old:g} mm apart; they cannot become {settings.mm:g} mm")
+        raise ScanError(
+            "THICKNESS_BELOW_SPACING", f"slices are {old:g} mm apart; they cannot become {settings.mm:g} mm"
+        )
     new_count = int(math.floor(count * old / settings.mm + 1e-6))
     if new_count < 1:
-        raise ScanError("THICKNESS_ABOVE_STACK", f"{count} slices of {old:g} mm are less than one of {settings.mm:g} mm")
+        raise ScanError(
+            "THICKNESS_ABOVE_STACK", f"{count} slices of {old:g} mm are less than one of {settings.mm:g} mm"
+        )
     start = (count * old - new_count * settings.mm) / 2
     edges = start + settings.mm * np.arange(new_count + 1)
     low, high = old * np.arange(count), old * np.arange(1, count + 1)
