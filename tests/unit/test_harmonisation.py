@@ -33,7 +33,8 @@ def test_variance_tests_equal_scipy():
         assert found.p_spread[j] == pytest.approx(stats.levene(*parts, center="median").pvalue, rel=1e-9)
         h, p = stats.kruskal(*parts)
         assert (kruskal(x, groups)[0][j], kruskal(x, groups)[1][j]) == pytest.approx((h, p), rel=1e-9)
-    assert np.isnan(found.eta2[3]) and np.isnan(kruskal(x, groups)[0][3])
+    assert np.isnan(found.eta2[3])
+    assert np.isnan(kruskal(x, groups)[0][3])
 
 
 def test_linear_scores_are_ridge_regression():
@@ -153,7 +154,8 @@ def test_glioma_outcome_survives_and_generalises_to_a_centre_left_out(realdata):
     before = roc(values, outcome == 1)
     after = roc(ComBat().fit_transform(values, batch=site), outcome == 1)
     best = np.nanargmax(np.abs(before.auc - 0.5))
-    assert abs(before.auc[best] - 0.5) > 0.3 and before.p[best] * len(names) < 0.001
+    assert abs(before.auc[best] - 0.5) > 0.3
+    assert before.p[best] * len(names) < 0.001
     assert abs(after.auc[best] - before.auc[best]) < 0.1
     scores = np.full(len(outcome), np.nan)
     for left_out in np.unique(site):
@@ -174,4 +176,5 @@ def test_corrections_equal_r():
     p = np.array([0.01, 0.02, 0.03, 0.2, np.nan])
     np.testing.assert_allclose(bonferroni(p)[:4], [0.04, 0.08, 0.12, 0.8])
     np.testing.assert_allclose(benjamini_hochberg(p)[:4], [0.04, 0.04, 0.04, 0.2])
-    assert np.isnan(bonferroni(p)[4]) and np.isnan(benjamini_hochberg(p)[4])
+    assert np.isnan(bonferroni(p)[4])
+    assert np.isnan(benjamini_hochberg(p)[4])

@@ -42,7 +42,7 @@ def test_equals_neuroharmonize_under_its_stopping_rule(name, covariates):
 
 
 def test_nonparametric_and_mean_only_are_their_equations():
-    """Johnson et al. 2007, supplement: weights are likelihoods of a feature's rows under the other features' effects."""
+    """Johnson et al. 2007, supplement: weights are likelihoods of a feature's rows under the effects of others."""
     combat = ComBat(parametric=False, mean_only=True).fit(X, batch=BATCH)
     S = (X - combat.mean_) / combat.scale_
     rows = S[np.array(BATCH) == "b"]

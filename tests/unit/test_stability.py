@@ -92,7 +92,8 @@ def test_constant_and_exact_features():
     x[:, :, 1] = np.arange(10)[:, None]
     x[:, :, 2] = np.nan
     found = concordance(x)
-    assert np.isnan(found.icc_a.value[[0, 2]]).all() and np.isnan(found.ccc.value[[0, 2]]).all()
+    assert np.isnan(found.icc_a.value[[0, 2]]).all()
+    assert np.isnan(found.ccc.value[[0, 2]]).all()
     assert found.icc_a.lower[1] == found.ccc.lower[1] == found.icc_a.value[1] == 1
 
 

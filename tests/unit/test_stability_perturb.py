@@ -98,7 +98,8 @@ def test_signed_distance_and_area_of_a_sphere():
     r = np.sqrt((x - 29.5) ** 2 + (y - 29.5) ** 2 + (2 * (z - 14.5)) ** 2)
     near = np.abs(r - 20) < 6
     error = (distance_mm(mask) - (20 - r))[near]
-    assert abs(error.mean()) < 0.15 and error.std() < 0.4
+    assert abs(error.mean()) < 0.15
+    assert error.std() < 0.4
     assert area_mm2(mask) == pytest.approx(4 * math.pi * 400, rel=0.05)
 
 
@@ -133,7 +134,8 @@ def test_thicker_slices_are_means():
     mask = image.with_array(np.ones(image.array.shape, dtype=np.uint8))
     made, masks = thicken(image, {"a": mask}, Thickness(kind="thickness", mm=6))
     # 14 mm hold two slices of 6 mm, from 1 to 13 mm of the stack
-    assert made.geometry.size == (4, 4, 2) and made.geometry.spacing[2] == 6
+    assert made.geometry.size == (4, 4, 2)
+    assert made.geometry.spacing[2] == 6
     expected = (0.5 * image.array[0] + image.array[1] + image.array[2] + 0.5 * image.array[3]) / 3
     np.testing.assert_allclose(made.array[0], expected, rtol=1e-5, atol=1e-6)
     # the stack starts 1 mm below its first slice: 9 mm; the first new slice spans 10 to 16 mm

@@ -159,8 +159,8 @@ def _targets(study: Study, outcome: Any, where: str) -> list[Target]:
     settings, frame = study.settings, study.frame
     if outcome.type == "binary":
         values = data.binary(frame, outcome, where).to_numpy()
-        positive = str(outcome.positive)
-        return [_target(settings.outcome, values, (f"not {positive}", positive))]
+        column = outcome.column
+        return [_target(settings.outcome, values, (f"{column}: other", f"{column}: {outcome.positive}"))]
     if outcome.type == "multiclass":
         text = data.multiclass(frame, outcome, where).fillna("").to_numpy(dtype=object)
         classes = tuple(outcome.classes or sorted({t for t in text if t}))
@@ -237,7 +237,7 @@ def _quantiles(x: np.ndarray) -> np.ndarray:
     return result
 
 
-def statistics(study: Study) -> pd.DataFrame:
+def statistics(study: Study, clusters: np.ndarray) -> pd.DataFrame:
     """Distribution of every feature over all patients and by centre, its missing values, how far centres differ."""
     centres = sorted(set(study.centres))
     groups = {"all": np.ones(len(study.x), dtype=bool)} | {c: study.centres == c for c in centres}
@@ -265,6 +265,7 @@ def statistics(study: Study) -> pd.DataFrame:
     everybody = frame["centre"].eq("all")
     found = variance_explained(study.x, study.centres)
     _, p, _ = kruskal(study.x, study.centres)
+    frame.loc[everybody, "cluster"] = clusters
     frame.loc[everybody, "eta2_centre"] = found.eta2
     frame.loc[everybody, "q_centre"] = benjamini_hochberg(p)
     return frame
@@ -453,12 +454,16 @@ def _show(
             sentence(f"Features {start + 1} to {start + len(names)} by p of {study.targets[0].name}, by class and "
                      f"centre: quartiles, 5th and 95th percentile, median; {who}"), numbers,
         )  # fmt: skip
-    figure, numbers = explore_plots.heat_map(correlation, order, clusters, study.names)
+    central = explore_plots.representatives(correlation, order, clusters)
+    figure, numbers = explore_plots.heat_map(correlation, central, clusters, study.names)
+    what = f"all {len(study.names)} features"
+    if len(central) < len(study.names):
+        what = f"{len(central)} features, the most central one of every cluster of the {len(study.names)}"
     out.figure(
         figure, "correlation", f"{title}: correlation of features",
-        sentence(f"Spearman correlation of all {len(study.names)} features, ordered by average linkage of 1 minus the "
-                 f"absolute value; strip: class of the feature; {metrics['cohort']['correlation_clusters']} clusters at "
-                 "0.9. The CSV holds the lower half, rounded to two decimals, and the cluster of each feature", who),
+        sentence(f"Spearman correlation of {what}, ordered by average linkage of 1 minus the absolute value; strip: "
+                 f"class of the feature; {metrics['cohort']['correlation_clusters']} clusters at 0.9. The CSV holds "
+                 "the lower half, rounded to two decimals", who),
         numbers,
     )  # fmt: skip
     if "rho_volume" in results[0]:
@@ -490,9 +495,10 @@ def _show(
                  "the volume", *(f"{t.name}: {t.rule}" for t in study.targets if t.rule), who),
     )  # fmt: skip
     out.table(
-        statistics(study), "statistics", f"{title}: distributions",
+        statistics(study, clusters), "statistics", f"{title}: distributions",
         sentence("Every feature over all patients and by centre; eta squared: variance explained by the centre; "
-                 "q: Kruskal-Wallis test between centres after Benjamini and Hochberg", who),
+                 "cluster: features that correlate; q: Kruskal-Wallis test between centres after Benjamini and "
+                 "Hochberg", who),
     )  # fmt: skip
     top = table.sort_values(["p", "feature"], kind="stable").head(20)
     keep = [

@@ -127,6 +127,18 @@ def cluster(correlation: np.ndarray, limit: float = 0.9) -> tuple[np.ndarray, np
     return hierarchy.leaves_list(linkage), hierarchy.fcluster(linkage, 1 - limit, "distance")
 
 
+def representatives(correlation: np.ndarray, order: np.ndarray, clusters: np.ndarray, most: int = 300) -> np.ndarray:
+    """The features to draw, in order: all, or the most central one of each cluster if there are more than `most`."""
+    if len(order) <= most:
+        return order
+    strength = np.abs(np.where(np.isfinite(correlation), correlation, 0.0))
+    central = set()
+    for kind in np.unique(clusters):
+        members = np.flatnonzero(clusters == kind)
+        central.add(int(members[np.argmax(np.round(strength[np.ix_(members, members)].sum(axis=0), 9))]))
+    return np.array([i for i in order if int(i) in central])
+
+
 def heat_map(
     correlation: np.ndarray, order: np.ndarray, clusters: np.ndarray, names: list[str]
 ) -> tuple[Figure, pd.DataFrame]:
@@ -159,7 +171,7 @@ def heat_map(
 
     figure.legend(handles=[Patch(color=c, label=k) for k, c in palette.items()], loc="outside lower center", ncols=8,
                   columnspacing=1, handlelength=1)  # fmt: skip
-    lower = np.where(np.tri(len(ordered), dtype=bool), np.round(ordered, 2) + 0.0, np.nan)
+    lower = np.where(np.tri(len(ordered), dtype=bool), np.round(ordered, 2) + 0.0, np.nan)  # + 0.0: no -0.0
     frame = pd.DataFrame(lower, columns=listed)
     frame.insert(0, "cluster", clusters[order])
     frame.insert(0, "feature", listed)

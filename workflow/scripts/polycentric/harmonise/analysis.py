@@ -105,9 +105,8 @@ def _rows(
     frames = [f[f["status"].eq("ok")].sort_values(["patient", "scan", "roi"], kind="stable") for f in (before, after)]
     if settings.rois is not None:
         frames = [f[f["roi"].isin(settings.rois)] for f in frames]
-    both = frames[0][[*key, *names]].merge(
-        frames[1][["scan", "source", "roi", *names]], on=["scan", "source", "roi"], suffixes=("", "|after")
-    )
+    pair = ["scan", "source", "roi"]
+    both = frames[0][[*key, *names]].merge(frames[1][[*pair, *names]], on=pair, suffixes=("", "|after"))
     both = both[both["patient"].isin(parts.index)].reset_index(drop=True)
     if both.empty or not names:
         raise UserError(
@@ -209,7 +208,7 @@ def _predict(
                         n=len(set(groups[here])),
                         method=f"mean AUC of one batch against the others, {classifier} classifier, {how}; percentile "
                         f"bootstrap of patients within batches, {used} samples",
-                    )  # fmt: skip
+                    )
                 }
                 if classifier == "linear" and part == "training" and settings.permutations:
                     null = predict.permutation_null(

@@ -33,9 +33,8 @@ def summary(variance: pd.DataFrame, aucs: pd.DataFrame) -> tuple[Figure, pd.Data
             {"panel": "variance", "part": part, "when": when, "eta2": v, "share_percent": s}
             for v, s in zip(values, share, strict=True)
         ]
-    for part, frame in variance.groupby("part", sort=False):
+    for _, frame in variance.groupby("part", sort=False):
         left.axvline(frame["chance"].mean(), color="#777777", linewidth=0.8, linestyle=":")
-        del part
     left.set(xlim=(0, max(0.3, float(variance["eta2"].max()) * 1.03)), ylim=(0, 101))
     left.set(xlabel="variance explained by the batch (eta squared)", ylabel="features at or below, %")
     left.legend(loc="lower right")
@@ -46,8 +45,9 @@ def summary(variance: pd.DataFrame, aucs: pd.DataFrame) -> tuple[Figure, pd.Data
             row = frame[frame["when"].eq(when)].iloc[0]
             y = line + shift
             if np.isfinite(row["null_lower"]):
-                right.plot([row["null_lower"], row["null_upper"]], [y, y], color="#bbbbbb", linewidth=5,
-                           solid_capstyle="butt", label="permuted" if not line and when == "before" else None)  # fmt: skip
+                label = "permuted" if not line and when == "before" else None
+                ends = [row["null_lower"], row["null_upper"]]
+                right.plot(ends, [y, y], color="#bbbbbb", linewidth=5, solid_capstyle="butt", label=label)
             right.plot([row["lower"], row["upper"]], [y, y], color=COLOURS[when], linewidth=1.1)
             right.plot([row["value"]], [y], "s", color=COLOURS[when], label=when if not line else None)
             rows.append({"panel": "classifiers"} | row.to_dict())

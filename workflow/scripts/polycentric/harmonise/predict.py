@@ -118,7 +118,7 @@ def permutation_null(
     matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, runs: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Mean AUC (runs,) of the linear classifier when batches are permuted between patients."""
-    names, first, which = np.unique(groups.astype(str), return_index=True, return_inverse=True)
+    _, first, which = np.unique(groups.astype(str), return_index=True, return_inverse=True)
     own = labels[first]
     classes = np.unique(labels)
     result = np.empty(runs)

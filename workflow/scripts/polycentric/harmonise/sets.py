@@ -76,8 +76,8 @@ def harmonise(
             )
         training &= ~frame["patient"].isin(seen_phantoms)
         judged = _judge(settings, rows, facts, names, where)
-        log.event("phantoms", subjects=judged.subjects, retests=judged.retests,
-                  **{k.replace(" ", "_"): int(n) for k, n in judged.features["fate"].value_counts().sort_index().items()})  # fmt: skip
+        fates = judged.features["fate"].value_counts().sort_index()
+        log.event("phantoms", subjects=judged.subjects, retests=judged.retests, **fates.astype(int).to_dict())
 
     by_patients = settings.fit == "patients"
     batch = facts.batches(frame, settings.batches, ok, where)

@@ -229,7 +229,7 @@ def _show(
         figure,
         "heat-map",
         f"{title}: every feature in every design",
-        f"Statistic of each design; features by class, the least stable last; grey: not measured or not estimable. {n}.",
+        f"Statistic of each design; features by class, least stable last; grey: not measured or not estimable. {n}.",
         numbers,
     )
     classes = (

@@ -241,7 +241,7 @@ def move_contour(mask: Volume, settings: Contour, rng: np.random.Generator) -> V
 
 def _smooth_noise(shape: tuple[int, ...], sigma: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A stationary Gaussian field of mean 0 and variance 1: white noise, smoothed, over the norm of the kernel."""
-    reach = [int(math.ceil(4 * s)) for s in sigma]
+    reach = [math.ceil(4 * s) for s in sigma]
     field = rng.normal(size=[n + 2 * r for n, r in zip(shape, reach, strict=True)])
     norm = 1.0
     for axis, (s, r) in enumerate(zip(sigma, reach, strict=True)):
@@ -284,7 +284,7 @@ def thicken(image: Volume, masks: Mapping[str, Volume], settings: Thickness) -> 
         raise ScanError(
             "THICKNESS_BELOW_SPACING", f"slices are {old:g} mm apart; they cannot become {settings.mm:g} mm"
         )
-    new_count = int(math.floor(count * old / settings.mm + 1e-6))
+    new_count = math.floor(count * old / settings.mm + 1e-6)
     if new_count < 1:
         raise ScanError(
             "THICKNESS_ABOVE_STACK", f"{count} slices of {old:g} mm are less than one of {settings.mm:g} mm"
