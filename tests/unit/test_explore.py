@@ -143,8 +143,14 @@ def run(root: Path, outcome: str, show: int = 2, **changes) -> tuple[Path, dict]
     return folder, metrics
 
 
-def test_binary(tmp_path):
-    folder, metrics = run(tmp_path, "covid", show=14)
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory) -> tuple[Path, Path, dict]:
+    root = tmp_path_factory.mktemp("binary")
+    return root, *run(root, "covid", show=14)
+
+
+def test_binary(binary):
+    root, folder, metrics = binary
     table = pd.read_csv(folder / "tables" / "features.csv").set_index("feature")
     # classes shifted by one SD on top of grades 0, 1, 2 (SD sqrt(1 + 2/3)): AUC = P(d > 0)
     rng = np.random.default_rng(0)
@@ -167,9 +173,9 @@ def test_binary(tmp_path):
     stems = {Path(p).stem for p in written["path"]}
     assert {"summary", "distributions-1", "distributions-2", "correlation", "volume", "missing", "features"} <= stems
     for path in written.loc[written["kind"].eq("figure"), "path"]:
-        ET.parse(tmp_path / path)
+        ET.parse(root / path)
     spread = pd.read_csv(folder / "tables" / "statistics.csv")
-    frame = tables.read(tmp_path / "ct.parquet", FEATURES)
+    frame = tables.read(root / "ct.parquet", FEATURES)
     south = spread[spread["centre"].eq("south") & spread["feature"].eq(NAMES[1])].iloc[0]
     values = frame.loc[frame["centre"].eq("south"), NAMES[1]]
     assert (south["n"], south["sd"], south["q1"]) == pytest.approx((len(values), values.std(), values.quantile(0.25)))
@@ -208,8 +214,8 @@ def test_survival_at_one_and_two_years(tmp_path):
     assert (folder / "figures" / "associations-2.svg").is_file()
 
 
-def test_results_are_the_same_bytes(tmp_path):
-    one, _ = run(tmp_path / "a", "covid")
-    two, _ = run(tmp_path / "b", "covid")
+def test_results_are_the_same_bytes(binary, tmp_path):
+    _, one, _ = binary
+    two, _ = run(tmp_path, "covid", show=14)
     for file in sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file()):
         assert (one / file).read_bytes() == (two / file).read_bytes(), file

@@ -13,6 +13,7 @@ from polycentric.config.harmonise import HarmonisationAnalysis
 from polycentric.errors import UserError
 from polycentric.harmonise import ComBat, harmonise, predict
 from polycentric.harmonise.analysis import analyse
+from polycentric.harmonise.scores import NormalScores
 from polycentric.tables.schemas import ARTEFACTS, FEATURES, PATIENTS, SCANS, SPLIT
 from polycentric.univariate import benjamini_hochberg, bonferroni, kruskal, roc, variance_explained
 from scipy import stats
@@ -143,6 +144,27 @@ def test_glioma_sites(realdata, tmp_path):
         assert found["before"]["auc"]["lower"] > 0.65
         assert found["after"]["auc"]["value"] < 0.5
     assert metrics["classifiers"]["linear"]["training"]["before"]["permutation"]["p"] < 0.01
+
+
+@pytest.mark.realdata
+def test_glioma_sites_stay_recognisable_by_skewed_features(realdata):
+    """On new patients: ComBat hides the sites from a linear classifier; a forest needs normal scores for that."""
+    values, _, site, _ = glioma(realdata("glioma_features"))
+    labels = np.unique(site, return_inverse=True)[1]
+    test = np.arange(103) % 4 == 3
+    found = {}
+    for name in ("before", "original", "normal-scores"):
+        x = NormalScores.fit(values[~test]).transform(values) if name == "normal-scores" else values
+        if name != "before":
+            x = ComBat().fit(x[~test], batch=site[~test]).transform(x, batch=site)
+        made = predict.prepare(x[~test], x[test])
+        linear = predict.smoother(made.training, made.others) @ np.eye(4)[labels[~test]]
+        forest = predict.forest_scores(x[~test], labels[~test], x[test], trees=60, seed=0, classes=4)
+        found[name] = [predict.mean_auc(s, labels[test]) for s in (linear, forest)]
+    assert min(found["before"]) > 0.75
+    assert found["original"][0] < 0.7
+    assert found["original"][1] > 0.85  # what makes `scale: normal-scores` worth having
+    assert max(found["normal-scores"]) < 0.7
 
 
 @pytest.mark.realdata

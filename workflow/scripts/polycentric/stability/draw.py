@@ -29,7 +29,7 @@ def by_class(table: pd.DataFrame, settings: StabilityAnalysis) -> tuple[Figure, 
             here = part[part["class"].eq(kind)]
             values = np.sort(here["decides"].dropna().to_numpy())
             offsets = ((np.arange(len(values)) * 7) % 11 - 5) / 18
-            colour = figures.COLOURS[line % 6]
+            colour = figures.COLOURS[line % 7]
             axis.plot(values, line + offsets, ".", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.6,
                       rasterized=len(table) > 2000)  # fmt: skip
             if len(values):

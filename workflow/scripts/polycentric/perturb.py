@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage, special
 
-from ..config.stability import Contour, Growth, Noise, Perturbation, Rotation, Thickness, Translation
-from ..errors import ScanError
-from ..volumes import Geometry, Volume
+from .config.perturb import Contour, Growth, Noise, Perturbation, Rotation, Thickness, Translation
+from .errors import ScanError
+from .volumes import Geometry, Volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
