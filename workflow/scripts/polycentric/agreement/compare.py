@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .. import feature_names
+
 FACTS = {
     "diagnostics_Mask-original_VoxelNum": "voxels of the mask on the scan's grid",
     "diagnostics_Mask-interpolated_VoxelNum": "voxels of the mask after resampling",
