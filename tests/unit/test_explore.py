@@ -207,7 +207,7 @@ def test_survival_at_one_and_two_years(tmp_path):
         limit = 365.25 * years
         lost = int((patients["days"].lt(limit) & patients["dead"].eq("no")).sum())
         events = int((patients["days"].le(limit) & patients["dead"].eq("yes")).sum())
-        found = metrics["results"][f"os at {years} years"]
+        found = metrics["results"][f"os at {years} year{'s' * (years > 1)}"]
         assert found["classes"] == {"no event": 160 - lost - events, "event": events}
         assert found["unknown"] == lost
         assert found["rule"] == f"{lost} patients censored before are left out"

@@ -181,7 +181,7 @@ def _targets(study: Study, outcome: Any, where: str) -> list[Target]:
             if settings.censored == "exclude"
             else f"{lost} patients censored before count as without event"
         )
-        target = _target(f"{settings.outcome} at {years:g} years", values, ("no event", "event"))
+        target = _target(f"{settings.outcome} at {years:g} year{'s' * (years != 1)}", values, ("no event", "event"))
         made.append(Target(target.name, target.labels, target.classes, target.unknown, rule))
     return made
 
@@ -385,10 +385,11 @@ def _metrics(
         strong = int((results[0]["rho_volume"].abs() > 0.7).sum())
         counts["features_following_volume"] = strong
         lines.append(f"{strong} of {len(study.names)} features follow the volume (absolute Spearman above 0.7).")
-    counts["correlation_clusters"] = len(set(clusters.tolist()))
+    varies = np.isfinite(np.diag(correlation))
+    counts["correlation_clusters"] = len(set(clusters[varies].tolist()))
     lines.append(
-        f"{len(study.names)} features form {counts['correlation_clusters']} clusters whose members correlate (average "
-        f"linkage, absolute Spearman 0.9)."
+        f"{int(varies.sum())} features that vary form {counts['correlation_clusters']} clusters whose members "
+        f"correlate (average linkage, absolute Spearman 0.9)."
     )
     upper = np.abs(correlation[np.triu_indices(len(correlation), 1)])
     counts["pairs_correlated_above_0.9"] = int((upper > 0.9).sum())
@@ -456,9 +457,10 @@ def _show(
         )  # fmt: skip
     central = explore_plots.representatives(correlation, order, clusters)
     figure, numbers = explore_plots.heat_map(correlation, central, clusters, study.names)
-    what = f"all {len(study.names)} features"
-    if len(central) < len(study.names):
-        what = f"{len(central)} features, the most central one of every cluster of the {len(study.names)}"
+    varying = int(np.isfinite(np.diag(correlation)).sum())
+    what = f"the {varying} features that vary"
+    if len(central) < varying:
+        what = f"{len(central)} features, the most central one of every cluster of the {varying} that vary"
     out.figure(
         figure, "correlation", f"{title}: correlation of features",
         sentence(f"Spearman correlation of {what}, ordered by average linkage of 1 minus the absolute value; strip: "

@@ -39,16 +39,16 @@ def associations(table: pd.DataFrame, classes: tuple[str, ...], alpha: float) ->
     palette = colours_of(table["class"].tolist())
     with np.errstate(divide="ignore"):
         height = -np.log10(np.maximum(table["p"].to_numpy(dtype=float), 1e-300))
+    size = 3.5 if len(table) > 200 else 6
     for kind, colour in palette.items():
         here = table["class"].eq(kind).to_numpy()
-        left.plot(table.loc[here, across], height[here], ".", color=colour, markersize=3.5, markeredgewidth=0,
+        left.plot(table.loc[here, across], height[here], ".", color=colour, markersize=size, markeredgewidth=0,
                   alpha=0.7, label=f"{kind} ({int(here.sum())})")  # fmt: skip
     tested = int(table["p"].notna().sum())
     if tested:
         left.axhline(-np.log10(alpha / tested), color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
-        passing = table.loc[table["q"] < alpha, "p"]
-        if len(passing):
-            left.axhline(-np.log10(max(passing.max(), 1e-300)), color="#555555", linewidth=0.8, linestyle=":")
+        if passing := int((table["q"] < alpha).sum()):
+            left.axhline(-np.log10(alpha * passing / tested), color="#555555", linewidth=0.8, linestyle=":")
     if two:
         left.axvline(0.5, color="#bbbbbb", linewidth=0.7)
     left.set(xlabel=f"AUC (above 0.5: higher in {classes[1]})" if two else "epsilon squared", ylabel="−log₁₀ p")
@@ -128,13 +128,17 @@ def cluster(correlation: np.ndarray, limit: float = 0.9) -> tuple[np.ndarray, np
 
 
 def representatives(correlation: np.ndarray, order: np.ndarray, clusters: np.ndarray, most: int = 300) -> np.ndarray:
-    """The features to draw, in order: all, or the most central one of each cluster if there are more than `most`."""
+    """The features to draw, in order: all, or the most central one of each cluster if there are more than `most`.
+
+    Constant features and those without values correlate with nothing and are left out.
+    """
+    order = order[np.isfinite(np.diag(correlation)[order])]
     if len(order) <= most:
         return order
     strength = np.abs(np.where(np.isfinite(correlation), correlation, 0.0))
     central = set()
-    for kind in np.unique(clusters):
-        members = np.flatnonzero(clusters == kind)
+    for kind in np.unique(clusters[order]):
+        members = order[clusters[order] == kind]
         central.add(int(members[np.argmax(np.round(strength[np.ix_(members, members)].sum(axis=0), 9))]))
     return np.array([i for i in order if int(i) in central])
 
