@@ -69,6 +69,17 @@ def test_spearman_equals_pandas_with_missing_values():
     np.testing.assert_allclose(spearman_with(x, x[:, 1]), with_first, atol=1e-12)
 
 
+def test_spearman_with_many_patterns_of_missing_values_is_close():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(200, 1)) + rng.normal(size=(200, 30))
+    x[:, 7] = 1.0
+    x[rng.random(x.shape) < 0.02] = np.nan
+    expected = pd.DataFrame(x).corr(method="spearman").to_numpy()
+    found = spearman(x)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    assert np.nanmax(np.abs(found - expected)) < 0.01
+
+
 def test_average_precision_equals_scikit_learn():
     from sklearn.metrics import average_precision_score
 

@@ -137,29 +137,42 @@ def _anova(x: np.ndarray, which: np.ndarray, groups: int) -> tuple[np.ndarray, n
     return eta2, p
 
 
-def spearman(x: np.ndarray) -> np.ndarray:
-    """Spearman correlations (features, features), pairwise complete; NaN for constants and fewer than three rows."""
+def spearman(x: np.ndarray, most: int = 20) -> np.ndarray:
+    """Spearman correlations (features, features), pairwise complete; NaN for constants and fewer than three rows.
+
+    With more than `most` patterns of missing rows, features are ranked over the rows of their own rather than of each
+    pair, which is the same where nothing is missing and close to it where little is.
+    """
     known = np.isfinite(x)
-    if known.all():
-        return _correlation(rankdata(x, axis=0))
-    # ranks depend on the rows in common, so only pairs with a missing value are done one by one
+    groups = list(patterns(x))
+    if len(groups) > most:
+        return _own_ranks(x, known)
     result = np.full((x.shape[1], x.shape[1]), np.nan)
-    complete = np.flatnonzero(known.all(axis=0))
-    if len(complete):
-        result[np.ix_(complete, complete)] = _correlation(rankdata(x[:, complete], axis=0))
-    for rows, columns in patterns(x):
-        if len(rows) == len(x) or len(rows) < 3:
-            continue
-        for other_rows, others in patterns(x):
+    for number, (rows, columns) in enumerate(groups):
+        for other_rows, others in groups[number:]:
             shared = np.intersect1d(rows, other_rows)
             if len(shared) < 3:
                 continue
             both = np.r_[columns, others]
-            part = _correlation(rankdata(x[np.ix_(shared, both)], axis=0))
-            block = part[: len(columns), len(columns) :]
+            block = _correlation(rankdata(x[np.ix_(shared, both)], axis=0))[: len(columns), len(columns) :]
             result[np.ix_(columns, others)] = block
             result[np.ix_(others, columns)] = block.T
     return result
+
+
+def _own_ranks(x: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Correlation over common rows of ranks over each feature's own rows."""
+    ranks = np.zeros(x.shape)
+    for rows, columns in patterns(x):
+        own = rankdata(x[np.ix_(rows, columns)], axis=0)
+        ranks[np.ix_(rows, columns)] = own - (len(rows) + 1) / 2
+    seen = known.astype(float)
+    n, sums, squares = seen.T @ seen, ranks.T @ seen, (ranks**2).T @ seen
+    with np.errstate(divide="ignore", invalid="ignore"):
+        covariance = ranks.T @ ranks - sums * sums.T / n
+        variance = squares - sums**2 / n
+        size = np.sqrt(variance * variance.T)
+        return np.where((n >= 3) & (size > 1e-9), np.clip(covariance / size, -1, 1), np.nan)
 
 
 def spearman_with(x: np.ndarray, y: np.ndarray) -> np.ndarray:
