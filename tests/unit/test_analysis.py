@@ -10,8 +10,8 @@ import cohorts
 import numpy as np
 import pandas as pd
 import pytest
-from polycentric import ledger, tables
-from polycentric.analysis import data, describe, estimates, roc
+from polycentric import estimates, ledger, tables
+from polycentric.analysis import data, describe, roc
 from polycentric.config.analyses import CohortAnalysis
 from polycentric.errors import UserError
 from polycentric.tables.schemas import ARTEFACTS, FEATURES

@@ -14,6 +14,7 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "combat.json").read_
 X = np.array(GOLDEN["X"])
 BATCH = GOLDEN["batch"]
 AGE = np.array(GOLDEN["age"])[:, None]
+NEUROHARMONIZE = json.loads((Path(__file__).parents[1] / "golden" / "neuroharmonize.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,67 @@ AGE = np.array(GOLDEN["age"])[:, None]
 def test_equals_neurocombat(name, options):
     result = ComBat(**options).fit_transform(X, batch=BATCH, covariates=AGE)
     np.testing.assert_allclose(result, GOLDEN[name], rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "covariates"),
+    [("plain", None), ("covariate", AGE)],
+)
+def test_equals_neuroharmonize_under_its_stopping_rule(name, covariates):
+    """To 1e-8 as it is; it stops before convergence, which moves some values by up to a percent of an SD."""
+    expected = np.array(NEUROHARMONIZE[name])
+    early = ComBat(stopping="neurocombat").fit_transform(X, batch=BATCH, covariates=covariates)
+    np.testing.assert_allclose(early, expected, rtol=0, atol=1e-8)
+    combat = ComBat().fit(X, batch=BATCH, covariates=covariates)
+    converged = combat.transform(X, batch=BATCH, covariates=covariates)
+    difference = np.abs((converged - expected) / combat.scale_).max()
+    assert 1e-8 < difference < 0.01
+
+
+def test_nonparametric_and_mean_only_are_their_equations():
+    """Johnson et al. 2007, supplement: weights are likelihoods of a feature's rows under the effects of others."""
+    combat = ComBat(parametric=False, mean_only=True).fit(X, batch=BATCH)
+    S = (X - combat.mean_) / combat.scale_
+    rows = S[np.array(BATCH) == "b"]
+    g = rows.mean(0)
+    for j in (0, 5):
+        others = np.delete(g, j)
+        likelihood = [np.prod(np.exp(-((rows[:, j] - o) ** 2) / 2) / np.sqrt(2 * np.pi)) for o in others]
+        assert combat.shift_[1, j] == pytest.approx((likelihood * others).sum() / np.sum(likelihood), rel=1e-9)
+    assert (combat.factor_ == 1).all()
+
+
+def test_unseen_batch_through_phantoms():
+    """A third batch without training patients measures 5 higher and three times as wide; phantoms tell."""
+    rng = np.random.default_rng(8)
+    affine = {"a": (0.0, 1.0), "b": (2.0, 1.5), "c": (5.0, 3.0)}
+
+    def scanned(truth, batch):
+        shift, scale = affine[batch]
+        return 10 + shift + scale * truth + 0.01 * rng.normal(size=truth.shape)
+
+    objects = rng.normal(size=(40, 25))
+    names = np.repeat(["a", "b", "c"], 40)
+    link = ComBat().fit(np.vstack([scanned(objects, b) for b in "abc"]), batch=names)
+    truth = rng.normal(size=(300, 25))
+    batch = np.repeat(["a", "b", "c"], 100)
+    measured = np.vstack([scanned(truth[batch == b], b) for b in "abc"])
+    known = batch != "c"
+    combat = ComBat(unseen="phantom").fit(measured[known], batch=batch[known], phantom=link)
+    result = combat.transform(measured, batch=batch)
+    # patients of c land where their own features would, had they been scanned in a or b
+    twin = combat.transform(np.vstack([scanned(truth[~known], "a"), scanned(truth[~known], "b")]),
+                            batch=np.repeat(["a", "b"], 100))  # fmt: skip
+    expected = (twin[:100] + twin[100:]) / 2
+    # what remains is what empirical Bayes shrinks
+    assert np.abs(result[~known] - expected).mean() < 0.2
+    assert np.abs(measured[~known] - expected).mean() > 3
+    again = ComBat.from_parameters(json.loads(json.dumps(combat.parameters())))
+    np.testing.assert_array_equal(again.transform(measured, batch=batch), result)
+    with pytest.raises(UserError, match="neither training rows nor phantom scans"):
+        combat.transform(measured[:1], batch=["d"])
+    with pytest.raises(UserError, match="needs phantom scans"):
+        ComBat(unseen="phantom").fit(measured[known], batch=batch[known])
 
 
 def simulated(seed: int, n: int = 400, features: int = 30):

@@ -111,6 +111,28 @@ def test_batches_from_scans_equal_those_from_centres(tmp_path):
     pd.testing.assert_frame_equal(run(tmp_path, paths), run(tmp_path, paths, batch="manufacturer"))
 
 
+def test_normal_scores_leave_no_floor_behind(tmp_path):
+    """Skewed features whose floor is 0 in every centre: as they are, the floors come apart; as scores they do not."""
+    paths = cohort(tmp_path)
+    frame = tables.read(paths["features"], FEATURES)
+    rng = np.random.default_rng(2)
+    factor = np.where(frame["centre"].eq("south"), 3.0, 1.0)[:, None]
+    frame[NAMES] = rng.lognormal(0, 1.5, size=(len(frame), 8)) * factor
+    tables.write(frame, paths["features"], FEATURES)
+    floors = {}
+    for scale in ("original", "normal-scores"):
+        after = run(tmp_path, paths, scale=scale, covariates=[])
+        values = {c: after.loc[after["centre"].eq(c), NAMES] for c in ("north", "south")}
+        floors[scale] = np.abs(values["north"].quantile(0.02) - values["south"].quantile(0.02)).mean()
+        floors[scale] /= pd.concat(values.values()).std().mean()
+        difference = values["north"].mean() - values["south"].mean()
+        assert np.abs(difference / pd.concat(values.values()).std()).mean() < 0.2
+    scores = after.loc[after["centre"].ne("east"), NAMES]
+    assert np.abs(scores.skew()).max() < 0.5  # normal, whatever the feature was
+    assert floors["normal-scores"] < 0.5
+    assert floors["original"] < 0.2  # a shared factor is what ComBat's scale removes
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

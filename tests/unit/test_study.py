@@ -114,7 +114,7 @@ def test_a_wrong_entry_hides_no_other_mistake(toy: dict) -> None:
         ({"analyses": {"severity": {"split": "images"}}}, "would be a leak"),
         (
             {"splits": {"other": {"test": 0.3}}, "features": {"combat": {"split": "other"}}},
-            "harmonised on the training patients of split 'other'",
+            "fitted on the training patients of split 'other'",
         ),
         ({"readers": {"turing": {"split": "outcome", "parts": ["training"]}}}, ""),
     ],
@@ -155,6 +155,9 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "synthesis-fidelity": "fidelity",
         "segmentation-quality": "segmentation_quality",
         "feature-agreement": "feature_agreement",
+        "stability": "stability",
+        "harmonisation": "harmonisation",
+        "exploration": "explore",
     }
     shards = [{"shard": shard} for shard in study.shards]
     single = ("pseudonym_key", "cohort", "establish", "provenance", "report")
@@ -177,6 +180,8 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
     found += [("extract", {"set": n, **s}) for n in radiomics for s in shards]
     found += [("merge_features", {"set": n}) for n in radiomics]
     found += [("harmonise", {"set": n}) for n, f in study.features.items() if f.kind == "harmonised"]
+    found += [("select_features", {"set": n}) for n, f in study.features.items() if f.kind == "selected"]
+    found += [("fit_view", {"view": n, "fold": "main"}) for n in study.fitted_views]
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
@@ -193,7 +198,7 @@ DIRECT: dict[str, set[str]] = {
     "seed": {
         "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "train_synthesis", "synthesize",
         "train_segmentation", "segment", "describe", "classify", "survive", "fidelity", "segmentation_quality",
-        "feature_agreement", "export_readers", "ingest_readers",
+        "feature_agreement", "stability", "harmonisation", "explore", "export_readers", "ingest_readers",
     },
     "device": {"train_synthesis", "synthesize", "train_segmentation", "segment"},
     "centres.*.role": {"cohort"},
@@ -214,13 +219,16 @@ DIRECT: dict[str, set[str]] = {
     "convert.rois": {"convert", "share"},
     "convert.sources": {"convert", "share"},
     "splits": {"split"},
-    "views": {"prepare", "synthesize"},
+    "views": {"prepare", "fit_view", "synthesize"},
     "synthesis": {"train_synthesis", "synthesize", "fidelity"},
     "synthesis.*.inference": {"synthesize"},
     "segmentation": {"train_segmentation", "segment", "segmentation_quality"},
     "segmentation.*.inference": {"segment"},
-    "features": {"extract", "harmonise", "import_features"},
-    "analyses": {"describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement"},
+    "features": {"extract", "harmonise", "select_features", "import_features"},
+    "analyses": {
+        "describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement", "stability",
+        "harmonisation", "explore",
+    },
     "analyses.*.title": set(),
     "analyses.*.question": set(),
     "analyses.*.caption": set(),

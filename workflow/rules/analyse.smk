@@ -173,3 +173,89 @@ rule feature_agreement:
         salt=private("salt"),
     script:
         "../scripts/feature_agreement.py"
+
+
+rule stability:
+    input:
+        features=feature_tables,
+        scans=result("cohort/scans.tsv"),
+        split=analysis_split,
+        ledgers=feature_ledgers,
+    output:
+        **analysis_outputs("Features"),
+        stable=result("analyses/{analysis}/stable.tsv"),
+    log:
+        logfile("stability", "{analysis}"),
+    benchmark:
+        timing("stability", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("stability")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=20),
+        runtime=minutes(60),
+    params:
+        settings=settings("stability"),
+        code=code("stability"),
+        root=results_root,
+    script:
+        "../scripts/stability.py"
+
+
+rule harmonisation:
+    input:
+        features=feature_tables,
+        scans=result("cohort/scans.tsv"),
+        patients=result("cohort/patients.tsv"),
+        split=analysis_split,
+        ledgers=feature_ledgers,
+    output:
+        **analysis_outputs("Features"),
+    log:
+        logfile("harmonisation", "{analysis}"),
+    benchmark:
+        timing("harmonisation", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("harmonisation")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=20),
+        runtime=minutes(60),
+    params:
+        settings=settings("harmonisation"),
+        code=code("harmonisation"),
+        root=results_root,
+    script:
+        "../scripts/harmonisation.py"
+
+
+rule explore:
+    input:
+        features=feature_tables,
+        patients=result("cohort/patients.tsv"),
+        split=analysis_split,
+        ledgers=feature_ledgers,
+    output:
+        **analysis_outputs("Features"),
+    log:
+        logfile("explore", "{analysis}"),
+    benchmark:
+        timing("explore", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("exploration")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=20),
+        runtime=minutes(60),
+    params:
+        settings=settings("explore"),
+        code=code("explore"),
+        root=results_root,
+    script:
+        "../scripts/explore.py"

@@ -3,7 +3,7 @@ import json
 
 from polycentric import codehash
 from polycentric.config import plan
-from polycentric.config.features import HarmonisedSet, ImportedSet, RadiomicsSet
+from polycentric.config.features import HarmonisedSet, ImportedSet, RadiomicsSet, SelectedSet
 from polycentric.config.analyses import features_of
 from polycentric.jobs import THREAD_VARIABLES
 
@@ -117,5 +117,5 @@ def feature_tables(wildcards):
 def feature_ledgers(wildcards):
     """Ledgers of all that was fitted behind the features of an analysis: image models and harmonisation."""
     names = features_of(study.analyses[wildcards.analysis])
-    models = [m for name in names for m in (*study.models_of_features(name), *study.harmonisers_of_features(name))]
+    models = [m for name in names for m in (*study.models_of_features(name), *study.fitted_sets(name))]
     return ledgers(dict.fromkeys(models))

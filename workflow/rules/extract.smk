@@ -1,8 +1,9 @@
-# Feature sets: extracted from a view and a mask source, imported from a table, or harmonised across centres.
+# Feature sets: extracted from a view and a mask source, imported from a table, harmonised across
+# batches, or reduced to stable features.
 
 SETS = {
     kind: any_of(name for name, features in study.features.items() if isinstance(features, kind))
-    for kind in (RadiomicsSet, ImportedSet, HarmonisedSet)
+    for kind in (RadiomicsSet, ImportedSet, HarmonisedSet, SelectedSet)
 }
 
 
@@ -89,7 +90,8 @@ rule harmonise:
         scans=result("cohort/scans.tsv"),
         patients=result("cohort/patients.tsv"),
         split=lambda wildcards: split_table(study.features[wildcards.set].split),
-        ledgers=harmonise_upstream,
+        phantom=phantom_features,
+        ledgers=set_upstream,
     output:
         features=feature_table("{set}"),
         model=result("models/{set}/main/parameters.json"),
@@ -111,3 +113,31 @@ rule harmonise:
         code=code("harmonise"),
     script:
         "../scripts/harmonise.py"
+
+
+rule select_features:
+    input:
+        features=lambda wildcards: feature_table(study.features[wildcards.set].of),
+        stable=lambda wildcards: result(f"analyses/{study.features[wildcards.set].stable}/stable.tsv"),
+        ledger=lambda wildcards: result(f"analyses/{study.features[wildcards.set].stable}/ledger.json"),
+        upstream=set_upstream,
+    output:
+        features=feature_table("{set}"),
+        ledger=result("models/{set}/main/ledger.json"),
+    log:
+        logfile("select_features", "{set}"),
+    benchmark:
+        timing("select_features", "{set}")
+    wildcard_constraints:
+        set=SETS[SelectedSet],
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, per_input_mb=10),
+        runtime=minutes(10),
+    params:
+        settings=settings("select_features"),
+        code=code("select_features"),
+    script:
+        "../scripts/select_features.py"

@@ -175,8 +175,15 @@ def segmentation_upstream(wildcards):
 # extract
 
 
-def harmonise_upstream(wildcards):
-    return ledgers(study.models_of_features(wildcards.set))
+def set_upstream(wildcards):
+    """Ledgers of what lies behind a set that is fitted: image models and other fitted sets."""
+    others = [name for name in study.fitted_sets(wildcards.set) if name != wildcards.set]
+    return ledgers([*study.models_of_features(wildcards.set), *others])
+
+
+def phantom_features(wildcards):
+    phantom = study.features[wildcards.set].phantom
+    return [feature_table(phantom.features)] if phantom and phantom.features else []
 
 
 # analyse

@@ -1,7 +1,7 @@
 # Provenance and the report of the study; audit and clean-up of its files.
 
 FOLDS = [MAIN]
-FITTED = [name for name, features in study.features.items() if isinstance(features, HarmonisedSet)]
+FITTED = [name for name in study.features if name in study.fitted_sets(name)]
 ADAPTERS = sorted(path.stem for path in (PROJECT / "workflow" / "scripts").glob("*.py"))
 
 COHORT = {name: result(f"cohort/{name}") for name in ("curation.parquet", "scans.tsv", "patients.tsv", "flow.tsv")}

@@ -18,6 +18,7 @@ harmonise(
     output=Path(snakemake.output.features),
     model=Path(snakemake.output.model),
     ledger=Path(snakemake.output.ledger),
+    phantom=Path(snakemake.input.phantom[0]) if snakemake.input.get("phantom") else None,
     upstream=[Path(path) for path in snakemake.input.ledgers],
     settings_json=snakemake.params.settings,
     code=snakemake.params.code,

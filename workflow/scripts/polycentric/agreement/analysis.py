@@ -14,6 +14,7 @@ from .. import ledger, tables
 from ..artefacts import Artefacts
 from ..config.agreement import FeatureAgreementAnalysis
 from ..errors import UserError
+from ..feature_names import in_order
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..tables.schemas import FEATURES, MASKS
@@ -228,7 +229,7 @@ def _draw(curves: pd.DataFrame, tolerances: Sequence[float], path: Path) -> None
     from .. import figures
 
     fig, axes = figures.new(width_mm=110, height_mm=75)
-    kinds = ["all", *(k for k in compare.CLASSES if k in {*curves["class"]})]
+    kinds = ["all", *in_order([k for k in curves["class"] if k != "all"])]
     for number, kind in enumerate(kinds):
         part = curves[curves["class"].eq(kind)]
         colour = "black" if kind == "all" else figures.COLOURS[(number - 1) % len(figures.COLOURS)]

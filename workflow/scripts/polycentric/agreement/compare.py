@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..tables.schemas import FEATURES
+from .. import feature_names
 
-CLASSES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
 FACTS = {
     "diagnostics_Mask-original_VoxelNum": "voxels of the mask on the scan's grid",
     "diagnostics_Mask-interpolated_VoxelNum": "voxels of the mask after resampling",
@@ -42,8 +41,8 @@ def paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
 
     A patient with several scans of an ROI in our set counts with each of them.
     """
-    known = [*FEATURES.columns, "diagnostics"]
-    names = [c for c in ours.columns if c in theirs.columns and c not in known]
+    shared = {*feature_names.columns(ours)} & {*feature_names.columns(theirs)}
+    names = [c for c in ours.columns if c in shared]
     both = _ok(ours).merge(_ok(theirs), on=["patient", "roi"], suffixes=("", "|theirs"))
     both = both.sort_values(["centre", "patient", "roi", "scan"], kind="stable")
     parts = []
@@ -60,9 +59,9 @@ def paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     frame["relative_difference"] = relative_difference(
         frame["ours"].to_numpy(dtype=float), frame["theirs"].to_numpy(dtype=float)
     )
-    words = frame["feature"].str.rsplit("_", n=2)
-    frame["image_type"] = words.str[0].astype(object)
-    frame["class"] = words.str[1].astype(object)
+    known = feature_names.parts(frame["feature"].unique()).set_index("feature")
+    for column in ("image_type", "class"):
+        frame[column] = frame["feature"].map(known[column]).astype(object)
     return frame
 
 

@@ -40,7 +40,12 @@ def sentence(*parts: str) -> str:
 
 
 # the types of our own chains that skops does not trust by itself
-TRUSTED = ["polycentric.analysis.chain.Front", "polycentric.analysis.coxmodel.CoxModel", "sklearn.tree._tree.Tree"]
+TRUSTED = [
+    "polycentric.analysis.chain.ForestImputer",
+    "polycentric.analysis.chain.Front",
+    "polycentric.analysis.coxmodel.CoxModel",
+    "sklearn.tree._tree.Tree",
+]
 
 
 def read_skops(path: Path) -> Any:

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.ensemble import RandomForestRegressor
 
-from ..config.analyses import Selection
+from ..config.analyses import Imputation, Selection
+from ..estimates import p_of_z
 from .cox import score_tests
-from .estimates import p_of_z
 
 
 def mann_whitney(x: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,16 +72,91 @@ def choose(x: np.ndarray, y: np.ndarray, settings: Selection) -> np.ndarray:
     return usable[order[kept]]
 
 
+class ForestImputer(TransformerMixin, BaseEstimator):
+    """Missing values by random forests in rounds: missForest (Stekhoven and Buehlmann 2012, Bioinformatics 28:112).
+
+    Every column with missing values in training is predicted from the columns that correlate most with it, fewest
+    missing values first, starting from medians; rounds end when the filled values change more than in the round before.
+    `transform` runs the forests of the last round on rows of their own; other columns get the training median.
+    """
+
+    def __init__(self, trees: int = 50, rounds: int = 5, predictors: int = 20, seed: int = 0) -> None:
+        self.trees = trees
+        self.rounds = rounds
+        self.predictors = predictors
+        self.seed = seed
+
+    def fit(self, X: np.ndarray, y: Any = None) -> Self:
+        """Learn from X (rows, columns) with NaN where missing; y is not used."""
+        lacking = np.isnan(X)
+        self.medians_ = _medians(X)
+        filled = np.where(lacking, self.medians_, X)
+        counts = lacking.sum(axis=0)
+        some = np.flatnonzero((counts > 0) & (counts <= len(X) - 2))
+        self.order_ = some[np.argsort(counts[some], kind="stable")]
+        self.from_ = [self._predictors(filled, lacking[:, column], column) for column in self.order_]
+        self.forests_: list[RandomForestRegressor] = []
+        size = np.abs(filled).max(axis=0, initial=1e-300)
+        last = np.inf
+        for _ in range(self.rounds if len(self.order_) else 0):
+            before, forests = filled.copy(), []
+            for column, others in zip(self.order_, self.from_, strict=True):
+                rows = lacking[:, column]
+                forest = RandomForestRegressor(
+                    self.trees, min_samples_leaf=2, max_features=0.5, n_jobs=1, random_state=self.seed
+                )
+                forest.fit(filled[~rows][:, others], X[~rows, column])
+                filled[rows, column] = forest.predict(filled[rows][:, others])
+                forests.append(forest)
+            change = float((((filled - before) / size)[lacking] ** 2).sum())
+            if change >= last:
+                break
+            self.forests_, last = forests, change
+            if change == 0:
+                break
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """X without missing values; each row depends on itself only."""
+        lacking = np.isnan(X)
+        filled = np.where(lacking, self.medians_, X)
+        for _ in range(self.rounds if self.forests_ else 0):
+            for column, others, forest in zip(self.order_, self.from_, self.forests_, strict=True):
+                rows = lacking[:, column]
+                if rows.any():
+                    filled[rows, column] = forest.predict(filled[rows][:, others])
+        return filled
+
+    def _predictors(self, filled: np.ndarray, missing: np.ndarray, column: int) -> np.ndarray:
+        known = filled[~missing]
+        centred = known - known.mean(axis=0)
+        size = np.sqrt((centred**2).sum(axis=0))
+        product = centred.T @ centred[:, column]
+        scale = size * size[column]
+        related = np.where(scale > 0, np.abs(product) / np.where(scale > 0, scale, 1), 0.0)
+        related[column] = -1
+        order = np.argsort(-np.round(related, 12), kind="stable")[: self.predictors]
+        return np.sort(order[related[order] >= 0])
+
+
 class Front(TransformerMixin, BaseEstimator):
-    """Codes text as indicators, imputes the training median, selects columns, scales to mean 0 and SD 1.
+    """Codes text as indicators, imputes missing values, selects columns, scales to mean 0 and SD 1.
 
     `forced` are columns (clinical ones) that pass without selection unless they are constant; text columns get one
     indicator per training category but the most frequent. Everything is learnt from the rows given to `fit`.
     """
 
-    def __init__(self, forced: tuple[str, ...] = (), selection: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        forced: tuple[str, ...] = (),
+        selection: dict[str, Any] | None = None,
+        imputation: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
         self.forced = forced
         self.selection = selection
+        self.imputation = imputation
+        self.seed = seed
 
     def fit(self, X: pd.DataFrame, y: np.ndarray, choose_on: pd.DataFrame | None = None) -> Self:
         """Learn from X (n rows) and y; with `choose_on` (same rows, twin features) select on that table instead."""
@@ -92,6 +168,10 @@ class Front(TransformerMixin, BaseEstimator):
             self.categories_[name] = sorted(ordered[1:])
         coded, self.names_, forced = self._code(X)
         self.medians_ = _medians(coded)
+        how = Imputation(**(self.imputation or {}))
+        self.imputer_ = None
+        if how.method == "forest":
+            self.imputer_ = ForestImputer(how.trees, how.rounds, how.predictors, self.seed).fit(coded)
         x = self._impute(coded)
         settings = Selection(**(self.selection or {}))
         always = np.flatnonzero(forced & (x.std(axis=0) > 0))
@@ -131,6 +211,8 @@ class Front(TransformerMixin, BaseEstimator):
         return np.hstack(blocks), names, np.array(forced, dtype=bool)
 
     def _impute(self, coded: np.ndarray) -> np.ndarray:
+        if self.imputer_ is not None:
+            return self.imputer_.transform(coded)
         return np.where(np.isnan(coded), self.medians_, coded)
 
 

@@ -96,14 +96,14 @@ def fit(
             total += repeat
         predicted = total / settings.resampling.repeats
         best = int(np.argmin(np.round(loss, 9)))
-    front = _front(settings).fit(x, y, choose_on)
+    front = _front(settings, seed).fit(x, y, choose_on)
     model = _fit(kind, front.transform(x), y, penalties[best], settings, seed)
     penalty = penalties[best] if kind in PENALISED else None
     return Fitted(Pipeline([("front", front), ("model", model)]), penalty, predicted[best], count)
 
 
-def _front(settings: ClassificationAnalysis) -> Front:
-    return Front(settings.clinical, settings.selection.model_dump())
+def _front(settings: ClassificationAnalysis, seed: int) -> Front:
+    return Front(settings.clinical, settings.selection.model_dump(), settings.imputation.model_dump(), seed)
 
 
 def _fit(
@@ -125,7 +125,7 @@ def _fold(
     choose_on: pd.DataFrame | None,
 ) -> np.ndarray:
     """Probabilities (penalties, patients) of a fold's test patients."""
-    front = _front(settings).fit(x, y, choose_on)
+    front = _front(settings, seed).fit(x, y, choose_on)
     z, z_test = front.transform(x), front.transform(test)
     return np.stack([_fit(kind, z, y, p, settings, seed).predict_proba(z_test)[:, 1] for p in penalties])
 

@@ -17,13 +17,13 @@ from sklearn.exceptions import ConvergenceWarning
 from .. import ledger, tables
 from ..config.analyses import ClassificationAnalysis
 from ..errors import UserError
+from ..estimates import Estimate, estimate, finite, holm, p_text, percentiles, permutation_p, shown, wilson
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator, integer_seed
 from ..words import in_words
 from . import classifiers, data, plots, roc
 from .artefacts import Artefacts, sentence, write_skops
-from .estimates import Estimate, estimate, finite, holm, p_text, percentiles, permutation_p, shown, wilson
 from .schemas import CLASSIFICATION
 
 CLINICAL = "clinical"  # the name of a set without features

@@ -64,6 +64,7 @@ def fit(
     forced: tuple[str, ...],
     *,
     rng: np.random.Generator,
+    seed: int = 0,
     cross_validate: bool = True,
 ) -> Fitted:
     """Tune and fit a Cox chain on training patients: x (n, p), y (n, 2) time and event (at least one event).
@@ -85,7 +86,7 @@ def fit(
                 train = np.setdiff1d(np.arange(len(y)), test)
                 if not event[train].any():
                     continue
-                front = _front(settings, forced).fit(x.iloc[train], y[train])
+                front = _front(settings, forced, seed).fit(x.iloc[train], y[train])
                 z = front.transform(x)
                 start = None
                 for k, ridge in enumerate(ridges):
@@ -100,11 +101,11 @@ def fit(
                     good[k] += both.concordant.sum()
                 total += both.comparable.sum()
     best = int(np.argmax(np.round(likelihood, 9))) if runs else len(ridges) // 2
-    front = _front(settings, forced).fit(x, y)
+    front = _front(settings, forced, seed).fit(x, y)
     model = CoxModel(ridges[best], front.forced_count_).fit(front.transform(x), y)
     c = good[best] / total if total else math.nan
     return Fitted(Pipeline([("front", front), ("model", model)]), ridges[best], float(c), count)
 
 
-def _front(settings: SurvivalAnalysis, forced: tuple[str, ...]) -> Front:
-    return Front(forced, settings.selection.model_dump())
+def _front(settings: SurvivalAnalysis, forced: tuple[str, ...], seed: int) -> Front:
+    return Front(forced, settings.selection.model_dump(), settings.imputation.model_dump(), seed)

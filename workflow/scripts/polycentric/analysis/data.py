@@ -74,6 +74,11 @@ def binary(frame: pd.DataFrame, outcome: Any, where: str) -> pd.Series:
     return flag(_column(frame, outcome.column, where), outcome.positive)
 
 
+def multiclass(frame: pd.DataFrame, outcome: Any, where: str) -> pd.Series:
+    """A multi-class outcome as text, None where missing, indexed by patient."""
+    return _as_text(_column(frame, outcome.column, where))
+
+
 TRUE = ("1", "true", "yes", "dead", "event")
 DAYS = {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
 

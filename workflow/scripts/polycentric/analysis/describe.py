@@ -17,13 +17,13 @@ from scipy import stats
 from .. import figures, ledger, tables
 from ..config.analyses import CohortAnalysis
 from ..errors import UserError
+from ..estimates import finite, holm, p_text
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator
 from ..tables.schemas import PATIENTS, SCANS, SPLIT
 from . import acquisition
 from .artefacts import Artefacts, sentence
-from .estimates import finite, holm, p_text
 
 # scanner models and body parts are many words: the figure has them
 IN_TABLE = {n: label for n, label in acquisition.CATEGORIES.items() if n not in ("model", "body_part", "modality")}

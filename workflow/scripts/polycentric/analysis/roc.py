@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 from scipy.stats import rankdata
 
-from .estimates import Estimate, estimate, normal_quantile, p_of_z, percentiles
+from ..estimates import Estimate, estimate, normal_quantile, p_of_z, percentiles
 
 
 def auc(outcome: np.ndarray, score: np.ndarray) -> float:

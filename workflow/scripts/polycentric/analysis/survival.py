@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from .estimates import normal_quantile
+from ..estimates import normal_quantile
 
 
 class KaplanMeier(NamedTuple):

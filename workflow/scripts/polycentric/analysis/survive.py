@@ -12,13 +12,13 @@ import pandas as pd
 
 from .. import ledger, tables
 from ..config.analyses import SurvivalAnalysis
+from ..estimates import Estimate, estimate, finite, normal_quantile, p_of_z, p_text, percentiles, permutation_p, shown
 from ..files import write_json
 from ..jobs import SILENT, Log
-from ..randomness import generator
+from ..randomness import generator, integer_seed
 from ..words import in_words
 from . import cox, coxmodel, data, plots, survival
 from .artefacts import Artefacts, sentence, write_skops
-from .estimates import Estimate, estimate, finite, normal_quantile, p_of_z, p_text, percentiles, permutation_p, shown
 from .schemas import SURVIVAL
 
 EVENTS_PER_VARIABLE = 10
@@ -248,6 +248,7 @@ def _fit(
         study.settings,
         study.settings.models[key].clinical,
         rng=generator(study.seed, "analyse", study.name, "folds", *stream),
+        seed=integer_seed(study.seed, "analyse", study.name, key),
         cross_validate=cross_validate,
     )
 

@@ -43,6 +43,21 @@ class Selection(Section):
     )
 
 
+class Imputation(Section):
+    """What stands in for missing values, always learnt inside training and inside every fold of its resampling."""
+
+    method: Literal["median", "forest"] = Field(
+        "median",
+        description="`median` of the column; `forest`: random forests that predict a column from others, in rounds "
+        "(missForest). Fitted anew in every fold and permutation, which takes time: lower `permutations` with it.",
+    )
+    trees: int = Field(50, ge=1, description="Trees of a forest.")
+    rounds: int = Field(5, ge=1, description="Most rounds over all columns with missing values.")
+    predictors: int = Field(
+        20, ge=1, description="A column is predicted from at most this many others, those that correlate most with it."
+    )
+
+
 class Resampling(Section):
     """Repeated stratified cross-validation inside the training part, to tune and to set thresholds."""
 
@@ -61,6 +76,7 @@ class TableAnalysis(Analysis):
     aggregate: Aggregate = Field(
         "mean", description="How several rows of one patient (scans, regions) become one value per feature."
     )
+    imputation: Imputation = Field(Imputation(), description="What stands in for missing values.")
     selection: Selection = Field(Selection(), description="Selection of features.")
     resampling: Resampling = Field(Resampling(), description="Cross-validation inside the training part.")
     bootstraps: int = Field(1000, ge=0, description="Bootstrap samples of patients for the intervals.")

@@ -9,7 +9,8 @@ import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from ..errors import UserError
-from .base import Name, Section, Source
+from .base import Expression, Name, Section, Source
+from .stability import SelectedSet
 from .views import Interpolation, Interval, Spacing
 
 RECIPES = Path(__file__).parents[4] / "resources" / "recipes"
@@ -243,6 +244,28 @@ class ImportedSet(Section):
         return self
 
 
+class Phantom(Section):
+    """Scans without biological differences: phantoms, or patients scanned again, at the settings of the cohort."""
+
+    features: Name | None = Field(None, description="Feature set with their rows; null: the set that is harmonised.")
+    where: Expression | None = Field(
+        None, description="Which scans they are, such as \"centre == 'phantom'\"; null: all of their feature set."
+    )
+    ccc: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="Concordance correlation that a feature must exceed: between repeats within a batch, and between "
+        "batches, before or after harmonisation.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Phantom:
+        if self.features is None and self.where is None:
+            raise ValueError("phantom: write where: <condition>, or features: <set> if they have a set of their own")
+        return self
+
+
 class HarmonisedSet(Section):
     """A feature set made from another one by removing differences between batches."""
 
@@ -250,18 +273,57 @@ class HarmonisedSet(Section):
     of: Name = Field(description="Feature set that is harmonised.")
     split: Name = Field(description="Split whose training part fits the harmonisation.")
     method: Literal["combat"] = Field("combat", description="Method of harmonisation.")
-    batch: str = Field(
-        "centre", description="What tells batches apart: centre, or a column of the scans such as manufacturer."
+    fit: Literal["patients", "phantom"] = Field(
+        "patients",
+        description="Whose rows give location and scale: training patients; or phantom scans, after which only "
+        "features stay that agree between batches without or with harmonisation.",
+    )
+    batch: str | tuple[str, ...] = Field(
+        "centre",
+        description="What tells batches apart: centre, or columns of the scans (manufacturer, model, kernel) or of the "
+        "clinical table (protocol); several together make one batch.",
     )
     covariates: tuple[str, ...] = Field(
         (), description="Clinical columns whose effect is preserved; never the outcome of an analysis."
     )
+    scale: Literal["original", "normal-scores"] = Field(
+        "original",
+        description="Harmonise values as they are, or their normal scores among the training rows of the region: for "
+        "skewed features, whose floor and tail would otherwise give the batch away to a tree. The result stays in "
+        "normal scores.",
+    )
     parametric: bool = Field(True, description="Parametric priors; false: non-parametric ones.")
     mean_only: bool = Field(False, description="Adjust means only, not variances.")
-    unseen: Literal["error", "identity"] = Field(
-        "error", description="Rows of a batch without training patients: stop, or leave them as they are."
+    unseen: Literal["error", "identity", "phantom"] = Field(
+        "error",
+        description="Rows of a batch without rows in the fit: stop, leave them as they are, or take location and scale "
+        "from phantom scans.",
     )
     reference: str | None = Field(None, description="Batch that stays as it is; null: all move to the common mean.")
+    phantom: Phantom | None = Field(None, description="Phantom scans, for fit: phantom or unseen: phantom.")
+
+    @property
+    def batches(self) -> tuple[str, ...]:
+        return (self.batch,) if isinstance(self.batch, str) else self.batch
+
+    @model_validator(mode="after")
+    def _check(self) -> HarmonisedSet:
+        needed = self.fit == "phantom" or self.unseen == "phantom"
+        if needed != (self.phantom is not None):
+            raise ValueError(
+                "phantom: say which scans are phantoms, as in {where: \"centre == 'phantom'\"}"
+                if needed
+                else "phantom: scans are named but not used; write fit: phantom or unseen: phantom"
+            )
+        if self.fit == "phantom" and self.unseen == "phantom":
+            raise ValueError("unseen: with fit: phantom all batches come from phantoms; write error or identity")
+        if needed and self.scale != "original":
+            raise ValueError("scale: phantoms and patients have other ranks; write scale: original")
+        if self.fit == "phantom" and self.covariates:
+            raise ValueError("covariates: phantoms have none; remove them, or write fit: patients")
+        if not self.batches:
+            raise ValueError("batch: write centre or a column that tells batches apart")
+        return self
 
 
 def _kind(value: Any) -> str:
@@ -271,10 +333,11 @@ def _kind(value: Any) -> str:
 FeatureSet = Annotated[
     Annotated[RadiomicsSet, Tag("radiomics")]
     | Annotated[ImportedSet, Tag("imported")]
-    | Annotated[HarmonisedSet, Tag("harmonised")],
+    | Annotated[HarmonisedSet, Tag("harmonised")]
+    | Annotated[SelectedSet, Tag("selected")],
     Discriminator(
         _kind,
         custom_error_type="feature_set_kind",
-        custom_error_message="kind must be radiomics, imported or harmonised",
+        custom_error_message="kind must be radiomics, imported, harmonised or selected",
     ),
 ]

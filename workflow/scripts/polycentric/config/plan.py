@@ -236,6 +236,26 @@ def describe(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def stability(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def select_features(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"features": dump(study.features[w["set"]])}
+
+
+@_rule
+def harmonisation(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def explore(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
 def classify(study: Study, w: Wildcards) -> dict[str, Any]:
     return _analysis(study, w)
 

@@ -18,7 +18,9 @@ from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
 from .examine import EstablishSettings, ExamineSettings
+from .explore import ExplorationAnalysis
 from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
+from .harmonise import HarmonisationAnalysis
 from .idc import IdcSource
 from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
@@ -30,6 +32,7 @@ from .segmentation import Segmentation
 from .simulate import SimulatedCentre, Simulation
 from .simulate import problems as simulation_problems
 from .splits import Split
+from .stability import SelectedSet, StabilityAnalysis
 from .synthesis import Synthesis
 from .views import View
 
@@ -39,7 +42,10 @@ Analysis = Annotated[
     | SurvivalAnalysis
     | FidelityAnalysis
     | SegmentationQualityAnalysis
-    | FeatureAgreementAnalysis,
+    | FeatureAgreementAnalysis
+    | StabilityAnalysis
+    | HarmonisationAnalysis
+    | ExplorationAnalysis,
     Field(discriminator="kind"),
 ]
 
@@ -186,20 +192,43 @@ class Study(Section):
             return []
         return [source, *self.models_of_view(self.segmentation[source].view)]
 
+    def sets_behind(self, name: str) -> list[str]:
+        """Feature sets that a set is made from or fitted on, itself first."""
+        found: list[str] = []
+        todo = [name]
+        while todo:
+            name = todo.pop(0)
+            if name in found or name not in self.features:
+                continue
+            found.append(name)
+            features = self.features[name]
+            if isinstance(features, HarmonisedSet | SelectedSet):
+                todo.append(features.of)
+            if isinstance(features, HarmonisedSet) and features.phantom and features.phantom.features:
+                todo.append(features.phantom.features)
+            if isinstance(features, SelectedSet) and features.stable in self.analyses:
+                todo += features_of(self.analyses[features.stable])
+        return found
+
     def models_of_features(self, name: str) -> list[str]:
         """Image models (fitted views, synthesis, segmentation) behind a feature set."""
-        match self.features.get(name):
-            case RadiomicsSet() as features:
-                models = [*self.models_of_view(features.view), *self.models_of_masks(features.masks)]
-                return list(dict.fromkeys(models))
-            case HarmonisedSet() as features:
-                return self.models_of_features(features.of)
-        return []
+        models: list[str] = []
+        for other in self.sets_behind(name):
+            if isinstance(features := self.features[other], RadiomicsSet):
+                models += [*self.models_of_view(features.view), *self.models_of_masks(features.masks)]
+        return list(dict.fromkeys(models))
 
-    def harmonisers_of_features(self, name: str) -> list[str]:
-        """Harmonised sets in the chain of a feature set, itself first."""
-        features = self.features.get(name)
-        return [name, *self.harmonisers_of_features(features.of)] if isinstance(features, HarmonisedSet) else []
+    def fitted_sets(self, name: str) -> list[str]:
+        """Feature sets behind a set that were fitted on patients, itself first: harmonised and selected ones."""
+        fitted = (HarmonisedSet, SelectedSet)
+        return [other for other in self.sets_behind(name) if isinstance(self.features[other], fitted)]
+
+    def split_of_set(self, name: str) -> str | None:
+        """Split on whose training patients a harmonised or selected set was fitted; None: on phantoms."""
+        features = self.features[name]
+        if isinstance(features, SelectedSet):
+            return getattr(self.analyses.get(features.stable), "split", None)
+        return features.split
 
     def split_of_model(self, model: str) -> str:
         if model in self.fitted_views:
@@ -460,8 +489,8 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                 yield from unknown(f"{where}.fit.centres", centre, "centres")
             if name in (*study.synthesis, *study.segmentation):
                 yield where, "a model has the same name. Choose another one for this view, which is fitted."
-            if name in study.features and isinstance(study.features[name], HarmonisedSet):
-                yield where, "a harmonised feature set has the same name. Choose another one."
+            if study.fitted_sets(name):
+                yield where, "a harmonised or selected feature set has the same name. Choose another one."
         if view.onto:
             yield from unknown(f"{where}.onto.view", view.onto.view, "views", "scan")
         if (view.onto or view.masks) and name in _behind(study, name):
@@ -512,13 +541,21 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                     load_recipe(find_recipe(features.recipe))
                 except UserError as error:
                     yield from ((f"{where}.recipe", message) for message in error.messages)
-            case HarmonisedSet():
+            case HarmonisedSet() | SelectedSet():
                 yield from unknown(f"{where}.of", features.of, "features")
-                yield from unknown(f"{where}.split", features.split, "splits")
-                if features.of == name:
-                    yield f"{where}.of", "a set cannot be made from itself."
+                if any(name in study.sets_behind(other) for other in study.sets_behind(name)[1:]):
+                    yield f"{where}.of", "a set cannot be made from itself, nor fitted on what is made from it."
                 if name in study.synthesis or name in study.segmentation:
                     yield where, "a model has the same name. Choose another one."
+                if isinstance(features, SelectedSet):
+                    yield from unknown(f"{where}.stable", features.stable, "analyses")
+                    kind = getattr(study.analyses.get(features.stable), "kind", "stability")
+                    if kind != "stability":
+                        yield f"{where}.stable", f"{features.stable!r} is of kind {kind}; write a stability analysis."
+                else:
+                    yield from unknown(f"{where}.split", features.split, "splits")
+                    if features.phantom and features.phantom.features:
+                        yield from unknown(f"{where}.phantom.features", features.phantom.features, "features")
             case ImportedSet():
                 if features.centre:
                     yield from unknown(f"{where}.centre", features.centre, "centres")
@@ -607,12 +644,12 @@ def _analysis_checks(
                     f"feature set {name!r} comes from images or masks of model {model!r}, trained in split {by!r}; "
                     f"evaluating its own training patients would be a leak. Use a split with 'within: {by}.test'.",
                 )
-        for harmonised in study.harmonisers_of_features(name):
-            by = study.features[harmonised].split
-            if by != split and not study.held_out(split, by):
+        for fitted in study.fitted_sets(name):
+            by = study.split_of_set(fitted)
+            if by not in (None, split) and not study.held_out(split, by):
                 yield (
                     f"{where}.split",
-                    f"feature set {harmonised!r} was harmonised on the training patients of split {by!r}; "
+                    f"feature set {fitted!r} was fitted on the training patients of split {by!r}; "
                     f"use that split here, or one with 'within: {by}.test'.",
                 )
     for field, section, also in (

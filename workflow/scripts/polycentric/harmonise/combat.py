@@ -28,9 +28,14 @@ class ComBat(TransformerMixin, BaseEstimator):
     mean_only
         Adjust the mean of batches, not their variance: eq. 3.1 with delta = 1 (neuroCombat also sets n to 1).
     unseen
-        At transform, rows of a batch without training rows: `error`, or `identity` leaves them as they are.
+        At transform, rows of a batch without training rows: `error`; `identity` leaves them as they are; `phantom`
+        takes them, by location and scale from phantom scans, to every batch with training rows in turn, treats them
+        as its rows, and averages (weighted by training rows).
     reference
         Batch that stays as it is; None: all batches move to the mean of the training rows.
+    stopping
+        `converged` iterates the parametric estimates to a relative change of 1e-10; `neurocombat` stops as neuroCombat
+        and neuroHarmonize do: at 1e-4, where changes of negative values do not count.
 
     Missing values (NaN) are left out of the estimates and stay missing. A feature that is constant in the training
     rows stays as it is. A batch with one training row has no variance: use `mean_only`.
@@ -40,18 +45,29 @@ class ComBat(TransformerMixin, BaseEstimator):
         self,
         parametric: bool = True,
         mean_only: bool = False,
-        unseen: Literal["error", "identity"] = "error",
+        unseen: Literal["error", "identity", "phantom"] = "error",
         reference: str | None = None,
+        stopping: Literal["converged", "neurocombat"] = "converged",
     ) -> None:
         self.parametric = parametric
         self.mean_only = mean_only
         self.unseen = unseen
         self.reference = reference
+        self.stopping = stopping
 
     def fit(
-        self, X: np.ndarray, y: Any = None, *, batch: Sequence[str], covariates: np.ndarray | None = None
+        self,
+        X: np.ndarray,
+        y: Any = None,
+        *,
+        batch: Sequence[str],
+        covariates: np.ndarray | None = None,
+        phantom: ComBat | None = None,
     ) -> ComBat:
-        """Estimate from training rows: X (n, features), batch (n), covariates (n, k) numeric; y is not used."""
+        """Estimate from training rows: X (n, features), batch (n), covariates (n, k) numeric; y is not used.
+
+        `phantom` is a ComBat fitted on phantom scans of the same features, for `unseen: phantom`.
+        """
         X = np.asarray(X, dtype=float)
         batch = np.asarray(batch, dtype=object)
         self.batches_ = sorted({str(b) for b in batch})
@@ -60,7 +76,11 @@ class ComBat(TransformerMixin, BaseEstimator):
             raise UserError(
                 f"ComBat: reference {self.reference!r} has no training rows; write one of {', '.join(self.batches_)}"
             )
+        self.phantom_ = phantom if self.unseen == "phantom" else None
+        if self.unseen == "phantom" and phantom is None:
+            raise UserError("ComBat: `unseen: phantom` needs phantom scans; name them under `phantom`")
         one_hot = np.stack([batch == b for b in self.batches_], axis=1).astype(float)
+        self.counts_ = [int(n) for n in one_hot.sum(0)]
         counts = {b: int(n) for b, n in zip(self.batches_, one_hot.sum(0), strict=True)}
         if not self.mean_only and (single := [b for b, n in counts.items() if n < 2]):
             raise UserError(
@@ -107,7 +127,12 @@ class ComBat(TransformerMixin, BaseEstimator):
             for i, name in enumerate(self.batches_):
                 if name == self.reference:
                     continue
-                g, d = _batch_effect(S[one_hot[:, i] == 1], parametric=self.parametric, mean_only=self.mean_only)
+                g, d = _batch_effect(
+                    S[one_hot[:, i] == 1],
+                    parametric=self.parametric,
+                    mean_only=self.mean_only,
+                    as_neurocombat=self.stopping == "neurocombat",
+                )
                 self.shift_[i, self.adjusted_], self.factor_[i, self.adjusted_] = g, d
         return self
 
@@ -125,46 +150,84 @@ class ComBat(TransformerMixin, BaseEstimator):
         if batch is None:
             raise UserError("ComBat: transform needs the batch of every row")
         batch = np.asarray(batch, dtype=object)
-        known = np.array([b in self.batches_ for b in batch], dtype=bool)
-        if not known.all() and self.unseen == "error":
-            names = ", ".join(sorted({str(b) for b in batch[~known]}))
-            raise UserError(
-                f"ComBat: batch {names} has no training rows, so its effect is unknown. Write `unseen: identity` to "
-                f"leave its rows as they are, or choose a split whose training part has it."
-            )
         Z = np.zeros((len(X), 0)) if covariates is None else np.asarray(covariates, dtype=float)
         if Z.shape[1] != self.n_covariates_:
             raise UserError(f"ComBat: fitted with {self.n_covariates_} covariates, but {Z.shape[1]} are given")
-        rows = np.array([self.batches_.index(b) if k else 0 for b, k in zip(batch, known, strict=True)], dtype=int)
+        result = X.copy()
+        refused = []
+        for name in sorted({str(b) for b in batch}):
+            rows = batch == name
+            if name in self.batches_:
+                result[rows] = self._as_batch(X[rows], Z[rows], self.batches_.index(name))
+            elif self.phantom_ is not None and (through := self._through_phantom(X[rows], Z[rows], name)) is not None:
+                result[rows] = through
+            elif self.unseen != "identity":
+                refused.append(name)
+        if refused:
+            names = ", ".join(refused)
+            if self.unseen == "phantom":
+                raise UserError(
+                    f"ComBat: batch {names} has neither training rows nor phantom scans that link it to a batch with "
+                    f"training rows. Add phantom scans of it, or write `unseen: identity`."
+                )
+            raise UserError(
+                f"ComBat: batch {names} has no training rows, so its effect is unknown. Write `unseen: identity` to "
+                f"leave its rows as they are, `unseen: phantom` to take its effect from phantom scans, or choose a "
+                f"split whose training part has it."
+            )
+        return result
+
+    def _as_batch(self, X: np.ndarray, Z: np.ndarray, at: int) -> np.ndarray:
+        """Rows of the batch at a position, harmonised."""
+        if self.batches_[at] == self.reference:
+            return X
         expected = self.mean_ + Z @ self.slopes_
         scale = np.where(self.adjusted_, self.scale_, 1.0)
-        adjusted = (((X - expected) / scale) - self.shift_[rows]) / np.sqrt(self.factor_[rows]) * scale + expected
-        keep = ~known[:, None] | ~self.adjusted_[None, :]
-        if self.reference is not None:
-            keep = keep | (batch == self.reference)[:, None]
-        return np.where(keep, X, adjusted)
+        adjusted = ((X - expected) / scale - self.shift_[at]) / np.sqrt(self.factor_[at]) * scale + expected
+        return np.where(self.adjusted_, adjusted, X)
+
+    def _through_phantom(self, X: np.ndarray, Z: np.ndarray, name: str) -> np.ndarray | None:
+        """Rows of a batch that only phantoms know; None without phantom scans of it and of a training batch."""
+        linked = [b for b in self.batches_ if b in self.phantom_.batches_]
+        if name not in self.phantom_.batches_ or not linked:
+            return None
+        weights = np.array([self.counts_[self.batches_.index(b)] for b in linked], dtype=float)
+        made = [self._as_batch(self.phantom_.to_batch(X, name, b), Z, self.batches_.index(b)) for b in linked]
+        return np.tensordot(weights / weights.sum(), np.stack(made), axes=1)
+
+    def to_batch(self, X: np.ndarray, source: str, target: str) -> np.ndarray:
+        """Rows of one batch as they would be in another: location and scale of both, no covariates."""
+        i, j = self.batches_.index(source), self.batches_.index(target)
+        scale = np.where(self.adjusted_, self.scale_, 1.0)
+        standard = ((X - self.mean_) / scale - self.shift_[i]) / np.sqrt(self.factor_[i])
+        made = (standard * np.sqrt(self.factor_[j]) + self.shift_[j]) * scale + self.mean_
+        return np.where(self.adjusted_, made, X)
 
     def fit_transform(self, X: np.ndarray, y: Any = None, **kwargs: Any) -> np.ndarray:
-        return self.fit(X, y, **kwargs).transform(X, **kwargs)
+        rest = {key: value for key, value in kwargs.items() if key != "phantom"}
+        return self.fit(X, y, **kwargs).transform(X, **rest)
 
     def parameters(self) -> dict[str, Any]:
         """Everything that `transform` needs, as JSON."""
         return {
             "settings": self.get_params(),
             "batches": self.batches_,
+            "counts": self.counts_,
             "mean": _listed(self.mean_),
             "scale": _listed(self.scale_),
             "slopes": _listed(self.slopes_),
             "shift": _listed(self.shift_),
             "factor": _listed(self.factor_),
             "adjusted": self.adjusted_.tolist(),
+            "phantom": None if self.phantom_ is None else self.phantom_.parameters(),
         }
 
     @staticmethod
     def from_parameters(record: dict[str, Any]) -> ComBat:
         """A fitted transformer from what `parameters` gave."""
         made = ComBat(**record["settings"])
-        made.batches_ = record["batches"]
+        made.batches_, made.counts_ = record["batches"], record["counts"]
+        made.phantom_ = None if record["phantom"] is None else ComBat.from_parameters(record["phantom"])
         made.mean_, made.scale_ = _array(record["mean"]), _array(record["scale"])
         made.n_features_in_ = len(made.mean_)
         made.slopes_ = _array(record["slopes"]).reshape(-1, made.n_features_in_)
@@ -190,7 +253,9 @@ def _least_squares(design: np.ndarray, X: np.ndarray, seen: np.ndarray) -> np.nd
     return result
 
 
-def _batch_effect(S: np.ndarray, *, parametric: bool, mean_only: bool) -> tuple[np.ndarray, np.ndarray]:
+def _batch_effect(
+    S: np.ndarray, *, parametric: bool, mean_only: bool, as_neurocombat: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Additive and multiplicative effect (features) of one batch from its standardised rows (n, features)."""
     n = np.isfinite(S).sum(0)
     g_hat = _nanmean(S)
@@ -208,9 +273,14 @@ def _batch_effect(S: np.ndarray, *, parametric: bool, mean_only: bool) -> tuple[
     for _ in range(ITERATIONS):
         g_new = (t2 * n * g_hat + d * g_bar) / (t2 * n + d)
         d_new = (0.5 * np.nansum((S - g_new) ** 2, 0) + b) / (n / 2 + a - 1)
-        change = max((np.abs(g_new - g) / (np.abs(g) + 1e-3)).max(), (np.abs(d_new - d) / d_new).max())
+        if as_neurocombat:  # its rule divides by the value itself, so a negative one counts as no change
+            with np.errstate(divide="ignore", invalid="ignore"):
+                change, enough = max((np.abs(g_new - g) / g).max(), (np.abs(d_new - d) / d).max()), 1e-4
+        else:
+            change = max((np.abs(g_new - g) / (np.abs(g) + 1e-3)).max(), (np.abs(d_new - d) / d_new).max())
+            enough = TOLERANCE
         g, d = g_new, d_new
-        if change < TOLERANCE:
+        if change <= enough:
             break
     return g, d
 

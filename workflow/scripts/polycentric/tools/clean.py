@@ -13,7 +13,9 @@ from ..jobs import SILENT, Log
 def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
     """Names that a validated study lists, by folder below its results."""
     shards = {f"{name}-{k}" for name, centre in study["centres"].items() for k in range(centre["shards"])}
-    harmonised = {name for name, features in study["features"].items() if features["kind"] == "harmonised"}
+    harmonised = {
+        name for name, own in study["features"].items() if own["kind"] in ("harmonised", "selected")
+    }
     fitted = {name for name, view in study["views"].items() if view["fit"]}
     names = {
         "simulated": {n for n, c in study["centres"].items() if c["simulate"]} | {"clinical", "truth", "effects"},
