@@ -130,6 +130,7 @@ def compare(
                 if not any(pair[0] is before and pair[1] is target for pair in layered.values()):
                     layered[label] = before, target
     ledger.refuse_leaks(evaluated, list(ledgers), where=where)
+    layered = dict(sorted(layered.items(), key=lambda pair: pair[0] in models))  # sources first
 
     done, total = 0, len(layered) * (len(metrics) + 1)
     sizes: dict[str, int] = {}

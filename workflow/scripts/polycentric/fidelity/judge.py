@@ -32,8 +32,8 @@ def metrics_of(bins: int, distance: str) -> list[Metric]:
     """The distances by layer; `distance` is what a Frechet distance of the features is called, empty without any."""
     kl, correlation = densities.kl_divergence, densities.correlation
     found = [
-        Metric("kl_fine", f"Kullback-Leibler divergence, {bins} bins (nats)", "fine", kl),
-        Metric("kl_coarse", "Kullback-Leibler divergence, 3 bins (nats)", "coarse", kl),
+        Metric("kl_fine", f"KL divergence, {bins} bins (nats)", "fine", kl),
+        Metric("kl_coarse", "KL divergence, 3 bins (nats)", "coarse", kl),
         Metric("histogram_correlation", "Histogram correlation", "fine", correlation, better="higher"),
         Metric("histogram_intersection", "Histogram intersection", "fine", densities.intersection, better="higher"),
         Metric("spectral_correlation", "Correlation of log spectra", "plane", correlation, better="higher"),
