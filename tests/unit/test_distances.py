@@ -123,7 +123,14 @@ def test_correlation_intersection_and_difference_leave_empty_bins_out() -> None:
 
 
 def image_set(
-    n: int, rng: np.random.Generator, *, shift: float = 0.0, name: str = "x", layers: int = 3, start: int = 0, d: int = 6
+    n: int,
+    rng: np.random.Generator,
+    *,
+    shift: float = 0.0,
+    name: str = "x",
+    layers: int = 3,
+    start: int = 0,
+    d: int = 6,
 ) -> sets.ImageSet:
     """Patients with histograms of normal values around `shift`, each a little other, and features of the same shift."""
     edges = np.linspace(-4, 6, 41)
@@ -168,7 +175,15 @@ def test_halves_are_disjoint_and_of_equal_number() -> None:
 
 def test_real_images_are_as_near_as_real_images() -> None:
     # two sets of one distribution: every ratio is 1 and the kernel distance 0, within noise
-    found = [judged(image_set(24, np.random.default_rng(s)), image_set(40, np.random.default_rng(1000 + s), name="t"), s, bootstrap=2) for s in range(25)]  # noqa: E501
+    found = [
+        judged(
+            image_set(24, np.random.default_rng(s)),
+            image_set(40, np.random.default_rng(1000 + s), name="t"),
+            s,
+            bootstrap=2,
+        )
+        for s in range(25)
+    ]
     for metric, limit in (("histogram_intersection", 0.03), ("histogram_correlation", 0.03), ("log_psd", 0.25)):
         ratios = [f[metric][1]["value"] for f in found]
         assert np.mean(ratios) == pytest.approx(1, abs=max(limit, 3 * np.std(ratios) / 5)), metric
@@ -207,7 +222,9 @@ def test_a_layer_that_the_images_lack_is_left_out() -> None:
 
 def test_intervals_cover() -> None:
     """The truth is the value of very many patients; patients are what varies."""
-    big = [image_set(400, np.random.default_rng(s), shift=shift, name="b") for s, shift in ((1, 0.6), (2, 0.0), (3, 0.0))]
+    big = [
+        image_set(400, np.random.default_rng(s), shift=shift, name="b") for s, shift in ((1, 0.6), (2, 0.0), (3, 0.0))
+    ]
     truth_kernel = kernel_truth(big)
     hits = {"kernel": 0, "histogram_intersection": 0}
     truth = None

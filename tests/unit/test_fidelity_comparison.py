@@ -246,7 +246,15 @@ def detected(root: Path, shift: float, **changes) -> dict:
     paths, manifests = detectability_cohort(root, shift)
     written = root / "ledger.json"
     ledger.write(written, name="m", stage="synthesis", split="main", settings="{}", code="0", seen={})
-    settings = {"hidden": (8,), "epochs": 60, "learning_rate": 0.02, "curve": 20, "repeats": 6, "bootstrap": 50, "threads": 1}
+    settings = {
+        "hidden": (8,),
+        "epochs": 60,
+        "learning_rate": 0.02,
+        "curve": 20,
+        "repeats": 6,
+        "bootstrap": 50,
+        "threads": 1,
+    }
     detect(
         "detect", Detectability(synthesis="m", **settings | changes), synthesis=SYNTHESIS, view="made", seed=1,
         profiles=manifests, ledgers=[written], root=root, folder=root / "analyses" / "detect", settings_json="{}",

@@ -142,7 +142,9 @@ def detect(
             "schema_version": 1,
             "kind": settings.kind,
             "synthesis": settings.synthesis,
-            "summary": [f"{task}: area under the ROC curve {in_words(areas[task])} in test patients." for task in TASKS],
+            "summary": [
+                f"{task}: area under the ROC curve {in_words(areas[task])} in test patients." for task in TASKS
+            ],
             "parts": list(settings.parts),
             "network": network,
             "patients": counts,
