@@ -318,8 +318,8 @@ def _figures(
     patients = ", ".join(f"{n} {domain}" for domain, n in counts.items())
     out.add(
         "figure", path, "Detectability",
-        f"Classifiers on the features of {network}, by epoch: mean and standard error (bands) of {repeats} repeats with "
-        f"other validation patients; patients: {patients}. The nearer the validation curves of synthetic images to "
+        f"Classifiers on the features of {network}, by epoch: mean and standard error (bands) of {repeats} repeats "
+        f"with other validation patients; patients: {patients}. The nearer the validation curves of synthetic images to "
         "those of shuffled labels, the less can synthetic images be told from acquired ones.",
         data,
     )  # fmt: skip
