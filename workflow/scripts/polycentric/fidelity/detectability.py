@@ -319,8 +319,8 @@ def _figures(
     out.add(
         "figure", path, "Detectability",
         f"Classifiers on the features of {network}, by epoch: mean and standard error (bands) of {repeats} repeats "
-        f"with other validation patients; patients: {patients}. The nearer the validation curves of synthetic images to "
-        "those of shuffled labels, the less can synthetic images be told from acquired ones.",
+        f"with other validation patients; patients: {patients}. The nearer the validation curves of synthetic images "
+        "to those of shuffled labels, the less can synthetic images be told from acquired ones.",
         data,
     )  # fmt: skip
     rows = [{"task": task, **{k: f[k] for k in ("value", "lower", "upper", "n")}} for task, f in areas.items()]
