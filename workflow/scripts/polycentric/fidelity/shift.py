@@ -76,8 +76,8 @@ def shift(
     both = one.merge(other, on=KEY, suffixes=("", " after"), validate="one_to_one").sort_values(KEY)
     if both.empty or not features:
         raise UserError(
-            f"{where}: the sets {settings.before!r} and {settings.after!r} share {len(both)} regions of unseen patients "
-            f"and {len(features)} features; write sets of one recipe and one mask source, or other `parts`."
+            f"{where}: the sets {settings.before!r} and {settings.after!r} share {len(both)} regions of unseen "
+            f"patients and {len(features)} features; write sets of one recipe and one mask source, or other `parts`."
         )
     people = sorted(both["patient"].unique())
     rows_of = {p: np.flatnonzero(both["patient"].to_numpy() == p) for p in people}
@@ -201,7 +201,7 @@ def _figure(
     out.add(
         "figure", path, "Change of features",
         f"{counts['features']} features in {counts['regions']} regions of {counts['patients']} patients that the model "
-        f"has not seen. Left: absolute change in percent of the value before; {beyond} of {len(seen)} values lie beyond "
-        f"{settings.shown_percent:g} % and stand in the last bin. Right: concordance of each feature; dashed: 0.9.",
+        f"has not seen. Left: absolute change in percent of the value before; {beyond} of {len(seen)} values lie "
+        f"beyond {settings.shown_percent:g} % and stand in the last bin. Right: concordance by feature; dashed: 0.9.",
         data,
     )  # fmt: skip
