@@ -16,6 +16,8 @@ from . import measures
 if TYPE_CHECKING:
     from ..config.image_analyses import FidelityAnalysis
 
+SHORT = {"mae_hu": "MAE, HU", "psnr_db": "PSNR, dB", "ssim": "SSIM"}
+
 
 def triptych(path: Path, source: Volume, synthetic: Volume, within: np.ndarray, settings: FidelityAnalysis) -> None:
     """Source, synthetic and difference in the axial slice with most enhanced blood."""
@@ -39,8 +41,6 @@ def preserved(out: Artefacts, structure: dict[str, Any], truth: dict[str, Any], 
     rows += [{"group": "truth", "measure": m, "images": i, **f} for m, found in truth.items() for i, f in found.items()]
     frame = pd.DataFrame(rows)[["group", "measure", "images", "value", "lower", "upper", "n"]]
     data = out.csv(frame, "tables/preserved.csv")
-    from .paired import MEASURES
-
     measures_of = list(truth)
     fig, axes = figures.new(
         width_mm=180 if truth else 110, height_mm=65, columns=1 + len(measures_of), squeeze=False,
@@ -49,16 +49,21 @@ def preserved(out: Artefacts, structure: dict[str, Any], truth: dict[str, Any], 
     shown = frame[(frame["group"] == "structure")].reset_index(drop=True)
     _points(axes[0, 0], shown, [f"{m} (n = {n})" for m, n in zip(shown["measure"], shown["n"], strict=True)], 0)
     axes[0, 0].axvline(1, color="#555555", linewidth=0.8, linestyle="--")
-    axes[0, 0].set_xlabel("synthetic against source; 1: nothing lost, no seams")
+    axes[0, 0].set_xlabel("after against before (1: nothing lost, no seams)")
     for number, measure in enumerate(measures_of, start=1):
         part = frame[(frame["group"] == "truth") & (frame["measure"] == measure)].reset_index(drop=True)
-        _points(axes[0, number], part, list(part["images"]), 1)
-        axes[0, number].set_xlabel(MEASURES[measure][0] + f" (n = {part['n'].iloc[0]})")
+        _points(axes[0, number], part, list(part["images"]) if number == 1 else [""] * len(part), 1)
+        axes[0, number].set_xlabel(SHORT[measure])
     path = out.folder / "figures" / "structure.svg"
     figures.save(fig, path)
     caption = (
         f"Anatomy before and after, {counts['source']['patients']} patients that the generator has not seen"
-        + ("; right: source and synthetic images against the true image of the same person" if truth else "")
+        + (
+            "; right: source and synthetic images against the true image of the same person (mean absolute error, "
+            f"peak signal-to-noise ratio, structural similarity; {n} patients)"
+            if (n := max((f["n"] for found in truth.values() for f in found.values()), default=0))
+            else ""
+        )
         + ". Points: mean over patients; bars: 95 % intervals, bootstrap of patients."
     )
     out.add("figure", path, "Structure", caption, data)

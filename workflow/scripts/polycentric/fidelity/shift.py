@@ -194,6 +194,7 @@ def _figure(
     right.plot(np.arange(1, len(ordered) + 1), ordered, "o", markersize=2.5, color=figures.COLOURS[1])
     right.axhline(0.9, color="#555555", linewidth=0.8, linestyle="--")
     right.set_ylim(min(-0.05, ordered.min() if ordered.size else 0), 1.02)
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.set_xlabel("features, by concordance")
     right.set_ylabel("concordance correlation, before and after")
     path = out.folder / "figures" / "summary.svg"
