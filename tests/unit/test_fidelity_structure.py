@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from phantoms import Phantom
+from polycentric import ledger, tables
+from polycentric.config.synthesis import Synthesis
+from polycentric.config.synthesis_analyses import SynthesisProbe
+from polycentric.errors import UserError
 from polycentric.fidelity import paired, structure, windows
+from polycentric.fidelity.probe import probe
+from polycentric.tables import schemas
 from scipy import ndimage
 
 RNG = np.random.default_rng(0)
@@ -171,3 +182,53 @@ def test_a_hidden_signal_is_found_and_an_honest_generator_is_not_accused() -> No
     for one in honest:
         assert one.amplification == pytest.approx(1)
         assert one.error_with_noise_hu < one.error_hu + one.sigma_hu
+
+
+# -------------------------------------------------------------------------------------------------------------- probe
+
+
+def test_probe_finds_what_windows_and_cycles_do(tmp_path: Path) -> None:
+    parts = {f"p{i}": "training" if i < 2 else "test" for i in range(8)}
+    cohort = Phantom(tmp_path, parts)
+    written = tmp_path / "ledger.json"
+
+    def run(seen: list[str], back: bool) -> dict:
+        facts = {"name": "m", "stage": "synthesis", "split": "main", "settings": "{}", "code": "0"}
+        ledger.write(written, seen={"training": seen}, **facts)
+
+        def predict(hu: np.ndarray) -> np.ndarray:
+            return hu - hu.mean() / 10  # depends on what the window sees
+
+        def translate(hu: np.ndarray, stride: tuple[int, int, int]) -> np.ndarray:
+            total, weight = np.zeros(hu.shape), np.zeros(hu.shape)
+            for z, y, x in itertools.product(
+                *(windows.starts(n, w, s) for n, w, s in zip(hu.shape, (8, 12, 12), stride, strict=True))
+            ):
+                at = slice(z, z + 8), slice(y, y + 12), slice(x, x + 12)
+                total[at] += predict(hu[at])
+                weight[at] += 1
+            return total / weight
+
+        probe(
+            "probe", SynthesisProbe(synthesis="m", scans=2),
+            synthesis=Synthesis(
+                split="main", source={"view": "ct", "where": "contrast == 'yes'"}, target={"view": "ct"},
+                patch=(12, 12, 8), generator={"downs": 1}, discriminator={"layers": 1},
+            ),
+            translate=translate, predict=predict, back=(lambda hu: 7 * hu) if back else None, seed=1,
+            source=[cohort.view], scans=cohort.scans, patients=cohort.patient_table, split=cohort.split,
+            ledgers=[written], root=tmp_path, folder=tmp_path / "analyses" / "probe", settings_json="{}", code="0",
+        )  # fmt: skip
+        return json.loads((tmp_path / "analyses" / "probe" / "metrics.json").read_text())
+
+    found = run(["p0"], back=True)
+    assert found["scans"] == 2
+    assert found["means"]["noise_amplification"] == pytest.approx(7)
+    assert found["means"]["strides_mean_hu"] > 1
+    assert found["means"]["seams"] > 1.05
+    assert found["disagreement_mean_hu"] > 1
+    listed = tables.read(tmp_path / "analyses" / "probe" / "manifest.tsv", schemas.ARTEFACTS)
+    assert {Path(p).name for p in listed["path"]} >= {"summary.svg", "disagreement-1.png", "strides.csv", "noise.csv"}
+    assert "noise_amplification" not in run(["p0"], back=False)["means"]
+    with pytest.raises(UserError, match="'m' behind its inputs has seen 1"):
+        run(["p4"], back=False)

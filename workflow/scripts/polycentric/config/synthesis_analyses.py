@@ -116,3 +116,32 @@ class FeatureShift(Section):
         if not self.parts:
             raise ValueError("parts is empty; write parts: [test, external]")
         return self
+
+
+class SynthesisProbe(Section):
+    """What the way of inference does to synthetic images, and whether the generator hides the source in them."""
+
+    kind: Literal["synthesis-probe"] = Field("synthesis-probe", description="kind of the analysis")
+    synthesis: Name = Field(description="synthesis model to examine; its generators run again here")
+    parts: tuple[Part, ...] = Field(PARTS, description="parts of the model's split to examine, never training")
+    scans: PositiveInt = Field(3, description="scans to examine, one a patient, drawn at random")
+    crop: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (192, 192, 96),
+        description="voxels along x, y, z in the middle of the body that are examined; bounds time",
+    )
+    overlaps: tuple[PositiveInt, ...] = Field(
+        (1, 2, 4),
+        description="strides to compare, as windows per length of a window; the largest is the truth",
+    )
+    sigmas_hu: tuple[PositiveFloat, ...] = Field(
+        (1.0, 2.0, 5.0), description="standard deviations in HU of the noise that the way back must bear"
+    )
+    window: tuple[float, float] = Field((-160.0, 240.0), description="lowest and highest HU of the pictures")
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if len(set(self.overlaps)) < 2:
+            raise ValueError("overlaps names fewer than two strides; write such as [1, 2, 4]")
+        if not self.parts:
+            raise ValueError("parts is empty; write parts: [test, external]")
+        return self
