@@ -117,6 +117,7 @@ def test_seams_are_found_and_smooth_changes_have_none() -> None:
     assert windows.seams(offsets, within, window, stride) == pytest.approx(
         20 / (5 * np.sqrt(2) * np.sqrt(2 / np.pi)), rel=0.05
     )
+    assert windows.seams(np.zeros(shape), within, window, stride) == 1  # nothing changes: no seams
     assert np.isnan(windows.seams(noise, within, shape, shape))  # one window: no borders
     assert np.isnan(windows.seams(noise, np.zeros(shape, bool), window, stride))
 

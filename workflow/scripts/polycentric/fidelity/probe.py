@@ -212,11 +212,9 @@ def _picture(
     z = int(np.argmax(np.where(within, apart, 0).sum(axis=(1, 2))))
     top = max(1.0, float(np.quantile(apart[within], 0.999)))
     plane = (float(spacing[0]), float(spacing[1]))
-    # one map with one window per picture: both panels are grey, so the deviation has its own file of numbers, not bar
-    scaled = window[0] + apart[z] / top * (window[1] - window[0])
     panels = [
         figures.Panel(image[z], plane, window, "source"),
-        figures.Panel(scaled.astype(np.float32), plane, window, f"disagreement, white = {top:.0f} HU"),
+        figures.Panel(apart[z], plane, (-top, top), "disagreement of windows", map="difference"),
     ]
     figures.picture(path, panels, columns=2)
 

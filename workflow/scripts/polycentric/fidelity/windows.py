@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Shape = tuple[int, int, int]
+SMALLEST_STEP_HU = 0.1
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
@@ -28,7 +29,8 @@ def seams(change: np.ndarray, within: np.ndarray, window: Shape, stride: Shape) 
 
     `change` (z, y, x) is synthetic minus source, HU, whose steps are the generator's own doing; `within` a mask, and a
     step counts if both its voxels lie in it; `window` and `stride` (z, y, x) in voxels. The ratio is of the mean
-    absolute steps, all axes together.
+    absolute steps, all axes together; means below `SMALLEST_STEP_HU`, which rounding
+    hides, count as that.
     """
     across, elsewhere = [0.0, 0], [0.0, 0]
     for axis in range(3):
@@ -42,9 +44,10 @@ def seams(change: np.ndarray, within: np.ndarray, window: Shape, stride: Shape) 
         for total, chosen in ((across, at), (elsewhere, ~at)):
             total[0] += float(step[chosen][inside[chosen]].sum())
             total[1] += int(inside[chosen].sum())
-    if not across[1] or not elsewhere[1] or elsewhere[0] == 0:
+    if not across[1] or not elsewhere[1]:
         return float("nan")
-    return (across[0] / across[1]) / (elsewhere[0] / elsewhere[1])
+    steps = [max(total / count, SMALLEST_STEP_HU) for total, count in (across, elsewhere)]
+    return steps[0] / steps[1]
 
 
 def _pair(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
