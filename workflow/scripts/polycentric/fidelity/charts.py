@@ -92,7 +92,7 @@ def _summary(frame: pd.DataFrame, path: Any) -> None:
         axis.set_ylim(len(labels) - 0.5, -0.5)
         axis.set_title(part["title"].iloc[0].partition(" (")[0], fontsize=7)
         better = part["better"].iloc[0]
-        axis.set_xlabel(("ratio to real images" if ratio else "difference from real images") + f", {better} is better")
+        axis.set_xlabel(("ratio to real" if ratio else "difference from real") + f", {better} is better")
     figures.save(fig, path)
 
 
