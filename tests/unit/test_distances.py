@@ -152,8 +152,8 @@ def judged(images: sets.ImageSet, target: sets.ImageSet, seed: int, repeats: int
     sizes = len(images.patients), len(target.patients)
     rng = np.random.default_rng(seed)
     draws = [
-        resampling.draw(*sizes, rng, count=repeats, resampled=False),
-        resampling.draw(*sizes, rng, count=bootstrap, resampled=True),
+        resampling.halves(*sizes, rng, repeats),
+        resampling.resamples(*sizes, rng, bootstrap),
     ]
     found = {}
     for metric in judge.metrics_of(40, "FD_x"):
@@ -163,12 +163,13 @@ def judged(images: sets.ImageSet, target: sets.ImageSet, seed: int, repeats: int
 
 
 def test_halves_are_disjoint_and_of_equal_number() -> None:
-    for resampled in (False, True):
-        drawn = resampling.draw(5, 20, np.random.default_rng(0), count=50, resampled=resampled)
+    for drawn in (resampling.halves(5, 20, RNG, 50), resampling.resamples(5, 20, RNG, 50)):
         assert (drawn.images.sum(1) == 5).all()
-        assert (drawn.reference.sum(1) == 5).all()
         assert not ((drawn.reference > 0) & (drawn.other > 0)).any()
+        resampled = drawn.divisions > 1
+        assert len(drawn) == (50 * drawn.divisions)
         assert (drawn.reference.max() > 1) == resampled
+        assert (drawn.reference + drawn.other).sum() == len(drawn) * (20 if resampled else 10)
     assert resampling.size_of(50, 9) == 4
 
 
@@ -255,8 +256,8 @@ def test_pooled_frechet_against_real_images() -> None:
     target = [rng.normal(size=(1, 30)) * 0.3 + rng.normal(size=(6, 30)) for _ in range(30)]
     alike = [rng.normal(size=(1, 30)) * 0.3 + rng.normal(size=(6, 30)) for _ in range(15)]
     draws = [
-        resampling.draw(15, 30, rng, count=10, resampled=False),
-        resampling.draw(15, 30, rng, count=40, resampled=True),
+        resampling.halves(15, 30, rng, 10),
+        resampling.resamples(15, 30, rng, 40),
     ]
     same = judge.pooled_frechet("FD", alike, target, draws, seed=1)
     assert same["value"] == pytest.approx(1, abs=0.15)

@@ -40,8 +40,8 @@ class SynthesisComparison(Section):
     repeats: PositiveInt = Field(
         20, description="random divisions of the target's patients into two halves, over which estimates are averaged"
     )
-    bootstrap: PositiveInt = Field(1000, description="resamples of patients for the confidence intervals")
-    frechet_bootstrap: PositiveInt = Field(100, description="the same for Frechet distances, which take much longer")
+    bootstrap: PositiveInt = Field(500, description="resamples of patients for the confidence intervals")
+    frechet_bootstrap: PositiveInt = Field(50, description="the same for Frechet distances, which take much longer")
     frechet_slices: PositiveInt = Field(
         10, description="slices of a patient at most that enter the pooled Frechet distance, evenly spaced"
     )

@@ -19,7 +19,7 @@ from ..tables import schemas
 from ..training import cohort
 from ..words import in_words
 from . import charts, judge, radiomics, sets
-from .resampling import Draws, draw, size_of
+from .resampling import halves, resamples, size_of
 
 if TYPE_CHECKING:
     from ..config.profiles import ProfileSettings
@@ -136,13 +136,11 @@ def compare(
     sizes: dict[str, int] = {}
     for label, (own_images, target) in layered.items():
         pair = f"{len(own_images.patients)}-{len(target.patients)}"  # equal numbers: the same halves for all models
+        both = len(own_images.patients), len(target.patients)
         draws = [
-            draw(
-                len(own_images.patients), len(target.patients), stream(seed, "comparison", name, kind, pair),
-                count=count, resampled=kind == "bootstrap",
-            )
-            for kind, count in (("repeats", settings.repeats), ("bootstrap", settings.bootstrap))
-        ]  # fmt: skip
+            halves(*both, stream(seed, "comparison", name, "repeats", pair), settings.repeats),
+            resamples(*both, stream(seed, "comparison", name, "bootstrap", pair), settings.bootstrap),
+        ]
         sizes[label] = size_of(len(own_images.patients), len(target.patients))
         n = len(own_images.patients) + len(target.patients)
         summary[label] = {}
@@ -158,7 +156,7 @@ def compare(
             done += 1
             log.progress("distances", done, total, images=label, metric=metric.name)
         if distance and own_images.has_features and target.has_features:
-            few = [_first(draws[0], settings.repeats), _first(draws[1], settings.frechet_bootstrap)]
+            few = [draws[0], draws[1].part(0, settings.frechet_bootstrap * draws[1].divisions)]
             found = judge.pooled_frechet(
                 distance, sets.thinned(own_images, settings.frechet_slices),
                 sets.thinned(target, settings.frechet_slices), few, seed=seed,
@@ -221,10 +219,6 @@ def _network(manifests: Sequence[Path], profile: str) -> tuple[str, str]:
     frame = frame[(frame["profile"] == profile) & (frame["status"] == "ok")]
     found = frame[["network", "distance"]].drop_duplicates()
     return ("", "") if len(found) != 1 else (str(found["network"].iloc[0]), str(found["distance"].iloc[0]))
-
-
-def _first(draws: Draws, count: int) -> Draws:
-    return Draws(draws.images[:count], draws.reference[:count], draws.other[:count])
 
 
 def _sentences(summary: dict[str, Any], distance: str) -> list[str]:

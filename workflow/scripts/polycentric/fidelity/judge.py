@@ -51,14 +51,9 @@ def by_layer(metric: Metric, images: ImageSet, target: ImageSet, draws: Sequence
         return _kernel(images, target, draws)
     found = []
     for one in draws:
-        parts = [_density(metric, images, target, _some(one, k)) for k in range(0, len(one), CHUNK)]
-        found.append((np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])))
-    return found
-
-
-def _some(draws: Draws, start: int) -> Draws:
-    end = start + CHUNK
-    return Draws(draws.images[start:end], draws.reference[start:end], draws.other[start:end])
+        parts = [_density(metric, images, target, one.part(k, k + CHUNK)) for k in range(0, len(one), CHUNK)]
+        found.append(tuple(one.averaged(np.concatenate([p[k] for p in parts])) for k in (0, 1)))
+    return found  # type: ignore[return-value]
 
 
 def _density(metric: Metric, images: ImageSet, target: ImageSet, draws: Draws) -> Values:
@@ -88,7 +83,7 @@ def _kernel(images: ImageSet, target: ImageSet, draws: Sequence[Draws]) -> list[
             baseline[:, layer] = (
                 within_real.mean(one.other, one.other) + reference - 2 * within_real.mean(one.other, one.reference)
             )
-    return found
+    return [(one.averaged(value), one.averaged(baseline)) for one, (value, baseline) in zip(draws, found, strict=True)]
 
 
 def summarise(
@@ -141,11 +136,10 @@ def pooled_frechet(
     for one in draws:
         pairs = []
         for i, r, o in zip(one.images, one.reference, one.other, strict=True):
-            reference = stack(target, r)
-            pairs.append(
-                [frechet.of_samples(stack(images, i), reference), frechet.of_samples(stack(target, o), reference)]
-            )
-        found.append(np.array(pairs))
+            sides = [stack(images, i), stack(target, r), stack(target, o)]
+            few = min(map(len, sides)) < 2
+            pairs.append([np.nan] * 2 if few else [frechet.of_samples(sides[k], sides[1]) for k in (0, 2)])
+        found.append(one.averaged(np.array(pairs)))
     value, real = found[0].mean(axis=0)
     ratio = float(value / real) if real > 0 else np.nan
     with np.errstate(invalid="ignore", divide="ignore"):

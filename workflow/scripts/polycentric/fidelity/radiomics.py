@@ -15,7 +15,7 @@ from ..randomness import generator as stream
 from ..tables import schemas
 from ..training import cohort
 from . import judge
-from .resampling import draw
+from .resampling import halves, resamples
 
 if TYPE_CHECKING:
     from ..config.synthesis_analyses import SynthesisComparison
@@ -67,9 +67,10 @@ def distances(
                 f"features, of {len(samples[0])} and {len(samples[1])} unseen patients; at least 1 feature, 2 "
                 "synthetic and 4 target patients are needed. Write other feature sets or other `parts`."
             )
+        both = len(samples[0]), len(samples[1])
         draws = [
-            draw(len(samples[0]), len(samples[1]), stream(seed, "radiomics", name, kind), count=n, resampled=boot)
-            for kind, n, boot in (("repeats", settings.repeats, False), ("bootstrap", settings.frechet_bootstrap, True))
+            halves(*both, stream(seed, "radiomics", name, "repeats"), settings.repeats),
+            resamples(*both, stream(seed, "radiomics", name, "bootstrap"), settings.frechet_bootstrap),
         ]
         facts_of = judge.pooled_frechet("Frechet radiomics distance", *samples, draws, seed=seed)
         logs = {k: float(np.log(facts_of[k])) if facts_of[k] > 0 else None for k in ("images", "real")}
