@@ -87,7 +87,7 @@ def run(cohort: Phantom, profiles: list[Path], folder: str, seen: list[str], **c
     ledger.write(
         written, name="perfect", stage="synthesis", split="main", settings="{}", code="0", seen={"training": seen}
     )
-    settings = {"synthesis": models, "repeats": 5, "bootstrap": 60} | changes
+    settings = {"synthesis": models, "repeats": 5, "bootstrap": 40, "frechet_bootstrap": 20} | changes
     features = settings.pop("features", None)
     compare(
         "comparison",
@@ -159,7 +159,7 @@ def test_frechet_radiomics_distance_is_that_of_standardised_features(cohort: Pha
         paths[name] = cohort.root / "features" / f"{name}.parquet"
         tables.write(frame, paths[name], schemas.FEATURES)
     chosen = RadiomicsOfComparison(target="real", synthetic={"perfect": "good", "shifted": "bad"})
-    found = run(cohort, profiles, "frd", [], radiomics=chosen, features=paths)["images"]
+    found = run(cohort, profiles, "frd", [], radiomics=chosen, features=paths, source=False, bootstrap=4)["images"]
     good, bad = found["perfect"]["frechet_radiomics"], found["shifted"]["frechet_radiomics"]
     assert good["features"] == 3
     assert good["lower"] < 1 < good["upper"]

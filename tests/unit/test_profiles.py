@@ -15,7 +15,7 @@ from polycentric.errors import ScanError, UserError
 from polycentric.profiles import slices
 from polycentric.profiles.shard import describe, profile_shard
 from polycentric.tables.profiles import PROFILES, read_arrays
-from polycentric.volumes import Geometry, Volume
+from polycentric.volumes import Geometry, Volume, upright
 from pydantic import ValidationError
 
 RNG = np.random.default_rng(0)
@@ -150,6 +150,22 @@ def test_a_checkerboard_stands_out_in_the_plane_of_frequencies() -> None:
     row, column = np.unravel_index(np.nanargmax(plane), (64, 32))
     assert column / 32 * 0.5 == pytest.approx(0.25, abs=0.02)
     assert (row + 0.5) / 64 - 0.5 == pytest.approx(0.125, abs=0.02)
+
+
+def test_lungs_of_a_real_scan(realdata) -> None:
+    """LUNG1-002: 111 slices of 3 mm from the neck to the liver. An independent look at low values."""
+    import SimpleITK as sitk
+
+    folder = realdata("lung1") / "dicom" / "LUNG1-002_20180526_CT"
+    volume = Volume.from_sitk(sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))))
+    hu, spacing = upright(volume)
+    within = anatomy.body(hu)
+    lower, upper = anatomy.landmarks(hu, within, spacing, "lungs")
+    low = ((hu < -600) & (hu > -950) & within).sum(axis=(1, 2)) * spacing[0] * spacing[1] / 100
+    assert 180 < (upper - lower) * spacing[2] < 300
+    assert low[(lower + upper) // 2] > 100  # cm2
+    assert low[lower + 3 : upper - 2].min() > 10
+    assert max(low[lower - 4], low[upper + 4]) < 12
 
 
 # ----------------------------------------------------------------------------------------------------------- networks

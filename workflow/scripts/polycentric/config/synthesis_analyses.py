@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from .base import Name, Section
+from .base import Expression, Name, Section
 from .image_analyses import Part
 
 PARTS: tuple[Part, ...] = ("test", "external")
@@ -100,7 +100,7 @@ class FeatureShift(Section):
     synthesis: Name = Field(description="synthesis model to examine")
     before: Name = Field(description="feature set of the images before the model")
     after: Name = Field(description="feature set of the same scans and regions after it")
-    where: str | None = Field(
+    where: Expression | None = Field(
         None,
         description="expression over scans and patients that selects the scans, such as contrast == 'no'; empty: all",
     )
