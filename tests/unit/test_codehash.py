@@ -101,6 +101,7 @@ def test_stage_packages_do_not_import_each_other() -> None:
     stages = {
         "idc", "simulate", "index", "curation", "cohort", "split", "convert", "prepare", "synthesis", "segmentation",
         "radiomics", "harmonise", "stability", "analysis", "fidelity", "segquality", "agreement", "readers", "report",
+        "profiles", "export", "deidentify", "examine", "quicklook",
     }  # fmt: skip
     for stage in sorted(stages):
         folder = codehash.PACKAGE / stage

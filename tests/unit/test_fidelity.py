@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from phantoms import ENHANCEMENT_HU, Phantom
-from polycentric import bootstrap, ledger, tables, volumes
+from polycentric import anatomy, bootstrap, ledger, tables, volumes
 from polycentric.config.image_analyses import FidelityAnalysis
 from polycentric.config.synthesis import Synthesis
 from polycentric.errors import UserError
@@ -15,29 +15,8 @@ from polycentric.fidelity.analyse import analyse
 from polycentric.files import sha256_file
 from polycentric.randomness import generator
 from polycentric.tables import schemas
-from scipy import stats
 
 RNG = np.random.default_rng(0)
-
-
-def test_divergence_of_normal_distributions() -> None:
-    grid = np.linspace(-12, 12, 2401)
-    p, q = (stats.norm.pdf(grid, m, s) for m, s in ((0.0, 1.0), (0.5, 1.3)))
-    p, q = p / p.sum(), q / q.sum()
-    exact = np.log(1.3) + (1 + 0.25) / (2 * 1.69) - 0.5
-    assert measures.kl_divergence(p, q) == pytest.approx(exact, rel=0.02)  # smoothing moves it a little
-    assert measures.kl_divergence(p, p) == pytest.approx(0, abs=1e-12)
-    eps = measures.SMOOTHING
-    a, b = ((h + eps) / (h + eps).sum() for h in (p, q))
-    assert measures.kl_divergence(p, q) == pytest.approx(stats.entropy(a, b))
-
-
-def test_correlation_and_intersection() -> None:
-    p, q = RNG.dirichlet(np.ones(64)), RNG.dirichlet(np.ones(64))
-    assert measures.correlation(p, q) == pytest.approx(stats.pearsonr(p, q).statistic)
-    assert measures.intersection(p, p) == pytest.approx(1)
-    assert measures.intersection(np.array([0.5, 0.5, 0]), np.array([0.25, 0.25, 0.5])) == pytest.approx(0.5)
-    assert np.isnan(measures.correlation(np.ones(4) / 4, np.array([1.0, 0, 0, 0])))
 
 
 def test_histogram_counts_what_lies_beyond_in_the_outermost_bins() -> None:
@@ -77,9 +56,9 @@ def test_body_leaves_the_table_out_and_keeps_the_lungs() -> None:
     image[:, 8:28, 8:32] = 0
     image[:, 12:20, 12:20] = -850
     image[:, 34:36, 5:35] = 0  # the table
-    body = measures.body(image)
+    body = anatomy.body(image)
     assert body.sum() == 3 * 20 * 24
-    assert not measures.body(np.full((2, 4, 4), -1000)).any()
+    assert not anatomy.body(np.full((2, 4, 4), -1000)).any()
 
 
 def test_bootstrap_covers() -> None:
@@ -203,3 +182,27 @@ def test_analyses_do_not_import_torch() -> None:
     scripts = Path(__file__).parents[2] / "workflow" / "scripts"
     text = "import polycentric.fidelity.analyse, polycentric.segquality.analyse, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", text], check=True, cwd=scripts)
+
+
+def test_structure_seams_and_truth(cohort: Phantom) -> None:
+    """The sessions of the phantom hold one scan each, so its patients are made one: every contrast scan's truth."""
+    frame = tables.read(cohort.scans, schemas.SCANS)
+    sessions = {p: f"s-{cohort.patients[(i // 2) * 2]}" for i, p in enumerate(cohort.patients)}
+    own = cohort.root / "cohort" / "scans-paired.tsv"
+    tables.write(frame.assign(session=frame["patient"].map(sessions)), own, schemas.SCANS)
+    plain, cohort.scans = cohort.scans, own
+    try:
+        found = call(cohort, cohort.root / "analyses" / "pairs", ["p0"], pairs="session")
+    finally:
+        cohort.scans = plain
+    kept = found["structure"]
+    assert kept["correlation of gradients"]["value"] > 0.5
+    assert kept["seams"]["value"] is None  # the windows of the settings are larger than the phantom
+    assert kept["Dice of bone"]["n"] == 0  # nothing above 400 HU
+    truth = found["against_truth"]
+    assert set(truth) == {"mae_hu", "psnr_db", "ssim"}
+    # the twin is another person: but enhancement is gone, so the synthetic image is nearer
+    assert truth["mae_hu"]["synthetic"]["value"] < truth["mae_hu"]["source"]["value"]
+    assert truth["mae_hu"]["synthetic"]["n"] == 4
+    listed = tables.read(cohort.root / "analyses" / "pairs" / "manifest.tsv", schemas.ARTEFACTS)
+    assert {Path(p).name for p in listed["path"]} >= {"structure.svg", "structure.csv", "truth.csv"}

@@ -92,6 +92,7 @@ rule fidelity:
         target=fidelity_target,
         synthetic=fidelity_synthetic,
         masks=fidelity_masks,
+        masks_after=fidelity_masks_after,
         scans=result("cohort/scans.tsv"),
         patients=result("cohort/patients.tsv"),
         split=lambda wildcards: split_table(study.synthesis[fidelity_model(wildcards)].split),
@@ -259,3 +260,120 @@ rule explore:
         root=results_root,
     script:
         "../scripts/explore.py"
+
+
+# The axial slices of a view, described once for all models that are compared with them.
+rule profile_images:
+    input:
+        view=view_manifest("{view}", "{fold}", "{shard}"),
+        splits=profile_splits,
+    output:
+        manifest=result("profiles/{profile}/{view}/{fold}/{shard}.tsv"),
+    log:
+        logfile("profile_images", "{profile}", "{view}", "{fold}", "{shard}"),
+    benchmark:
+        timing("profile_images", "{profile}", "{view}", "{fold}", "{shard}")
+    wildcard_constraints:
+        profile=any_of(study.profiles),
+        view=any_of(study.views),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2500),
+        runtime=minutes(120),
+    params:
+        settings=settings("profile_images"),
+        code=code("profile_images"),
+        root=results_root,
+    script:
+        "../scripts/profile_images.py"
+
+
+rule compare_synthesis:
+    input:
+        profiles=compared_profiles,
+        scans=result("cohort/scans.tsv"),
+        patients=result("cohort/patients.tsv"),
+        splits=compared_splits,
+        ledgers=compared_ledgers,
+        features=compared_features,
+    output:
+        **analysis_outputs("Synthesis"),
+    log:
+        logfile("compare_synthesis", "{analysis}"),
+    benchmark:
+        timing("compare_synthesis", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("synthesis-comparison")),
+    conda:
+        "../../envs/images.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(3000, per_input_mb=2),
+        runtime=minutes(240),
+    params:
+        settings=settings("compare_synthesis"),
+        code=code("compare_synthesis"),
+        root=results_root,
+    script:
+        "../scripts/compare_synthesis.py"
+
+
+rule detectability:
+    input:
+        profiles=compared_profiles,
+        scans=result("cohort/scans.tsv"),
+        patients=result("cohort/patients.tsv"),
+        split=lambda wildcards: compared_splits(wildcards)[0],
+        ledgers=compared_ledgers,
+    output:
+        **analysis_outputs("Synthesis"),
+    log:
+        logfile("detectability", "{analysis}"),
+    benchmark:
+        timing("detectability", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("detectability")),
+    conda:
+        "../../envs/torch.yaml"
+    threads: lambda wildcards: study.analyses[wildcards.analysis].threads
+    resources:
+        mem_mb=memory(3000, per_input_mb=2),
+        runtime=minutes(240),
+    params:
+        settings=settings("detectability"),
+        code=code("detectability"),
+        root=results_root,
+    script:
+        "../scripts/detectability.py"
+
+
+rule feature_shift:
+    input:
+        before=lambda wildcards: feature_table(study.analyses[wildcards.analysis].before),
+        after=lambda wildcards: feature_table(study.analyses[wildcards.analysis].after),
+        scans=result("cohort/scans.tsv"),
+        patients=result("cohort/patients.tsv"),
+        split=shifted_split,
+        ledgers=shifted_ledgers,
+    output:
+        **analysis_outputs("Synthesis"),
+    log:
+        logfile("feature_shift", "{analysis}"),
+    benchmark:
+        timing("feature_shift", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("feature-shift")),
+    conda:
+        "../../envs/images.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=2),
+        runtime=minutes(60),
+    params:
+        settings=settings("feature_shift"),
+        code=code("feature_shift"),
+        root=results_root,
+    script:
+        "../scripts/feature_shift.py"

@@ -1,5 +1,6 @@
 # Helpers that the rules share. Each returns a path, a pattern, or a function of wildcards.
 import json
+import re
 
 from polycentric import codehash
 from polycentric.config import plan

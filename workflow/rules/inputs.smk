@@ -225,6 +225,70 @@ def fidelity_synthetic(wildcards):
     return views([study.fidelity_view(study.analyses[wildcards.analysis])], study.shards)
 
 
+def fidelity_masks_after(wildcards):
+    source = study.analyses[wildcards.analysis].masks_after
+    return masks(source, study.shards) if source else []
+
+
+def profile_splits(wildcards):
+    """Splits of the models behind a description of a view: only their unseen patients are described."""
+    users = study.users_of_profile(wildcards.profile, wildcards.view)
+    models = [model for name in users for model in study.judged(name)]
+    return [split_table(name) for name in dict.fromkeys(study.synthesis[model].split for model in models)]
+
+
+def compared_profiles(wildcards):
+    profile = study.analyses[wildcards.analysis].profile
+    return [
+        result(f"profiles/{profile}/{view}/{MAIN}/{shard}.tsv")
+        for view in study.profiled(wildcards.analysis)
+        for shard in study.shards
+    ]
+
+
+def compared_splits(wildcards):
+    """One split table for each model, in order."""
+    return [split_table(study.synthesis[model].split) for model in study.judged(wildcards.analysis)]
+
+
+def compared_features(wildcards):
+    return [feature_table(name) for name in plan.compared_sets(study, wildcards.analysis)]
+
+
+def compared_ledgers(wildcards):
+    """Ledgers of the models behind the compared views and feature sets."""
+    models = [m for view in study.profiled(wildcards.analysis) for m in study.models_of_view(view)]
+    if study.analyses[wildcards.analysis].kind == "synthesis-comparison":
+        for name in plan.compared_sets(study, wildcards.analysis):
+            models += [*study.models_of_features(name), *study.fitted_sets(name)]
+    return ledgers(dict.fromkeys(models))
+
+
+def shifted_split(wildcards):
+    return split_table(study.synthesis[study.analyses[wildcards.analysis].synthesis].split)
+
+
+def shifted_ledgers(wildcards):
+    analysis = study.analyses[wildcards.analysis]
+    models = [m for name in (analysis.before, analysis.after) for m in study.models_of_features(name)]
+    fitted = [m for name in (analysis.before, analysis.after) for m in study.fitted_sets(name)]
+    return ledgers(dict.fromkeys([*models, *fitted]))
+
+
+def exported_weights(wildcards):
+    return result(f"models/{study.views[wildcards.view].synthesis}/{wildcards.fold}/weights.safetensors")
+
+
+def exported(_):
+    """Manifests of all exports; those with original identities lie in the private folder."""
+    place = {"original": study.private_root, "pseudonym": study.root}
+    return [
+        f"{place[export.identity]}/dicom/{export.view}/{MAIN}/{shard}.tsv"
+        for export in study.exports.values()
+        for shard in study.shards
+    ]
+
+
 def judged_model(wildcards):
     return study.analyses[wildcards.analysis].segmentation
 

@@ -1,4 +1,5 @@
-# Not part of a run: `snakemake share` writes a de-identified DICOM copy, `snakemake quicklook` a picture of every scan.
+# Not part of a run: `snakemake share` writes a de-identified DICOM copy, `snakemake quicklook` a picture of every scan,
+# `snakemake export` synthetic images as DICOM.
 
 
 rule share_shard:
@@ -60,4 +61,39 @@ rule quicklook_shard:
 rule quicklook:
     input:
         expand(result("quicklook/{shard}.tsv"), shard=study.shards),
+    localrule: True
+
+
+rule export_dicom:
+    input:
+        view=view_manifest("{view}", "{fold}", "{shard}"),
+        files=private("files/{shard}.parquet"),
+        weights=exported_weights,
+    output:
+        manifest="{place}/dicom/{view}/{fold}/{shard}.tsv",
+    log:
+        private_log("export_dicom", "{place}", "{view}", "{fold}", "{shard}"),
+    benchmark:
+        timing("export_dicom", "{place}", "{view}", "{fold}", "{shard}")
+    wildcard_constraints:
+        place=any_of(map(re.escape, (study.root, study.private_root))),
+        view=any_of(export.view for export in study.exports.values()),
+    conda:
+        "../../envs/dicom.yaml"
+    threads: study.workers
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(120),
+    params:
+        settings=settings("export_dicom"),
+        code=code("export_dicom"),
+        root=lambda wildcards: wildcards.place,
+        salt=private("salt"),
+    script:
+        "../scripts/export_dicom.py"
+
+
+rule export:
+    input:
+        exported,
     localrule: True

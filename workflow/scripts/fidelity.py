@@ -20,7 +20,8 @@ analyse(
     patients=Path(snakemake.input.patients),
     split=Path(snakemake.input.split),
     **{
-        name: [Path(p) for p in snakemake.input[name]] for name in ("source", "target", "synthetic", "ledgers", "masks")
+        name: [Path(p) for p in snakemake.input.get(name, [])]
+        for name in ("source", "target", "synthetic", "ledgers", "masks", "masks_after")
     },
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,

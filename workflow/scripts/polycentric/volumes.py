@@ -111,6 +111,25 @@ def read(path: str | Path, row: Any | None = None) -> Volume:
     return Volume(volume.array, geometry)
 
 
+def upright(volume: Volume) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """The array (z, y, x) turned by quarters and flipped to the body's axes, and its spacing (x, y, z) in mm.
+
+    Along x the patient's left comes last, along y the back, along z the head, as near as the scan's own axes allow;
+    nothing is resampled.
+    """
+    direction = np.array(volume.geometry.direction).reshape(3, 3)
+    weight, owner = np.abs(direction), [0, 0, 0]  # owner[body axis] = image axis, both x, y, z
+    for _ in range(3):
+        body, own = np.unravel_index(int(weight.argmax()), (3, 3))
+        owner[body] = int(own)
+        weight[body, :] = weight[:, own] = -1
+    array = volume.array.transpose([2 - owner[2], 2 - owner[1], 2 - owner[0]])
+    for body in range(3):
+        if direction[body, owner[body]] < 0:
+            array = np.flip(array, 2 - body)
+    return array, tuple(volume.geometry.spacing[owner[body]] for body in range(3))
+
+
 def resample(volume: Volume, geometry: Geometry, *, interpolation: str = "linear", fill: float = 0.0) -> Volume:
     """Map a volume onto another grid. `interpolation` is nearest, linear or bspline."""
     import SimpleITK as sitk

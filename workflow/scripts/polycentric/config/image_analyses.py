@@ -22,6 +22,16 @@ class FidelityAnalysis(Section):
         description="parts of the model's split to examine, never training",
     )
     masks: Name | None = Field(None, description="mask source in whose regions the change is measured; empty: none")
+    masks_after: Name | None = Field(
+        None,
+        description="mask source with the same regions outlined in the synthetic images, such as a segmentation model "
+        "applied to them; gives their overlap with `masks`; empty: none",
+    )
+    pairs: Literal["none", "patient", "session"] = Field(
+        "none",
+        description="whether scans of the target domain are the truth for the synthetic images: of the same session, "
+        "of the same patient, or none; only where patient and position did not change between the two",
+    )
     bins: PositiveInt = Field(256, description="bins of the histograms over the model's range of HU")
     bootstrap: PositiveInt = Field(1000, description="resamples of patients for the confidence intervals")
     examples: Annotated[int, Field(ge=0)] = Field(3, description="scans that are shown as pictures")
@@ -32,6 +42,8 @@ class FidelityAnalysis(Section):
     def _has_parts(self) -> FidelityAnalysis:
         if not self.parts:
             raise ValueError("parts is empty; write parts: [test, external]")
+        if self.masks_after is not None and self.masks is None:
+            raise ValueError("masks_after is compared with masks; write both, or neither")
         return self
 
 

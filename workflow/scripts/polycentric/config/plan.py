@@ -274,6 +274,48 @@ def fidelity(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def profile_images(study: Study, w: Wildcards) -> dict[str, Any]:
+    parts = {p for name in study.users_of_profile(w["profile"], w["view"]) for p in study.analyses[name].parts}
+    return {"profile": dump(study.profiles[w["profile"]]), "parts": sorted(parts), "device": study.device}
+
+
+@_rule
+def compare_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    judged = study.judged(w["analysis"])
+    return _analysis(study, w) | {
+        "profile": dump(study.profiles[study.analyses[w["analysis"]].profile]),
+        "order": list(judged),
+        "synthesis": {model: training(study.synthesis[model]) for model in judged},
+        "views": judged,
+        "features": compared_sets(study, w["analysis"]),
+    }
+
+
+def compared_sets(study: Study, analysis: str) -> list[str]:
+    """Feature sets of a comparison of synthesis models, the target's first."""
+    sets = study.analyses[analysis].radiomics
+    return list(dict.fromkeys([sets.target, *sets.synthetic.values()])) if sets else []
+
+
+@_rule
+def detectability(study: Study, w: Wildcards) -> dict[str, Any]:
+    ((model, view),) = study.judged(w["analysis"]).items()
+    return _analysis(study, w) | {"synthesis": training(study.synthesis[model]), "view": view}
+
+
+@_rule
+def feature_shift(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w) | {"split": study.synthesis[study.analyses[w["analysis"]].synthesis].split}
+
+
+@_rule
+def export_dicom(study: Study, w: Wildcards) -> dict[str, Any]:
+    (export,) = (own for own in study.exports.values() if own.view == w["view"])
+    images = images_folder(study, centre_of(w["shard"]))
+    return {"export": dump(export), "images": images, "model": study.views[w["view"]].synthesis}
+
+
+@_rule
 def segmentation_quality(study: Study, w: Wildcards) -> dict[str, Any]:
     model = study.segmentation[study.analyses[w["analysis"]].segmentation]
     return _analysis(study, w) | {"segmentation": training(model)}

@@ -19,12 +19,14 @@ from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
 from .examine import EstablishSettings, ExamineSettings
 from .explore import ExplorationAnalysis
+from .export import DicomExport
 from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
 from .harmonise import HarmonisationAnalysis
 from .idc import IdcSource
 from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
 from .images import ImageTable
+from .profiles import ProfileSettings
 from .quicklook import QuicklookSettings
 from .readers import ReaderStudy
 from .report import ReportSettings
@@ -34,6 +36,7 @@ from .simulate import problems as simulation_problems
 from .splits import Split
 from .stability import SelectedSet, StabilityAnalysis
 from .synthesis import Synthesis
+from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison
 from .views import View
 
 Analysis = Annotated[
@@ -45,7 +48,10 @@ Analysis = Annotated[
     | FeatureAgreementAnalysis
     | StabilityAnalysis
     | HarmonisationAnalysis
-    | ExplorationAnalysis,
+    | ExplorationAnalysis
+    | SynthesisComparison
+    | Detectability
+    | FeatureShift,
     Field(discriminator="kind"),
 ]
 
@@ -111,6 +117,12 @@ class Study(Section):
     views: dict[Name, View] = Field({}, description="Versions of every scan's image, each made from another.")
     synthesis: dict[Name, Synthesis] = Field({}, description="Image-to-image models.")
     segmentation: dict[Name, Segmentation] = Field({}, description="Segmentation networks; each is a mask source.")
+    profiles: dict[Name, ProfileSettings] = Field(
+        {"default": ProfileSettings()}, description="Ways to describe axial slices, for the evaluation of synthesis."
+    )
+    exports: dict[Name, DicomExport] = Field(
+        {}, description="Synthetic views that `snakemake export` writes as DICOM, marked as derived and synthetic."
+    )
     features: dict[Name, FeatureSet] = Field({}, description="Feature sets.")
     analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
     readers: dict[Name, ReaderStudy] = Field({}, description="Blinded reader studies.")
@@ -186,6 +198,33 @@ class Study(Section):
     def fidelity_view(self, analysis: FidelityAnalysis) -> str:
         """The synthetic view that a fidelity analysis examines."""
         return analysis.view or self.views_of_model(analysis.synthesis)[0]
+
+    def judged(self, name: str) -> dict[str, str]:
+        """Synthesis models that an analysis judges by profiles, each with the view that it makes."""
+        analysis = self.analyses[name]
+        if isinstance(analysis, SynthesisComparison):
+            chosen = {model: analysis.views.get(model) for model in analysis.synthesis}
+        elif isinstance(analysis, Detectability):
+            chosen = {analysis.synthesis: analysis.view}
+        else:
+            return {}
+        return {model: view or self.views_of_model(model)[0] for model, view in chosen.items()}
+
+    def profiled(self, name: str) -> list[str]:
+        """Views whose slices an analysis compares: source, target and synthetic ones of its models."""
+        views: list[str] = []
+        for model, made in self.judged(name).items():
+            own = self.synthesis[model]
+            views += [own.source.view, own.target.view, made]
+        return list(dict.fromkeys(views))
+
+    def users_of_profile(self, profile: str, view: str) -> list[str]:
+        """Analyses that describe a view by a profile."""
+        return [
+            name
+            for name, own in self.analyses.items()
+            if getattr(own, "profile", None) == profile and view in self.profiled(name)
+        ]
 
     def models_of_masks(self, source: str) -> list[str]:
         if source not in self.segmentation:
@@ -564,6 +603,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for name, analysis in study.analyses.items():
         yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
+    exported = [export.view for export in study.exports.values()]
+    for name, export in study.exports.items():
+        yield from unknown(f"exports.{name}.view", export.view, "views")
+        if export.view in study.views and not study.views[export.view].synthesis:
+            yield f"exports.{name}.view", f"{export.view!r} is not made by a synthesis model. Write a view that is."
+        if exported.count(export.view) > 1:
+            yield f"exports.{name}.view", f"{export.view!r} is exported more than once. Leave one export of it."
     for name, reader in study.readers.items():
         where = f"readers.{name}"
         yield from unknown(f"{where}.split", reader.split, "splits")
@@ -662,14 +708,32 @@ def _analysis_checks(
         value = getattr(analysis, field, None)
         if isinstance(value, str):
             yield from unknown(f"{where}.{field}", value, section, *also)
-    if isinstance(analysis, FidelityAnalysis) and analysis.synthesis in study.synthesis:
-        made = study.views_of_model(analysis.synthesis)
-        if not made:
-            yield f"{where}.synthesis", f"no view is made by it. Add a view with 'synthesis: {analysis.synthesis}'."
-        elif analysis.view is None and len(made) > 1:
-            yield f"{where}.view", f"the model makes several views; write one of: {', '.join(made)}."
-        elif analysis.view and analysis.view not in made:
-            yield (
-                f"{where}.view",
-                f"{analysis.view!r} is not made by {analysis.synthesis!r}; write one of: {', '.join(made)}.",
-            )
+    if isinstance(analysis, FidelityAnalysis | Detectability):
+        yield from _made_checks(study, where, f"{where}.view", analysis.synthesis, analysis.view)
+    if isinstance(analysis, SynthesisComparison):
+        for model in analysis.synthesis:
+            yield from unknown(f"{where}.synthesis", model, "synthesis")
+            yield from _made_checks(study, where, f"{where}.views.{model}", model, analysis.views.get(model))
+        if analysis.radiomics:
+            for name in (analysis.radiomics.target, *analysis.radiomics.synthetic.values()):
+                yield from unknown(f"{where}.radiomics", name, "features")
+    if isinstance(analysis, FeatureShift):
+        for key in ("before", "after"):
+            yield from unknown(f"{where}.{key}", getattr(analysis, key), "features")
+    if (profile := getattr(analysis, "profile", None)) is not None:
+        yield from unknown(f"{where}.profile", profile, "profiles")
+        if isinstance(analysis, Detectability) and profile in study.profiles and not study.profiles[profile].network:
+            yield f"{where}.profile", f"{profile!r} has no network, whose features this analysis needs."
+
+
+def _made_checks(study: Study, where: str, key: str, model: str, view: str | None) -> Iterator[tuple[str, str]]:
+    """Whether a synthesis model makes a view, and which one is meant."""
+    if model not in study.synthesis:
+        return
+    made = study.views_of_model(model)
+    if not made:
+        yield f"{where}.synthesis", f"no view is made by {model!r}. Add a view with 'synthesis: {model}'."
+    elif view is None and len(made) > 1:
+        yield key, f"the model makes several views; write one of: {', '.join(made)}."
+    elif view and view not in made:
+        yield key, f"{view!r} is not made by {model!r}; write one of: {', '.join(made)}."

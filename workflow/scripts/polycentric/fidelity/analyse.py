@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .. import ledger, tables, volumes
+from .. import anatomy, grids, ledger, tables, volumes
 from ..artefacts import Artefacts
 from ..bootstrap import estimate
+from ..distances import densities
 from ..errors import UserError
 from ..files import write_json
 from ..jobs import SILENT, Log
@@ -19,16 +20,16 @@ from ..randomness import generator as stream
 from ..tables import schemas
 from ..training import cohort
 from ..words import in_words
-from . import measures, pictures
+from . import measures, paired, pictures, structure, windows
 
 if TYPE_CHECKING:
     from ..config.image_analyses import FidelityAnalysis
     from ..config.synthesis import Synthesis
 
 DISTANCES = {
-    "kl": ("Kullback-Leibler divergence from the target, nats", measures.kl_divergence),
-    "correlation": ("correlation with the target", measures.correlation),
-    "intersection": ("intersection with the target", measures.intersection),
+    "kl": ("Kullback-Leibler divergence from the target, nats", densities.kl_divergence),
+    "correlation": ("correlation with the target", densities.correlation),
+    "intersection": ("intersection with the target", densities.intersection),
 }
 
 
@@ -60,12 +61,14 @@ def analyse(
     settings_json: str,
     code: str,
     masks: list[Path] | None = None,
+    masks_after: list[Path] | None = None,
     log: Log = SILENT,
 ) -> None:
     """Compare source, synthetic and target images of patients that the generator has not seen; write the results.
 
     `synthesis` are the settings of the model, `view` the view that it made; `source`, `target` and `synthetic` are the
-    manifests of the three views, `split` the table of the model's split, `masks` manifests of `settings.masks`.
+    manifests of the three views, `split` the table of the model's split, `masks` manifests of `settings.masks` and
+    `masks_after` those of `settings.masks_after`.
 
     Raises
     ------
@@ -91,18 +94,23 @@ def analyse(
             f"{list(settings.parts)} and has been translated. Write other `parts`, or a larger test part."
         )
     outlines = _masks(masks or [], settings.masks)
+    outlines_after = _masks(masks_after or [], settings.masks_after)
+    truths = _truths(pairs, others, settings.pairs)
+    window, stride = _windows(synthesis)
     hu_range = synthesis.hu_range
     out = Artefacts(folder, root)
 
     rows: list[dict[str, Any]] = []
     regions: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
+    against: list[dict[str, Any]] = []
     parts_of: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {"source": [], "synthetic": [], "target": []}
     total = len(pairs) + len(others)
     for number, scan in enumerate(pairs.to_dict("records"), start=1):
         key = scan["scan"]
         a = volumes.read(root / before[key]["path"], before[key])
         b = volumes.read(root / after[key]["path"], after[key])
-        within = measures.body(a.array)
+        within = anatomy.body(a.array)
         facts = {"centre": scan["centre"], "patient": scan["patient"], "scan": key}
         for tissue, (change, voxels) in measures.tissue_change(a.array, b.array, within).items():
             rows.append({**facts, "tissue": tissue, "change_hu": change, "voxels": voxels})
@@ -113,6 +121,25 @@ def analyse(
             moved = volumes.resample(volumes.read(root / mask["path"]), a.geometry, interpolation="nearest").array > 0
             change = float((b.array[moved].astype(np.float64) - a.array[moved]).mean()) if moved.any() else float("nan")
             regions.append({**facts, "roi": mask["roi"], "change_hu": change, "voxels": int(moved.sum())})
+            twin = next((m for m in outlines_after.get(key, []) if m["roi"] == mask["roi"]), None)
+            if twin is not None:
+                other = volumes.resample(volumes.read(root / twin["path"]), a.geometry, interpolation="nearest").array
+                overlap = structure.dice(moved, other > 0)
+                kept.append({**facts, "measure": f"Dice of {mask['roi']} outlined before and after", "value": overlap})
+        for measure, value in _structures(a, b, within, window, stride).items():
+            kept.append({**facts, "measure": measure, "value": value})
+        if key in truths:
+            row = wanted[truths[key]]
+            truth = volumes.read(root / row["path"], row)
+            if not grids.same(truth.geometry, b.geometry):
+                truth = volumes.resample(truth, b.geometry, fill=-1024)
+            inside = anatomy.body(truth.array)
+            for measure, (_, function) in paired.MEASURES.items():
+                for images, image in (("source", a.array), ("synthetic", b.array)):
+                    value = function(truth.array, image, inside)
+                    against.append(
+                        {**facts, "truth": truths[key], "measure": measure, "images": images, "value": value}
+                    )
         for domain, image in (("source", a.array), ("synthetic", b.array)):
             parts_of[domain].append((scan["patient"], *_profile(image, within, settings.bins, hu_range)))
         if number <= settings.examples:
@@ -127,13 +154,15 @@ def analyse(
     for number, scan in enumerate(others.to_dict("records"), start=len(pairs) + 1):
         row = wanted[scan["scan"]]
         image = volumes.read(root / row["path"], row).array
-        parts_of["target"].append((scan["patient"], *_profile(image, measures.body(image), settings.bins, hu_range)))
+        parts_of["target"].append((scan["patient"], *_profile(image, anatomy.body(image), settings.bins, hu_range)))
         log.progress("scans", number, total, scan=scan["scan"])
 
     domains = {domain: _by_patient(found, settings.bins) for domain, found in parts_of.items()}
     by_scan = pd.DataFrame(rows)
     changes = _changes(by_scan, "tissue", settings, seed, name)
     inside = _changes(pd.DataFrame(regions), "roi", settings, seed, name) if regions else {}
+    preserved = _means(pd.DataFrame(kept), ["measure"], settings, seed, name)
+    truly = _means(pd.DataFrame(against), ["measure", "images"], settings, seed, name) if against else {}
     distances = _distances(domains, settings, seed, name)
     counts = {d: {"patients": len(x.patients), "scans": len(parts_of[d])} for d, x in domains.items()}
     notes = []
@@ -154,6 +183,8 @@ def analyse(
             "n": counts,
             "hu_change": changes,
             "hu_change_in_masks": inside,
+            "structure": preserved,
+            "against_truth": truly,
             "distances": distances,
             "notes": notes,
             "definitions": {
@@ -161,8 +192,15 @@ def analyse(
                 "band, within the body; mean over scans of a patient, then over patients",
                 "bands_hu": {tissue: list(band) for tissue, band in measures.TISSUES.items()},
                 "histogram": f"{settings.bins} bins over {list(hu_range)} HU within the body, mean over patients; "
-                f"{measures.SMOOTHING:g} is added to each bin before the divergence, which is that of the images "
+                f"{densities.SMOOTHING:g} is added to each bin before the divergence, which is that of the images "
                 "from the target",
+                "structure": "Dice of lung or gas (below -500 HU) and bone (from 400 HU) within the body before and "
+                "after; correlation of gradient magnitudes; agreement of the 5 % steepest voxels within one voxel; "
+                "seams: mean step of the change across borders of windows over that elsewhere, 1 without seams",
+                "against_truth": "pairs of one "
+                + (settings.pairs if settings.pairs != "none" else "patient: none")
+                + "; within the truth's body, values clipped to -1024 to 3071 HU, range 4095; structural similarity in "
+                "cubes of 7 voxels",
                 "log_spectrum": "mean absolute difference of the decimal log of the radial power spectra of axial "
                 "slices, 32 bins up to half a cycle per voxel",
             },
@@ -174,6 +212,13 @@ def analyse(
     if regions:
         frame = pd.DataFrame(regions)
         out.table(frame, "tables/masks.csv", "HU change in masks", "Mean synthetic minus source, HU, by region.")
+    out.table(
+        pd.DataFrame(kept), "tables/structure.csv", "Structure before and after", f"By scan, {len(pairs)} unseen scans."
+    )
+    if against:
+        caption = f"By scan, {len(truths)} scans that have a true image of the same {settings.pairs}."
+        out.table(pd.DataFrame(against), "tables/truth.csv", "Against true images", caption)
+    pictures.preserved(out, preserved, truly, counts)
     pictures.figures_of(out, changes, distances, domains, hu_range, counts)
     out.write()
     ledger.write(
@@ -201,6 +246,55 @@ def _masks(manifests: list[Path], source: str | None) -> dict[str, list[dict[str
         frame = frame[(frame["source"] == source) & (frame["status"] == "ok")].sort_values(["scan", "roi"])
         for row in frame.to_dict("records"):
             found.setdefault(row["scan"], []).append(row)
+    return found
+
+
+def _truths(pairs: pd.DataFrame, others: pd.DataFrame, by: str) -> dict[str, str]:
+    """Scan of the target domain of the same patient or session for each translated scan; the first by its id."""
+    if by == "none":
+        return {}
+    first = others.sort_values("scan").drop_duplicates(by).set_index(by)["scan"]
+    found = {row["scan"]: first.get(row[by]) for row in pairs.to_dict("records")}
+    return {scan: truth for scan, truth in found.items() if truth is not None and truth != scan}
+
+
+def _windows(synthesis: Synthesis) -> tuple[windows.Shape, windows.Shape]:
+    """Window and stride of the inference (z, y, x); flat ones have one voxel along z."""
+    inference = synthesis.inference
+    window = inference.window or synthesis.patch
+    stride = inference.stride or tuple(max(1, w // 4) for w in window)
+    full = [tuple(reversed((*size, 1) if len(size) == 2 else size)) for size in (window, stride)]
+    return full[0], full[1]  # type: ignore[return-value]
+
+
+def _structures(
+    a: volumes.Volume, b: volumes.Volume, within: np.ndarray, window: windows.Shape, stride: windows.Shape
+) -> dict[str, float]:
+    found = {f"Dice of {r}": v for r, v in structure.region_overlaps(a.array, b.array, within).items()}
+    edges = structure.edges_kept(a.array, b.array, within, a.geometry.spacing)
+    found |= {"correlation of gradients": edges["gradient_correlation"], "agreement of edges": edges["edge_agreement"]}
+    change = b.array.astype(np.float32) - a.array
+    return found | {"seams": windows.seams(change, within, window, stride)}
+
+
+def _means(frame: pd.DataFrame, keys: list[str], settings: FidelityAnalysis, seed: int, name: str) -> dict[str, Any]:
+    """Mean over patients of a patient's mean, nested by the keys."""
+    found: dict[str, Any] = {}
+    for group, part in frame.groupby(keys, sort=False):
+        finite = part[np.isfinite(part["value"])]
+        values = finite.groupby("patient")["value"].mean().to_numpy()
+        facts = estimate(
+            lambda i, v=values: float(v[i].mean()),
+            (len(values),),
+            stream(seed, "fidelity", name, *map(str, group)),
+            resamples=settings.bootstrap,
+            seed=seed,
+            method="mean over patients",
+        )
+        place = found
+        for key in group[:-1]:
+            place = place.setdefault(str(key), {})
+        place[str(group[-1])] = facts
     return found
 
 
@@ -243,11 +337,11 @@ def _distances(domains: dict[str, Domain], settings: FidelityAnalysis, seed: int
     found: dict[str, Any] = {}
     measured = {label: (text, function, "histograms") for label, (text, function) in DISTANCES.items()}
     spectral = "log power spectrum's distance to the target, decades"
-    measured["log_spectrum"] = (spectral, measures.spectrum_distance, "spectra")
+    measured["log_spectrum"] = (spectral, densities.mean_difference, "spectra")
     for label, (text, function, what) in measured.items():
 
         def distance(images: Domain, i: np.ndarray, j: np.ndarray, function=function, what=what) -> float:
-            return function(getattr(images, what)[i].mean(axis=0), getattr(target, what)[j].mean(axis=0))
+            return float(function(getattr(images, what)[i].mean(axis=0), getattr(target, what)[j].mean(axis=0)))
 
         statistics = {
             "source": lambda i, j, d=distance: d(source, i, j),

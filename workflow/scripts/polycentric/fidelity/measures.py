@@ -13,19 +13,6 @@ TISSUES: dict[str, tuple[float, float]] = {
     "enhanced blood": (100.0, 400.0),
     "bone": (400.0, 3000.0),
 }
-# fraction of voxels that is added to every bin before logarithms: one voxel in a million
-SMOOTHING = 1e-6
-
-
-def body(hu: np.ndarray) -> np.ndarray:
-    """The patient in a CT (z, y, x): the largest piece above -400 HU, its holes in each axial slice filled."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(hu > -400)
-    if count == 0:
-        return np.zeros(hu.shape, dtype=bool)
-    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    return np.stack([ndimage.binary_fill_holes(slice_) for slice_ in largest])
 
 
 def tissue_change(source: np.ndarray, synthetic: np.ndarray, within: np.ndarray) -> dict[str, tuple[float, int]]:
@@ -43,24 +30,6 @@ def histogram(hu: np.ndarray, bins: int, hu_range: tuple[float, float]) -> np.nd
     """Fractions of voxels in equal bins of a range; voxels beyond it count in the outermost bins."""
     counts, _ = np.histogram(np.clip(hu, *hu_range), bins=bins, range=hu_range)
     return counts / max(1, counts.sum())
-
-
-def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
-    """Kullback-Leibler divergence of p from q in nats, each smoothed by `SMOOTHING` per bin and normalised."""
-    p, q = ((h + SMOOTHING) / (h + SMOOTHING).sum() for h in (p, q))
-    return float((p * np.log(p / q)).sum())
-
-
-def correlation(p: np.ndarray, q: np.ndarray) -> float:
-    """Pearson's correlation of the bins; NaN if one histogram is flat."""
-    p, q = p - p.mean(), q - q.mean()
-    norm = float(np.sqrt((p @ p) * (q @ q)))
-    return float(p @ q) / norm if norm > 0 else float("nan")
-
-
-def intersection(p: np.ndarray, q: np.ndarray) -> float:
-    """Shared fraction of two histograms: 1 for equal ones, 0 for disjoint ones (Swain and Ballard 1991)."""
-    return float(np.minimum(p, q).sum())
 
 
 def log_spectrum(hu: np.ndarray, hu_range: tuple[float, float], bins: int = 32) -> np.ndarray:
@@ -82,8 +51,3 @@ def log_spectrum(hu: np.ndarray, hu_range: tuple[float, float], bins: int = 32) 
         radial = np.bincount(place.ravel(), power.ravel(), minlength=bins + 1)[:bins] / np.maximum(counts, 1)
         total += np.log10(radial + 1e-12)
     return np.where(counts > 0, total / len(image), np.nan)
-
-
-def spectrum_distance(p: np.ndarray, q: np.ndarray) -> float:
-    """Mean absolute difference of two log spectra, in decades."""
-    return float(np.nanmean(np.abs(p - q)))

@@ -16,6 +16,8 @@ from . import measures
 if TYPE_CHECKING:
     from ..config.image_analyses import FidelityAnalysis
 
+SHORT = {"mae_hu": "MAE, HU", "psnr_db": "PSNR, dB", "ssim": "SSIM"}
+
 
 def triptych(path: Path, source: Volume, synthetic: Volume, within: np.ndarray, settings: FidelityAnalysis) -> None:
     """Source, synthetic and difference in the axial slice with most enhanced blood."""
@@ -33,6 +35,50 @@ def triptych(path: Path, source: Volume, synthetic: Volume, within: np.ndarray, 
     figures.picture(path, panels, columns=3)
 
 
+def preserved(out: Artefacts, structure: dict[str, Any], truth: dict[str, Any], counts: dict[str, Any]) -> None:
+    """What is kept of the anatomy; beside it, where there are true images, how near source and synthetic come."""
+    rows = [{"group": "structure", "measure": m, "images": "synthetic", **f} for m, f in structure.items()]
+    rows += [{"group": "truth", "measure": m, "images": i, **f} for m, found in truth.items() for i, f in found.items()]
+    frame = pd.DataFrame(rows)[["group", "measure", "images", "value", "lower", "upper", "n"]]
+    data = out.csv(frame, "tables/preserved.csv")
+    measures_of = list(truth)
+    fig, axes = figures.new(
+        width_mm=180 if truth else 110, height_mm=65, columns=1 + len(measures_of), squeeze=False,
+        width_ratios=[2.2, *[1] * len(measures_of)],
+    )  # fmt: skip
+    shown = frame[(frame["group"] == "structure")].reset_index(drop=True)
+    _points(axes[0, 0], shown, [f"{m} (n = {n})" for m, n in zip(shown["measure"], shown["n"], strict=True)], 0)
+    axes[0, 0].axvline(1, color="#555555", linewidth=0.8, linestyle="--")
+    axes[0, 0].set_xlabel("after against before (1: nothing lost, no seams)")
+    for number, measure in enumerate(measures_of, start=1):
+        part = frame[(frame["group"] == "truth") & (frame["measure"] == measure)].reset_index(drop=True)
+        _points(axes[0, number], part, list(part["images"]) if number == 1 else [""] * len(part), 1)
+        axes[0, number].set_xlabel(SHORT[measure])
+    path = out.folder / "figures" / "structure.svg"
+    figures.save(fig, path)
+    caption = (
+        f"Anatomy before and after, {counts['source']['patients']} patients that the generator has not seen"
+        + (
+            "; right: source and synthetic images against the true image of the same person (mean absolute error, "
+            f"peak signal-to-noise ratio, structural similarity; {n} patients)"
+            if (n := max((f["n"] for found in truth.values() for f in found.values()), default=0))
+            else ""
+        )
+        + ". Points: mean over patients; bars: 95 % intervals, bootstrap of patients."
+    )
+    out.add("figure", path, "Structure", caption, data)
+
+
+def _points(axis: Any, frame: pd.DataFrame, labels: list[str], colour: int) -> None:
+    for place, row in enumerate(frame.astype(dict.fromkeys(("value", "lower", "upper"), float)).itertuples()):
+        if np.isfinite(row.value):
+            axis.plot(row.value, place, "o", color=figures.COLOURS[colour])
+        if np.isfinite(row.lower):
+            axis.plot([row.lower, row.upper], [place, place], color=figures.COLOURS[colour])
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+
+
 def figures_of(
     out: Artefacts,
     changes: dict[str, Any],
@@ -47,14 +93,8 @@ def figures_of(
     frame = frame[["tissue", "value", "lower", "upper", "n"]]
     data = out.csv(frame, "tables/tissue.csv")
     fig, axis = figures.new(width_mm=110, height_mm=70)
-    for place, row in enumerate(frame.astype(dict.fromkeys(("value", "lower", "upper"), float)).itertuples()):
-        if np.isfinite(row.value):
-            axis.plot(row.value, place, "o", color=figures.COLOURS[0])
-        if np.isfinite(row.lower):
-            axis.plot([row.lower, row.upper], [place, place], color=figures.COLOURS[0])
+    _points(axis, frame, [f"{t} (n = {n})" for t, n in zip(frame["tissue"], frame["n"], strict=True)], 0)
     axis.axvline(0, color="#555555", linewidth=0.6)
-    axis.set_yticks(range(len(frame)), [f"{t} (n = {n})" for t, n in zip(frame["tissue"], frame["n"], strict=True)])
-    axis.invert_yaxis()
     axis.set_xlabel("synthetic minus source, HU")
     path = out.folder / "figures" / "summary.svg"
     figures.save(fig, path)

@@ -56,9 +56,7 @@ class ReportInputs:
 def collect(study: Mapping[str, Any], root: Path, fold: str = "main") -> ReportInputs:
     """Files of a validated study by the layout of its results folder `root`."""
     shards = [f"{name}-{k}" for name, centre in study["centres"].items() for k in range(centre["shards"])]
-    harmonised = [
-        name for name, own in study["features"].items() if own["kind"] in ("harmonised", "selected")
-    ]
+    harmonised = [name for name, own in study["features"].items() if own["kind"] in ("harmonised", "selected")]
     fitted = [name for name, view in study["views"].items() if view["fit"]]
     trained = [*study["synthesis"], *study["segmentation"]]
 

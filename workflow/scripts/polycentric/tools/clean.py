@@ -13,9 +13,7 @@ from ..jobs import SILENT, Log
 def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
     """Names that a validated study lists, by folder below its results."""
     shards = {f"{name}-{k}" for name, centre in study["centres"].items() for k in range(centre["shards"])}
-    harmonised = {
-        name for name, own in study["features"].items() if own["kind"] in ("harmonised", "selected")
-    }
+    harmonised = {name for name, own in study["features"].items() if own["kind"] in ("harmonised", "selected")}
     fitted = {name for name, view in study["views"].items() if view["fit"]}
     names = {
         "simulated": {n for n, c in study["centres"].items() if c["simulate"]} | {"clinical", "truth", "effects"},
@@ -33,6 +31,8 @@ def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
         "features": set(study["features"]),
         "analyses": set(study["analyses"]),
         "readers": set(study["readers"]),
+        "profiles": set(study["profiles"]),
+        "dicom": {export["view"] for export in study["exports"].values()},
     }
     names |= {f"masks/{source}/main": shards for source in names["masks"]}
     names |= {f"views/{view}/main": shards for view in names["views"]}

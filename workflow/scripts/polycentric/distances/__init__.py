@@ -1,0 +1,1 @@
+"""Distances between two sets of images, from features, histograms or spectra. numpy alone; nothing reads a file."""

@@ -1,0 +1,242 @@
+"""Analysis `synthesis-probe`: strides, seams, disagreement of windows, hidden signals. The generators are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .. import anatomy, figures, ledger, tables, volumes
+from ..artefacts import Artefacts
+from ..errors import UserError
+from ..files import write_json
+from ..jobs import SILENT, Log
+from ..randomness import generator as stream
+from ..tables import schemas
+from ..training import cohort
+from . import windows
+
+if TYPE_CHECKING:
+    from ..config.synthesis import Synthesis
+    from ..config.synthesis_analyses import SynthesisProbe
+
+Translate = Callable[[np.ndarray, windows.Shape], np.ndarray]
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def probe(
+    name: str,
+    settings: SynthesisProbe,
+    *,
+    synthesis: Synthesis,
+    translate: Translate,
+    predict: Predict,
+    back: Predict | None,
+    seed: int,
+    source: Sequence[Path],
+    scans: Path,
+    patients: Path,
+    split: Path,
+    ledgers: Sequence[Path],
+    root: Path,
+    folder: Path,
+    settings_json: str,
+    code: str,
+    log: Log = SILENT,
+) -> None:
+    """Examine the generators of a model on some scans of patients that they have not seen.
+
+    Parameters
+    ----------
+    translate
+        Passes an image in HU (z, y, x) through the forward generator by sliding window of a stride (z, y, x).
+    predict
+        Passes one window in HU through the forward generator.
+    back
+        Passes an image in HU through the backward generator by the model's own sliding window; None without one.
+    source
+        Manifests of the source view.
+
+    Raises
+    ------
+    UserError
+        when the model has seen a patient that is to be examined, or no scan is left.
+    """
+    where = f"analyses: {name}"
+    parts = tables.read(split, schemas.SPLIT)
+    unseen = set(parts.loc[parts["part"].isin(settings.parts), "patient"])
+    everyone = cohort.cohort(scans, patients)
+    chosen = cohort.select(everyone[everyone["patient"].isin(unseen)], synthesis.source.where, where)
+    rows = tables.read_all(list(source), schemas.VIEWS)
+    rows = rows[(rows["view"] == synthesis.source.view) & (rows["status"] == "ok") & rows["scan"].isin(chosen["scan"])]
+    rows = rows.sort_values("scan").drop_duplicates("patient").reset_index(drop=True)
+    ledger.refuse_leaks(set(rows["patient"]), list(ledgers), where=where)
+    if rows.empty:
+        raise UserError(f"{where}: no scan of the source domain of unseen patients is left. Write other `parts`.")
+    order = np.sort(stream(seed, "probe", name).permutation(len(rows))[: settings.scans])
+    window = _full(synthesis.inference.window or synthesis.patch)
+    out = Artefacts(folder, root)
+    curves: list[dict[str, Any]] = []
+    hidden: list[dict[str, Any]] = []
+    apart: list[dict[str, Any]] = []
+    for number, row in enumerate(rows.iloc[order].to_dict("records"), start=1):
+        image, spacing = _cut(volumes.read(root / row["path"], row), settings.crop, window)
+        within = anatomy.body(image)
+        facts = {"centre": row["centre"], "patient": row["patient"], "scan": row["scan"]}
+        if not within.any():
+            log.event("left out", scan=row["scan"], reason="no body in the image")
+            continue
+        strides = [tuple(max(1, w // o) for w in window) for o in settings.overlaps]
+        for one in windows.convergence(image, translate, strides, window=window, within=within):
+            share = min(s / w for s, w in zip(one.stride, window, strict=True) if w > 1)
+            told = asdict(one) | {"stride": "x".join(map(str, reversed(one.stride)))}
+            curves.append({**facts, "stride_share": share, **told})
+        map_hu = windows.disagreement(image, predict, window=window, stride=min(strides, key=np.prod))
+        apart.append(
+            {**facts, "mean_hu": float(map_hu[within].mean()), "p99_hu": float(np.quantile(map_hu[within], 0.99))}
+        )
+        path = folder / "figures" / f"disagreement-{number}.png"
+        _picture(path, image, map_hu, within, spacing, settings.window)
+        caption = (
+            f"Scan {row['scan']} of {row['centre']}: source image, and standard deviation in HU of the predictions of "
+            "all windows that cover a voxel, in the axial slice where windows disagree most."
+        )
+        out.add("picture", path, f"Disagreement of windows: {row['scan']}", caption)
+        if back is not None:
+            finest = min(strides, key=np.prod)
+            found = windows.steganography(
+                image, lambda hu, s=finest: translate(hu, s), back, stream(seed, "probe", name, row["scan"]),
+                within=within, sigmas_hu=settings.sigmas_hu,
+            )  # fmt: skip
+            hidden += [{**facts, **asdict(h)} for h in found]
+        log.progress("scans", number, len(order), scan=row["scan"])
+    if not curves:
+        raise UserError(f"{where}: none of the {len(order)} scans shows a body; write the CT view as source.")
+    convergence, noise = pd.DataFrame(curves), pd.DataFrame(hidden)
+    n = convergence["scan"].nunique()
+    data = out.table(
+        convergence, "tables/strides.csv", "Strides",
+        f"Difference in HU from the finest stride within the body, and steps across borders of windows against steps "
+        f"elsewhere (1: no seams), {n} scans.",
+    )  # fmt: skip
+    out.table(
+        pd.DataFrame(apart), "tables/disagreement.csv", "Disagreement of windows", f"HU within the body, {n} scans."
+    )
+    if hidden:
+        out.table(
+            noise, "tables/noise.csv", "Noise on the synthetic image",
+            "Error of the reconstruction in HU without and with noise on the synthetic image, and the change of the "
+            f"reconstruction over the noise (root mean squares), {n} scans.",
+        )  # fmt: skip
+    path = folder / "figures" / "summary.svg"
+    _figure(path, convergence, noise)
+    out.add(
+        "figure", path, "Strides, seams, hidden signals",
+        f"{n} scans of unseen patients, a line each. Left: mean difference from the finest stride, by stride as share "
+        "of the window; middle: steps of the change across borders of windows against elsewhere (1: no seams)"
+        + ("; right: how much noise on the synthetic image grows on the way back (above 1: the way back reads what "
+           "nobody sees)." if hidden else "."),
+        data,
+    )  # fmt: skip
+    coarse = convergence[convergence["stride_share"] == convergence["stride_share"].max()]
+    own = {"strides_mean_hu": coarse["mean_hu"], "seams": coarse["seams"]}
+    if hidden:
+        own["noise_amplification"] = noise.loc[noise["sigma_hu"] == min(settings.sigmas_hu), "amplification"]
+    write_json(
+        folder / "metrics.json",
+        {
+            "schema_version": 1,
+            "kind": settings.kind,
+            "synthesis": settings.synthesis,
+            "scans": n,
+            "notes": [f"{n} scans: examples, not a sample; hence no intervals."],
+            "means": {k: _finite(float(v.mean())) for k, v in own.items()},
+            "disagreement_mean_hu": _finite(float(np.mean([a["mean_hu"] for a in apart]))),
+            "definitions": {
+                "strides_mean_hu": "mean absolute difference in HU of the coarsest stride from the finest, in the body",
+                "noise_amplification": f"change of the reconstruction over noise of {min(settings.sigmas_hu):g} HU on "
+                "the synthetic image (Chu et al. 2017)",
+            },
+        },
+    )
+    out.write()
+    ledger.write(
+        folder / "ledger.json", name=name, stage=settings.kind, split=synthesis.split, seen={}, upstream=ledgers,
+        settings=settings_json, code=code,
+    )  # fmt: skip
+
+
+def _full(size: Sequence[int]) -> windows.Shape:
+    return tuple(reversed((*size, 1) if len(size) == 2 else tuple(size)))  # type: ignore[return-value]
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _cut(
+    volume: volumes.Volume, crop: Sequence[int], window: windows.Shape
+) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """The middle of the body, at least as large as the window where the scan is; HU float32, spacing (x, y, z).
+
+    Raises
+    ------
+    UserError
+        when the scan is smaller than the window.
+    """
+    hu = volume.array.astype(np.float32)
+    if any(n < w for n, w in zip(hu.shape, window, strict=True)):
+        raise UserError(
+            f"synthesis-probe: a scan of {hu.shape[::-1]} voxels is smaller than the window {window[::-1]}; windows "
+            "cannot disagree there. Leave the analysis out, or write a smaller inference window."
+        )
+    within = anatomy.body(hu)
+    places = np.argwhere(within) if within.any() else np.argwhere(np.ones(hu.shape, bool))
+    middle = (places.min(axis=0) + places.max(axis=0) + 1) // 2
+    at = []
+    for axis, size in enumerate(reversed(tuple(crop))):
+        length = min(hu.shape[axis], max(size, window[axis]))
+        start = int(np.clip(middle[axis] - length // 2, 0, hu.shape[axis] - length))
+        at.append(slice(start, start + length))
+    return np.ascontiguousarray(hu[tuple(at)]), volume.geometry.spacing
+
+
+def _picture(
+    path: Path, image: np.ndarray, apart: np.ndarray, within: np.ndarray, spacing: Sequence[float],
+    window: tuple[float, float],
+) -> None:  # fmt: skip
+    z = int(np.argmax(np.where(within, apart, 0).sum(axis=(1, 2))))
+    top = max(1.0, float(np.quantile(apart[within], 0.999)))
+    plane = (float(spacing[0]), float(spacing[1]))
+    panels = [
+        figures.Panel(image[z], plane, window, "source"),
+        figures.Panel(apart[z], plane, (-top, top), "disagreement of windows", map="difference"),
+    ]
+    figures.picture(path, panels, columns=2)
+
+
+def _figure(path: Path, convergence: pd.DataFrame, noise: pd.DataFrame) -> None:
+    panels = 3 if len(noise) else 2
+    fig, axes = figures.new(width_mm=60 * panels, height_mm=60, columns=panels)
+    for column, axis, text in (
+        ("mean_hu", axes[0], "mean difference from the finest, HU"),
+        ("seams", axes[1], "steps at borders against elsewhere"),
+    ):
+        for number, (_, own) in enumerate(convergence.groupby("scan", sort=True)):
+            own = own.sort_values("stride_share")
+            axis.plot(own["stride_share"], own[column], "o-", color=figures.COLOURS[number % 7], linewidth=1)
+        axis.set_xlabel("stride, share of the window")
+        axis.set_ylabel(text)
+    axes[1].axhline(1, color="#555555", linewidth=0.8, linestyle="--")
+    if len(noise):
+        for number, (_, own) in enumerate(noise.groupby("scan", sort=True)):
+            own = own.sort_values("sigma_hu")
+            axes[2].plot(own["sigma_hu"], own["amplification"], "o-", color=figures.COLOURS[number % 7], linewidth=1)
+        axes[2].axhline(1, color="#555555", linewidth=0.8, linestyle="--")
+        axes[2].set_xlabel("noise on the synthetic image, HU")
+        axes[2].set_ylabel("change of the way back over noise")
+    figures.save(fig, path)

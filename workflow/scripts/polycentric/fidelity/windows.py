@@ -1,0 +1,168 @@
+"""What the sliding window leaves behind: seams, dependence on the stride, disagreement of windows. numpy alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Shape = tuple[int, int, int]
+SMALLEST_STEP_HU = 0.1
+
+
+def starts(length: int, window: int, stride: int) -> list[int]:
+    """First voxels of the windows along an axis, as the inference engine places them: evenly, `stride` at most."""
+    steps = max(0, -(-(length - window) // stride))
+    return [0] if steps == 0 else [round(i * (length - window) / steps) for i in range(steps + 1)]
+
+
+def borders(length: int, window: int, stride: int) -> list[int]:
+    """Voxels before which a window begins or ends within the volume, sorted."""
+    places = {p for s in starts(length, window, stride) for p in (s, s + window)}
+    return sorted(p for p in places if 0 < p < length)
+
+
+def seams(change: np.ndarray, within: np.ndarray, window: Shape, stride: Shape) -> float:
+    """How much steeper an image is across the borders of windows than elsewhere: 1 without seams; NaN without borders.
+
+    `change` (z, y, x) is synthetic minus source, HU, whose steps are the generator's own doing; `within` a mask, and a
+    step counts if both its voxels lie in it; `window` and `stride` (z, y, x) in voxels. The ratio is of the mean
+    absolute steps, all axes together; means below `SMALLEST_STEP_HU`, which rounding
+    hides, count as that.
+    """
+    across, elsewhere = [0.0, 0], [0.0, 0]
+    for axis in range(3):
+        step = np.abs(np.diff(change.astype(np.float64), axis=axis))
+        inside = np.moveaxis(np.logical_and(*_pair(within, axis)), axis, 0)
+        step = np.moveaxis(step, axis, 0)
+        at = np.zeros(len(step), dtype=bool)
+        at[[b - 1 for b in borders(change.shape[axis], window[axis], stride[axis])]] = True
+        if not at.any():
+            continue
+        for total, chosen in ((across, at), (elsewhere, ~at)):
+            total[0] += float(step[chosen][inside[chosen]].sum())
+            total[1] += int(inside[chosen].sum())
+    if not across[1] or not elsewhere[1]:
+        return float("nan")
+    steps = [max(total / count, SMALLEST_STEP_HU) for total, count in (across, elsewhere)]
+    return steps[0] / steps[1]
+
+
+def _pair(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    first, second = [slice(None)] * 3, [slice(None)] * 3
+    first[axis], second[axis] = slice(None, -1), slice(1, None)
+    return array[tuple(first)], array[tuple(second)]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Of a stride (z, y, x): windows, mean and largest difference from the finest stride within the mask, seams."""
+
+    stride: Shape
+    windows: int
+    mean_hu: float
+    largest_hu: float
+    seams: float
+
+
+def convergence(
+    image: np.ndarray,
+    translate: Callable[[np.ndarray, Shape], np.ndarray],
+    strides: Sequence[Shape],
+    *,
+    window: Shape,
+    within: np.ndarray,
+) -> list[Convergence]:
+    """How the synthetic image depends on the stride, against the finest one (most windows) of `strides`.
+
+    `translate(image, stride)` passes an image in HU (z, y, x) through the generator.
+    """
+
+    def count(stride: Shape) -> int:
+        return int(np.prod([len(starts(n, w, s)) for n, w, s in zip(image.shape, window, stride, strict=True)]))
+
+    ordered = sorted(set(strides), key=lambda s: (-count(s), s))
+    reference = translate(image, ordered[0]).astype(np.float64)
+    found = []
+    for stride in ordered:
+        made = reference if stride == ordered[0] else translate(image, stride).astype(np.float64)
+        difference = np.abs(made - reference)[within]
+        mean, largest = (float(f(difference)) if difference.size else float("nan") for f in (np.mean, np.max))
+        found.append(Convergence(stride, count(stride), mean, largest, seams(made - image, within, window, stride)))
+    return found
+
+
+def disagreement(
+    image: np.ndarray, predict: Callable[[np.ndarray], np.ndarray], *, window: Shape, stride: Shape
+) -> np.ndarray:
+    """Standard deviation (z, y, x), float32, of the predictions of all windows that cover a voxel; 0 where one does.
+
+    `predict` maps a window in HU to one of the same shape. Windows count alike. The volume must be as large as the
+    window. Memory: two float64 volumes.
+    """
+    if any(n < w for n, w in zip(image.shape, window, strict=True)):
+        raise ValueError(f"volume {image.shape} is smaller than the window {window}")
+    mean = np.zeros(image.shape)
+    squares = np.zeros(image.shape)
+    counts = [np.zeros(n, dtype=np.int32) for n in image.shape]
+    places = [starts(n, w, s) for n, w, s in zip(image.shape, window, stride, strict=True)]
+    for axis, (found, length) in enumerate(zip(places, window, strict=True)):
+        for start in found:
+            counts[axis][start : start + length] += 1
+    for origin in itertools.product(*places):
+        at = tuple(slice(o, o + w) for o, w in zip(origin, window, strict=True))
+        # differences from the source keep the sums of squares small
+        change = predict(image[at]).astype(np.float64) - image[at]
+        mean[at] += change
+        squares[at] += change**2
+    number = counts[0][:, None, None] * counts[1][:, None] * counts[2]
+    mean /= number
+    return np.sqrt(np.maximum(squares / number - mean**2, 0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """How the way back depends on what nobody sees in a synthetic image.
+
+    sigma_hu
+        standard deviation of the noise that was added to the synthetic image.
+    error_hu, error_with_noise_hu
+        mean absolute difference of the reconstruction from the source, without and with noise.
+    amplification
+        change of the reconstruction over the noise, root mean squares: about 1 or less for a way back that reads what
+        is visible, far above 1 for one that reads a hidden signal.
+    """
+
+    sigma_hu: float
+    error_hu: float
+    error_with_noise_hu: float
+    amplification: float
+
+
+def steganography(
+    image: np.ndarray,
+    forward: Callable[[np.ndarray], np.ndarray],
+    backward: Callable[[np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+    *,
+    within: np.ndarray,
+    sigmas_hu: Iterable[float] = (1.0, 2.0, 5.0),
+) -> list[Hidden]:
+    """Whether a cycle-GAN hides the source in invisible detail of its output (Chu et al. 2017, section 4).
+
+    They found that a little noise on the output ruins the reconstruction, which the content alone would survive.
+    Noise of at most some HU is far below that of the images; both generators map HU to HU.
+    """
+    synthetic = forward(image).astype(np.float64)
+    plain = backward(synthetic).astype(np.float64)
+    error = float(np.abs(plain - image)[within].mean())
+    found = []
+    for sigma in sigmas_hu:
+        noise = rng.normal(0, sigma, image.shape)
+        disturbed = backward(synthetic + noise).astype(np.float64)
+        change = float(np.sqrt(((disturbed - plain)[within] ** 2).mean()))
+        size = float(np.sqrt((noise[within] ** 2).mean()))
+        found.append(Hidden(float(sigma), error, float(np.abs(disturbed - image)[within].mean()), change / size))
+    return found
