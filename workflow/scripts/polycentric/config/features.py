@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
 
 from ..errors import UserError
 from .base import Name, Section
@@ -195,6 +195,39 @@ def load_recipe(path: str | Path) -> Recipe:
         ) from None
 
 
+class DerivedRoi(Section):
+    """An ROI made from another one: grown or shrunk, a ring around its surface, or the part within a threshold."""
+
+    of: Annotated[str, StringConstraints(min_length=1)] = Field(
+        description="ROI that it is made from; with * and ? every ROI that matches, each giving one named "
+        "<ROI>-<name of this>."
+    )
+    margin_mm: float | None = Field(
+        None,
+        description="Grow the ROI by this many mm (between voxel centres; the ROI itself is included), or shrink it "
+        "where negative.",
+    )
+    ring_mm: Interval | None = Field(
+        None,
+        description="Keep the voxels between these distances in mm from the ROI's edge, negative inside: [0, 5] is "
+        "the rim around it, [-3, 3] the zone on both sides.",
+    )
+    above: float | None = Field(None, description="Keep voxels whose intensity in the view is at least this (CT: HU).")
+    below: float | None = Field(None, description="Keep voxels whose intensity in the view is less than this (CT: HU).")
+
+    @model_validator(mode="after")
+    def _check(self) -> DerivedRoi:
+        if self.margin_mm is None and self.ring_mm is None and self.above is None and self.below is None:
+            raise ValueError("write what is derived: margin_mm, ring_mm, above or below")
+        if self.margin_mm is not None and self.ring_mm is not None:
+            raise ValueError("margin_mm and ring_mm exclude each other: remove one of them")
+        if self.ring_mm is not None and self.ring_mm[0] >= self.ring_mm[1]:
+            raise ValueError("ring_mm: write the inner distance first, such as [0, 5]")
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            raise ValueError("above must be less than below: [above, below) is what stays")
+        return self
+
+
 class RadiomicsSet(Section):
     """Features of a view inside the ROIs of a mask source."""
 
@@ -202,6 +235,9 @@ class RadiomicsSet(Section):
     view: Name = Field(description="View whose intensities are measured.")
     masks: Name = Field("manual", description="Mask source that outlines the ROIs.")
     rois: tuple[str, ...] = Field((), description="Regions of interest; empty: all that the mask source has.")
+    derive: dict[Name, DerivedRoi] = Field(
+        {}, description="Further ROIs by name, made from those of the mask source, whether or not `rois` lists these."
+    )
     recipe: str = Field(
         "ct-25hu",
         description="Name of a recipe in resources/recipes, or path of a YAML file, ours or PyRadiomics' own.",
