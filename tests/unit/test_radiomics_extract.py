@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from polycentric import tables, volumes
-from polycentric.config.features import RadiomicsSet, Recipe, find_recipe, load_recipe
+from polycentric.config.features import DerivedRoi, RadiomicsSet, Recipe, find_recipe, load_recipe
 from polycentric.errors import ScanError
 from polycentric.files import sha256_file
 from polycentric.grids import aligned
@@ -196,6 +196,29 @@ def test_shard_and_merge(tmp_path):
     assert frame[names].dtypes.eq("float64").all()
     assert [values[n] for n in names] == tumour.loc["scan5", names].tolist()
     assert json.loads(tumour.loc["scan5", "diagnostics"])["diagnostics_Mask-original_VoxelNum"] == mask.array.sum()
+
+    derived = settings.model_copy(
+        update={
+            "rois": (),
+            "derive": {
+                "rim": DerivedRoi(of="tumour", ring_mm=(0, 3)),
+                "bright": DerivedRoi(of="t*", above=100),
+                "gone": DerivedRoi(of="node", margin_mm=2),
+            },
+        }
+    )
+    more = output.with_name("derived.parquet")
+    extract_shard("mixed", derived, TOY, **given | {"output": more})
+    rows = tables.read(more, FEATURES).set_index(["scan", "roi"])
+    assert [*rows.loc["scan5"].index] == ["tumour", "rim", "tumour-bright", "gone"]
+    assert rows.loc[("scan5", "gone"), "reason"].startswith("ROI_MISSING: manual does not outline node")
+    assert rows.loc[("scan2", "rim"), "reason"].startswith("ROI_EMPTY")
+    assert rows.loc[("scan3", "rim"), "reason"].startswith("MASK_GEOMETRY")
+    assert rows.loc[("scan5", "tumour-bright"), "original_firstorder_Minimum"] >= 100
+    assert rows.loc[("scan5", "tumour"), names].tolist() == tumour.loc["scan5", names].tolist()
+    assert rows.loc[("scan5", "rim"), "original_shape_Maximum3DDiameter"] > (
+        rows.loc[("scan5", "tumour"), "original_shape_Maximum3DDiameter"] + 3
+    )
 
     before = output.read_bytes()
     output.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationErr
 
 from ..errors import UserError
 from .base import Name, Section
+from .radiomics_names import FEATURES, unknown
 from .views import Interpolation, Interval, Spacing
 
 RECIPES = Path(__file__).parents[4] / "resources" / "recipes"
@@ -96,6 +98,11 @@ class Recipe(Section):
             raise ValueError("resegment_range: write the lower bound first, such as [-1000, 400]")
         if not (self.original or self.log_sigmas_mm or self.wavelet or self.further_image_types):
             raise ValueError("no image type is left: write `original: true`, log_sigmas_mm or wavelet")
+        for family, features in self.classes.items():
+            if wrong := unknown(family, features):
+                near = [get_close_matches(name, FEATURES[family], 1) for name in wrong]
+                hint = ", ".join(n[0] for n in near if n) or "an empty list for the whole class"
+                raise ValueError(f"classes.{family}: there are no features {wrong}; write {hint}")
         if self.grid == "ibsi" and (wrong := sorted({*self.further_settings} & {*GRID_SETTINGS})):
             raise ValueError(
                 f"further_settings {wrong} have keys of their own in `grid: ibsi` (spacing_mm, interpolation, "

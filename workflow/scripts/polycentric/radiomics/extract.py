@@ -143,7 +143,7 @@ def _reach(roi: _Roi, grid: Geometry, recipe: Recipe) -> tuple[list[int], list[i
 
 
 def groups(boxes: Mapping[str, tuple[list[int], list[int]]]) -> Iterator[tuple[list[int], list[int], list[str]]]:
-    """Boxes (first and last index) put together where one around them is no larger than they are: first, last, names."""
+    """Boxes (first and last index), put together where one around them is no larger than they are, with their names."""
     made = [(list(low), list(high), [name]) for name, (low, high) in boxes.items()]
 
     def volume(low: Sequence[int], high: Sequence[int]) -> int:
@@ -399,6 +399,8 @@ def _compute(
     from . import engine
 
     assert same(image.geometry, mask.geometry)
+    if images.keys() - {"Original"} and not np.isfinite(image.array).all():
+        raise ScanError("ROI_NOT_FINITE", "the image has values that are NaN or infinite, which filters would spread")
     outline = Volume(mask.array, image.geometry).to_sitk()
     try:
         with np.errstate(all="ignore"):

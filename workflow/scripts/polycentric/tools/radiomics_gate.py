@@ -102,7 +102,7 @@ def cases(data: Path, quick: bool = False) -> Iterator[Case]:
     for patient in sorted(p for p in (data / "sts").iterdir() if p.is_dir()):
         for modality in ("CT", "PET", "MR_T1"):
             if (patient / modality).is_dir():
-                yield dicom_case(f"{patient.name} {modality}", patient / modality, "GTV_Mass")
+                yield dicom_case(f"{patient.name} {modality}", patient / modality, f"GTV_Mass_{modality}")
 
 
 def nrrd_case(data: Path, name: str) -> Case:
@@ -151,6 +151,15 @@ def dicom_case(name: str, folder: Path, roi: str) -> Case:
     return Case(name, crop(Volume(array, geometry), low, high), crop(Volume(mask, geometry), low, high))
 
 
+def fitting(recipe: Recipe, case: Case) -> Recipe:
+    """The recipe with bins narrow enough for the case: 25 SUV would be a single one."""
+    inside = case.image.array[case.mask.array > 0]
+    spread = float(inside.max()) - float(inside.min())
+    if recipe.bin_width is None or spread / recipe.bin_width > 5 or spread == 0:
+        return recipe
+    return recipe.model_copy(update={"bin_width": spread / 30, "round_intensities": False})
+
+
 def compare(case: Case, name: str, recipe: Recipe) -> Comparison:
     """Both engines on a case.
 
@@ -159,6 +168,7 @@ def compare(case: Case, name: str, recipe: Recipe) -> Comparison:
     ValueError
         if their features differ in name or order, or if only one of them rejects the ROI.
     """
+    recipe = fitting(recipe, case)
     found = []
     for engine in ("fast", "pyradiomics"):
         try:

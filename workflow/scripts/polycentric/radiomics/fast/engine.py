@@ -10,21 +10,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ...config.radiomics_names import FEATURES
 from ...errors import ScanError
 from ...volumes import Volume
 from .filters import Box, images
-from .firstorder import FIRST, first_order
-from .shape import SHAPE, SHAPE_2D, shape, shape_2d
-from .textures import GLCM, NGTDM, SIZES, discretise, textures
-
-ALL = {
-    "firstorder": FIRST,
-    "shape": SHAPE,
-    "shape2D": SHAPE_2D,
-    "glcm": GLCM,
-    "ngtdm": NGTDM,
-    **{family: tuple(sorted(n for n in names if n)) for family, names in SIZES.items()},
-}
+from .firstorder import first_order
+from .shape import shape, shape_2d
+from .textures import discretise, textures
 
 
 @dataclass(frozen=True)
@@ -101,13 +93,17 @@ def _shape(
     result: dict[str, float] = {}
     for family in classes:
         if family == "shape":
-            result |= _chosen("original_shape", shape(mask, spacing), classes[family] or SHAPE)
+            result |= _chosen("original_shape", shape(mask, spacing), classes[family] or FEATURES[family])
         elif family == "shape2D" and settings.get("force2D", False):
             axis = int(settings.get("force2Ddimension", 0))
-            if mask.shape[axis] == 1:  # PyRadiomics leaves these features out of thicker ROIs
-                plane = mask.squeeze(axis)
-                steps = tuple(s for a, s in enumerate(spacing) if a != axis)
-                result |= _chosen("original_shape2D", shape_2d(plane, steps), classes[family] or SHAPE_2D)
+            if mask.shape[2 - axis] == 1:  # as PyRadiomics, which looks the axis up in x, y, z
+                continue
+            if mask.shape[axis] > 1:
+                reason = f"shape2D is for ROIs of one slice, this one has {mask.shape[axis]}: remove shape2D"
+                raise ScanError("ROI_UNUSABLE", reason)
+            steps = [s for a, s in enumerate(spacing) if a != axis]
+            plane = shape_2d(mask.squeeze(axis), (steps[0], steps[1]))
+            result |= _chosen("original_shape2D", plane, classes[family] or FEATURES[family])
     return result
 
 
@@ -122,7 +118,7 @@ def _intensities(
     if not np.isfinite(values).all():
         raise ScanError("ROI_NOT_FINITE", f"the image {kind} has values inside the mask that are NaN or infinite")
     levels = discretise(values, settings)
-    wanted = {family: features or ALL[family] for family, features in families.items()}
+    wanted = {family: features or FEATURES[family] for family, features in families.items()}
     skip_mcc = "MCC" not in wanted.get("glcm", ())
     found = textures(mask, levels, spacing, settings, wanted, skip_mcc)
     if "firstorder" in wanted:

@@ -6,13 +6,6 @@ import math
 
 import numpy as np
 
-FIRST = (
-    "10Percentile", "90Percentile", "Energy", "Entropy", "InterquartileRange", "Kurtosis", "Maximum",
-    "MeanAbsoluteDeviation", "Mean", "Median", "Minimum", "Range", "RobustMeanAbsoluteDeviation", "RootMeanSquared",
-    "Skewness", "TotalEnergy", "Uniformity", "Variance",
-)  # fmt: skip
-FIRST_BY_NAME = ("StandardDeviation",)
-
 
 def first_order(values: np.ndarray, counts: np.ndarray, shift: float, voxel_mm3: float) -> dict[str, float]:
     """Features of float64 `values` (n,) in raster order; `counts` holds the number of voxels in each occupied bin."""

@@ -84,7 +84,7 @@ def runs(grid, voxels, offsets, lengths):
 
 @kernel("int64(int32[::1], int64[::1], int64[::1], int64[::1], int64[::1])")
 def zones(grid, voxels, offsets, ranks, sizes):
-    """Flood fill zones of equal grey level; returns their number n and fills ranks[:n] and sizes[:n]. Empties `grid`."""
+    """Flood fill zones of equal grey level; returns their number n, fills ranks[:n] and sizes[:n], empties `grid`."""
     stack = np.empty(len(voxels), np.int64)
     found = 0
     for start in voxels:
@@ -111,7 +111,7 @@ def zones(grid, voxels, offsets, ranks, sizes):
 
 @kernel("void(float64[:, ::1], int64[::1], int64, float64[::1])")
 def cooccurrence(matrix, greys, highest, out):
-    """GLCM features of one normalised matrix (rank, rank), in the order of `textures.GLCM` without MCC."""
+    """GLCM features of one normalised matrix (rank, rank), in the order of `textures.COOCCURRENCE`."""
     n = len(greys)
     px, py = np.zeros(n), np.zeros(n)
     joint = np.zeros(2 * highest + 1)

@@ -10,19 +10,6 @@ from radiomics import cShape
 
 from . import kernels
 
-# in PyRadiomics' order; the second group only where asked for by name
-SHAPE = (
-    "Elongation", "Flatness", "LeastAxisLength", "MajorAxisLength", "Maximum2DDiameterColumn", "Maximum2DDiameterRow",
-    "Maximum2DDiameterSlice", "Maximum3DDiameter", "MeshVolume", "MinorAxisLength", "Sphericity", "SurfaceArea",
-    "SurfaceVolumeRatio", "VoxelVolume",
-)  # fmt: skip
-SHAPE_BY_NAME = ("Compactness1", "Compactness2", "SphericalDisproportion")
-SHAPE_2D = (
-    "Elongation", "MajorAxisLength", "MaximumDiameter", "MeshSurface", "MinorAxisLength", "Perimeter",
-    "PerimeterSurfaceRatio", "PixelSurface", "Sphericity",
-)  # fmt: skip
-SHAPE_2D_BY_NAME = ("SphericalDisproportion",)
-
 
 def shape(mask: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, float]:
     """Features of a mask (z, y, x) cut down to its box; `spacing` (z, y, x) in mm."""

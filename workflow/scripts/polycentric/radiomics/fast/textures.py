@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 from radiomics import cMatrices
 
+from ...config.radiomics_names import FEATURES
 from ...errors import ScanError
 from ..engine import bin_edges
 from . import kernels
 
-GLCM = (
-    "Autocorrelation", "ClusterProminence", "ClusterShade", "ClusterTendency", "Contrast", "Correlation",
-    "DifferenceAverage", "DifferenceEntropy", "DifferenceVariance", "Id", "Idm", "Idmn", "Idn", "Imc1", "Imc2",
-    "InverseVariance", "JointAverage", "JointEnergy", "JointEntropy", "MCC", "MaximumProbability", "SumAverage",
-    "SumEntropy", "SumSquares",
-)  # fmt: skip
-_COOCCURRENCE = tuple(name for name in GLCM if name != "MCC")
+COOCCURRENCE = tuple(name for name in FEATURES["glcm"] if name != "MCC")
 # what `kernels.emphases` gives, in the words of GLRLM, GLSZM and GLDM; None: the class does not have it
 SIZES = {
     "glrlm": (
@@ -44,7 +39,6 @@ SIZES = {
         "LargeDependenceLowGrayLevelEmphasis", "LargeDependenceHighGrayLevelEmphasis",
     ),
 }  # fmt: skip
-NGTDM = ("Busyness", "Coarseness", "Complexity", "Contrast", "Strength")
 MOST_EDGES, MOST_LEVELS = 1 << 22, 4096  # beyond, matrices would need gigabytes
 
 
@@ -184,11 +178,11 @@ def _glcm(
     matrices = [m + m.T if symmetric else m for m in matrices]
     matrices = [np.ascontiguousarray(m / m.sum()) for m in matrices if m.sum() > 0]
     if not matrices:
-        return dict.fromkeys(GLCM, np.nan)
-    table = np.empty((len(matrices), len(_COOCCURRENCE)))
+        return dict.fromkeys(FEATURES["glcm"], np.nan)
+    table = np.empty((len(matrices), len(COOCCURRENCE)))
     for matrix, row in zip(matrices, table, strict=True):
         kernels.cooccurrence(matrix, greys, int(greys[-1]), row)
-    result = dict(zip(_COOCCURRENCE, _mean(table), strict=True))
+    result = dict(zip(COOCCURRENCE, _mean(table), strict=True))
     if not skip_mcc:
         result["MCC"] = _mcc(matrices, symmetric)
     return result
