@@ -14,9 +14,11 @@ import pytest
 from polycentric.config.features import FEATURE_CLASSES, Recipe
 from polycentric.config.radiomics_names import BY_NAME, FEATURES, LEFT_OUT
 from polycentric.errors import ScanError
+from polycentric.grids import aligned, onto
 from polycentric.radiomics import extract, extract_rois
 from polycentric.radiomics.extract import groups
 from polycentric.radiomics.fast import filters, jit, shape
+from polycentric.radiomics.resample import resample
 from polycentric.tools.radiomics_gate import Case, cases, compare, nrrd_case, recipes
 from polycentric.volumes import Geometry, Volume
 
@@ -170,14 +172,33 @@ def test_diameters_are_those_of_all_pairs():
 FULL = Recipe(spacing_mm=(1, 1, 1), log_sigmas_mm=(1.0, 2.0), wavelet="coif1", resegment_range=(-1000, 3000))
 
 
-@pytest.mark.parametrize("grid", ["ibsi", "pyradiomics"])
+@pytest.mark.parametrize("interpolation", ["nearest", "linear", "bspline"])
+def test_interpolation_is_itks(interpolation):
+    volume = image(20, spacing=(0.9, 1.1, 2.0), dtype=np.float32)
+    # no spacing at which voxel centres lie halfway: where ITK takes the nearest there is rounding
+    for spacing in ((0.97, 0.97, 0.97), (0.43, 1.7, 0.0)):
+        grid = aligned(volume.geometry, spacing)
+        theirs = onto(volume, grid, interpolation)
+        whole = resample(volume, grid, [0, 0, 0], [n - 1 for n in grid.size], interpolation)
+        assert whole.geometry == grid
+        np.testing.assert_allclose(whole.array, theirs.array, rtol=1e-9, atol=1e-8)
+        part = resample(volume, grid, [3, 2, 4], [11, 9, 17], interpolation)
+        np.testing.assert_array_equal(part.array, whole.array[4:18, 2:10, 3:12])
+    flat = Volume(volume.array[:1], Geometry((30, 27, 1), (0.9, 1.1, 2.0)))
+    grid = aligned(flat.geometry, (1.0, 1.0, 0.5))
+    found = resample(flat, grid, [0, 0, 0], [n - 1 for n in grid.size], interpolation).array
+    np.testing.assert_allclose(found, found[:1].repeat(4, 0))
+
+
+@pytest.mark.parametrize("grid", ["ibsi", "pyradiomics", "resampled"])
 def test_rois_do_not_depend_on_each_other(grid):
-    volume = image(9, shape=(40, 44, 48), spacing=(1.0, 1.0, 1.0))
+    volume = image(9, shape=(40, 44, 48), spacing=(0.9, 1.1, 1.3), dtype=np.float32)
     masks = {
         "a": ball(volume, 6), "far": ball(volume, 4, (15, -15, -18)), "reader 2": ball(volume, 7, (1, 0, 1)),
         "none": masked(volume),
     }  # fmt: skip
-    recipe = FULL.model_copy(update={"grid": grid, "spacing_mm": None})
+    update = {"grid": grid, "spacing_mm": None} if grid != "resampled" else {"log_sigmas_mm": (0.5,)}
+    recipe = FULL.model_copy(update=update)
     together = extract_rois(volume, masks, recipe)
     assert list(together) == list(masks)
     assert isinstance(together["none"], ScanError)

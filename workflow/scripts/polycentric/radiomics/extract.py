@@ -11,8 +11,9 @@ import numpy as np
 
 from ..config.features import Recipe
 from ..errors import ScanError
-from ..grids import aligned, box, crop, crop_geometry, mask_onto, onto, same, to_indices, to_points
+from ..grids import aligned, box, crop, crop_geometry, mask_onto, same, to_indices, to_points
 from ..volumes import Geometry, Volume
+from .resample import resample
 
 LOG_MARGIN = 20  # standard deviations; from there on not a bit changes in what ITK's recursive filter gives
 
@@ -172,7 +173,7 @@ def _part(image: Volume, grid: Geometry, low: list[int], high: list[int], recipe
         result = crop(image, low, high)
         result = result.with_array(result.array.astype(np.float64))
     else:
-        result = onto(image, crop_geometry(grid, low, high), recipe.interpolation)
+        result = resample(image, grid, low, high, recipe.interpolation)
     return result.with_array(np.rint(result.array)) if recipe.round_intensities else result
 
 
