@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from polycentric import tables, volumes
 from polycentric.config.features import DerivedRoi, RadiomicsSet, Recipe, find_recipe, load_recipe
-from polycentric.errors import ScanError
+from polycentric.errors import ScanError, UserError
 from polycentric.files import sha256_file
 from polycentric.grids import aligned
 from polycentric.radiomics import extract, extract_shard, merge
+from polycentric.radiomics.extract import check_recipe
 from polycentric.tables.schemas import FEATURES, MASKS, VIEWS, VOLUMES
 from polycentric.volumes import Geometry, Volume
 
@@ -77,6 +78,23 @@ def test_bins_start_at_the_resegmentation_bound():
     average = extract(image, mask, recipe).values["original_glcm_JointAverage"]
     # the mean grey level lies near the bin of the mean intensity, counted from -1000 HU
     assert average == pytest.approx((inside.mean() + 1000) / 25 + 0.5, abs=1.0)
+
+
+def test_recipes_that_cannot_be_computed_are_told():
+    check_recipe(Recipe(wavelet="coif1"))
+    with pytest.raises(UserError, match="coif1"):
+        check_recipe(Recipe(wavelet="coif"))
+    with pytest.raises(UserError, match="LBP3D"):
+        check_recipe(Recipe(further_image_types={"LBP3D": {}}))
+
+
+@pytest.mark.parametrize("engine", ["fast", "pyradiomics"])
+def test_a_filter_wider_than_the_image_is_noted(engine):
+    image, mask = case(3)
+    recipe = Recipe(engine=engine, log_sigmas_mm=(1.0, 40.0), classes=["firstorder"])
+    result = extract(image, mask, recipe)
+    assert len(result.values) == 36
+    assert result.facts["diagnostics_Missing"] == ["log-sigma-40-0-mm-3D"]
 
 
 def single(mask: Volume) -> Volume:

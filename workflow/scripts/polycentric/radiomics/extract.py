@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from ..config.features import Recipe
-from ..errors import ScanError
+from ..errors import ScanError, UserError
 from ..grids import aligned, box, crop, crop_geometry, mask_onto, same, to_indices, to_points
 from ..volumes import Geometry, Volume
 from .resample import resample
@@ -48,7 +49,26 @@ def extract_rois(image: Volume, masks: Mapping[str, Volume], recipe: Recipe) -> 
     Masks are taken from `masks` one after the other, so that a mapping may load them as they are asked for. What an ROI
     gives does not depend on the others.
     """
-    return _in_order(masks, (_ibsi if recipe.grid == "ibsi" else _pyradiomics)(image, masks, recipe))
+    results = (_ibsi if recipe.grid == "ibsi" else _pyradiomics)(image, masks, recipe)
+    return {name: _noted(results[name], recipe) for name in masks}
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Whether the recipe's filters can be computed with what is installed.
+
+    Raises
+    ------
+    UserError
+        for wavelets that do not exist, and for image types that PyRadiomics would leave out with a warning.
+    """
+    import pywt
+
+    if recipe.wavelet is not None and recipe.wavelet not in pywt.wavelist(kind="discrete"):
+        raise UserError(f"recipe: there is no discrete wavelet {recipe.wavelet!r}; write one such as coif1, db2, haar")
+    if "LBP2D" in recipe.further_image_types and find_spec("skimage") is None:
+        raise UserError("recipe: LBP2D needs scikit-image: install it in the environment `radiomics`, or remove LBP2D")
+    if "LBP3D" in recipe.further_image_types:
+        raise UserError("recipe: PyRadiomics' LBP3D does not run with the present SciPy: remove LBP3D")
 
 
 @dataclass(frozen=True)
@@ -67,8 +87,13 @@ class _Roi:
 Results = dict[str, Features | ScanError]
 
 
-def _in_order(masks: Mapping[str, Volume], results: Results) -> Results:
-    return {name: results[name] for name in masks}
+def _noted(result: Features | ScanError, recipe: Recipe) -> Features | ScanError:
+    """The result with a note on LoG images that PyRadiomics leaves out: the image must be wider than the filter."""
+    if isinstance(result, ScanError) or not {*recipe.classes} - {"shape", "shape2D"}:
+        return result
+    labels = [f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D" for sigma in recipe.log_sigmas_mm]
+    missing = [label for label in labels if not any(name.startswith(f"{label}_") for name in result.values)]
+    return replace(result, facts=result.facts | {"diagnostics_Missing": missing}) if missing else result
 
 
 def _load(masks: Mapping[str, Volume], name: str, recipe: Recipe) -> tuple[Volume, dict[str, Any]]:

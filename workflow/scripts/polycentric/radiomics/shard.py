@@ -21,7 +21,7 @@ from ..shards import Item, Row
 from ..tables.schemas import FEATURES, GRID, MASKS, SCAN, VIEWS, VOLUMES
 from ..volumes import Geometry
 from .derive import derive
-from .extract import Features, extract_rois
+from .extract import Features, check_recipe, extract_rois
 
 HEADER_ROUNDING_MM = 0.01  # NIfTI headers hold float32
 
@@ -49,7 +49,13 @@ def extract_shard(
     versions.
     An ROI that cannot be measured keeps its row, with a status and a reason. What a scan gave is kept in a sidecar in a
     folder beside `output`.
+
+    Raises
+    ------
+    UserError
+        for a recipe that cannot be computed here.
     """
+    check_recipe(recipe)
     grid_of = {row["scan"]: row for row in tables.read(volumes, VOLUMES).to_dict("records")}
     outlines: dict[str, list[Row]] = {}
     for row in tables.read(masks, MASKS).to_dict("records"):

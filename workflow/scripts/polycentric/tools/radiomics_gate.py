@@ -155,7 +155,9 @@ def fitting(recipe: Recipe, case: Case) -> Recipe:
     """The recipe with bins narrow enough for the case: 25 SUV would be a single one."""
     inside = case.image.array[case.mask.array > 0]
     spread = float(inside.max()) - float(inside.min())
-    if recipe.bin_width is None or spread / recipe.bin_width > 5 or spread == 0:
+    if recipe.bin_width is None or recipe.further_settings.get("normalize"):
+        return recipe
+    if spread == 0 or spread / recipe.bin_width > 5:
         return recipe
     return recipe.model_copy(update={"bin_width": spread / 30, "round_intensities": False})
 
