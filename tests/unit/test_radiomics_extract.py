@@ -215,6 +215,14 @@ def test_shard_and_merge(tmp_path):
     assert [values[n] for n in names] == tumour.loc["scan5", names].tolist()
     assert json.loads(tumour.loc["scan5", "diagnostics"])["diagnostics_Mask-original_VoxelNum"] == mask.array.sum()
 
+    reference = output.with_name("reference.parquet")
+    chosen = settings.model_copy(update={"engine": "pyradiomics"})
+    extract_shard("mixed", chosen, TOY, **given | {"output": reference})
+    theirs = tables.read(reference, FEATURES)
+    assert theirs[["scan", "roi", "status", "reason"]].equals(frame[["scan", "roi", "status", "reason"]])
+    assert '"diagnostics_Engine":"pyradiomics"' in theirs["diagnostics"].str.cat().replace(" ", "")
+    np.testing.assert_allclose(frame[names], theirs[names], rtol=1e-9)
+
     derived = settings.model_copy(
         update={
             "rois": (),

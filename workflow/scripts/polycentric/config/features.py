@@ -16,6 +16,7 @@ from .views import Interpolation, Interval, Spacing
 
 RECIPES = Path(__file__).parents[4] / "resources" / "recipes"
 FEATURE_CLASSES = ("firstorder", "shape", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
+Engine = Literal["fast", "pyradiomics"]
 FeatureClass = Literal["firstorder", "shape", "shape2D", "glcm", "glrlm", "glszm", "gldm", "ngtdm"]
 # settings of PyRadiomics that our preparation of image and mask makes meaningless or that would change global state
 UNUSED_SETTINGS = ("label", "label_channel", "additionalInfo", "correctMask", "geometryTolerance", "enableCExtensions")
@@ -27,7 +28,7 @@ class Recipe(Section):
     """How features are computed: grid, discretisation, image types and feature classes, in PyRadiomics' definitions."""
 
     description: str = Field("", description="What the recipe is for.")
-    engine: Literal["fast", "pyradiomics"] = Field(
+    engine: Engine = Field(
         "fast",
         description="What computes: `fast` gives PyRadiomics' names and values several times faster, `pyradiomics` is "
         "PyRadiomics itself.",
@@ -249,6 +250,7 @@ class RadiomicsSet(Section):
         "ct-25hu",
         description="Name of a recipe in resources/recipes, or path of a YAML file, ours or PyRadiomics' own.",
     )
+    engine: Engine | None = Field(None, description="What computes, instead of the recipe's own `engine`.")
 
 
 class ImportedColumns(Section):

@@ -55,6 +55,8 @@ def extract_shard(
     UserError
         for a recipe that cannot be computed here.
     """
+    if settings.engine is not None:
+        recipe = recipe.model_copy(update={"engine": settings.engine})
     check_recipe(recipe)
     grid_of = {row["scan"]: row for row in tables.read(volumes, VOLUMES).to_dict("records")}
     outlines: dict[str, list[Row]] = {}

@@ -16,10 +16,9 @@ from typing import Any
 
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept; None if no folder of the user's can be written."""
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    folder = Path(given) if given else Path(home) / "polycentric" / "kernels"
+    given, home = os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME", "~/.cache")
     try:
+        folder = Path(given) if given else Path(home).expanduser() / "polycentric" / "kernels"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, RuntimeError):
         return None
