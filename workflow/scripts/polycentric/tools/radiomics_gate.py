@@ -19,7 +19,7 @@ import csv
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +46,15 @@ NEAR_VOXELS = 40  # large CT are cut to this much around the ROI: both engines s
 
 @dataclass(frozen=True)
 class Case:
-    """An image with a mask, from one archive."""
+    """An image with a mask, from one archive; `only` names the one recipe that it is compared with, if not all."""
 
     name: str
     image: Volume
     mask: Volume
+    only: str | None = None
+
+    def recipes(self) -> dict[str, Recipe]:
+        return {name: recipe for name, recipe in recipes().items() if self.only in (None, name)}
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,12 @@ def cases(data: Path, quick: bool = False) -> Iterator[Case]:
         return
     for folder in sorted((data / "lung1" / "dicom").iterdir()):
         yield dicom_case(folder.name[:9], folder, "GTV-1")
-    for patient in sorted(p for p in (data / "sts").iterdir() if p.is_dir()):
+    patients = sorted(p for p in (data / "sts").iterdir() if p.is_dir())
+    for patient in patients:
         for modality in ("CT", "PET", "MR_T1"):
             if (patient / modality).is_dir():
-                yield dicom_case(f"{patient.name} {modality}", patient / modality, f"GTV_Mass_{modality}")
+                found = dicom_case(f"{patient.name} {modality}", patient / modality, f"GTV_Mass_{modality}")
+                yield found if patient == patients[0] else replace(found, only="full")
 
 
 def nrrd_case(data: Path, name: str) -> Case:
@@ -231,7 +237,7 @@ def report(data: Path, quick: bool, say: bool = True) -> tuple[str, bool]:
     listed: list[str] = []
     total = agree = 0
     for case in cases(data, quick):
-        for name, recipe in recipes().items():
+        for name, recipe in case.recipes().items():
             found = compare(case, name, recipe)
             total, agree = total + found.compared, agree + found.compared - len(found.different)
             lines.append(
