@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from polycentric import tables, volumes
-from polycentric.config.features import RadiomicsSet, Recipe, find_recipe, load_recipe
-from polycentric.errors import ScanError
+from polycentric.config.features import DerivedRoi, RadiomicsSet, Recipe, find_recipe, load_recipe
+from polycentric.errors import ScanError, UserError
 from polycentric.files import sha256_file
 from polycentric.grids import aligned
 from polycentric.radiomics import extract, extract_shard, merge
+from polycentric.radiomics.extract import check_recipe
 from polycentric.tables.schemas import FEATURES, MASKS, VIEWS, VOLUMES
 from polycentric.volumes import Geometry, Volume
 
@@ -77,6 +78,23 @@ def test_bins_start_at_the_resegmentation_bound():
     average = extract(image, mask, recipe).values["original_glcm_JointAverage"]
     # the mean grey level lies near the bin of the mean intensity, counted from -1000 HU
     assert average == pytest.approx((inside.mean() + 1000) / 25 + 0.5, abs=1.0)
+
+
+def test_recipes_that_cannot_be_computed_are_told():
+    check_recipe(Recipe(wavelet="coif1"))
+    with pytest.raises(UserError, match="coif1"):
+        check_recipe(Recipe(wavelet="coif"))
+    with pytest.raises(UserError, match="LBP3D"):
+        check_recipe(Recipe(further_image_types={"LBP3D": {}}))
+
+
+@pytest.mark.parametrize("engine", ["fast", "pyradiomics"])
+def test_a_filter_wider_than_the_image_is_noted(engine):
+    image, mask = case(3)
+    recipe = Recipe(engine=engine, log_sigmas_mm=(1.0, 40.0), classes=["firstorder"])
+    result = extract(image, mask, recipe)
+    assert len(result.values) == 36
+    assert result.facts["diagnostics_Missing"] == ["log-sigma-40-0-mm-3D"]
 
 
 def single(mask: Volume) -> Volume:
@@ -196,6 +214,37 @@ def test_shard_and_merge(tmp_path):
     assert frame[names].dtypes.eq("float64").all()
     assert [values[n] for n in names] == tumour.loc["scan5", names].tolist()
     assert json.loads(tumour.loc["scan5", "diagnostics"])["diagnostics_Mask-original_VoxelNum"] == mask.array.sum()
+
+    reference = output.with_name("reference.parquet")
+    chosen = settings.model_copy(update={"engine": "pyradiomics"})
+    extract_shard("mixed", chosen, TOY, **given | {"output": reference})
+    theirs = tables.read(reference, FEATURES)
+    assert theirs[["scan", "roi", "status", "reason"]].equals(frame[["scan", "roi", "status", "reason"]])
+    assert '"diagnostics_Engine":"pyradiomics"' in theirs["diagnostics"].str.cat().replace(" ", "")
+    np.testing.assert_allclose(frame[names], theirs[names], rtol=1e-9)
+
+    derived = settings.model_copy(
+        update={
+            "rois": (),
+            "derive": {
+                "rim": DerivedRoi(of="tumour", ring_mm=(0, 3)),
+                "bright": DerivedRoi(of="t*", above=100),
+                "gone": DerivedRoi(of="node", margin_mm=2),
+            },
+        }
+    )
+    more = output.with_name("derived.parquet")
+    extract_shard("mixed", derived, TOY, **given | {"output": more})
+    rows = tables.read(more, FEATURES).set_index(["scan", "roi"])
+    assert [*rows.loc["scan5"].index] == ["tumour", "rim", "tumour-bright", "gone"]
+    assert rows.loc[("scan5", "gone"), "reason"].startswith("ROI_MISSING: manual does not outline node")
+    assert rows.loc[("scan2", "rim"), "reason"].startswith("ROI_EMPTY")
+    assert rows.loc[("scan3", "rim"), "reason"].startswith("MASK_GEOMETRY")
+    assert rows.loc[("scan5", "tumour-bright"), "original_firstorder_Minimum"] >= 100
+    assert rows.loc[("scan5", "tumour"), names].tolist() == tumour.loc["scan5", names].tolist()
+    assert rows.loc[("scan5", "rim"), "original_shape_Maximum3DDiameter"] > (
+        rows.loc[("scan5", "tumour"), "original_shape_Maximum3DDiameter"] + 3
+    )
 
     before = output.read_bytes()
     output.unlink()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
 
 from ..errors import UserError
 from .base import Expression, Name, Section, Source
+from .radiomics_names import FEATURES, unknown
 from .stability import SelectedSet
 from .views import Interpolation, Interval, Spacing
 
 RECIPES = Path(__file__).parents[4] / "resources" / "recipes"
 FEATURE_CLASSES = ("firstorder", "shape", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
+Engine = Literal["fast", "pyradiomics"]
 FeatureClass = Literal["firstorder", "shape", "shape2D", "glcm", "glrlm", "glszm", "gldm", "ngtdm"]
 # settings of PyRadiomics that our preparation of image and mask makes meaningless or that would change global state
 UNUSED_SETTINGS = ("label", "label_channel", "additionalInfo", "correctMask", "geometryTolerance", "enableCExtensions")
@@ -26,6 +29,11 @@ class Recipe(Section):
     """How features are computed: grid, discretisation, image types and feature classes, in PyRadiomics' definitions."""
 
     description: str = Field("", description="What the recipe is for.")
+    engine: Engine = Field(
+        "fast",
+        description="What computes: `fast` gives PyRadiomics' names and values several times faster, `pyradiomics` is "
+        "PyRadiomics itself.",
+    )
     grid: Literal["ibsi", "pyradiomics"] = Field(
         "ibsi",
         description="Who resamples and discretises: `ibsi` keeps the centre of the grid, interpolates the mask at 0.5 "
@@ -92,6 +100,11 @@ class Recipe(Section):
             raise ValueError("resegment_range: write the lower bound first, such as [-1000, 400]")
         if not (self.original or self.log_sigmas_mm or self.wavelet or self.further_image_types):
             raise ValueError("no image type is left: write `original: true`, log_sigmas_mm or wavelet")
+        for family, features in self.classes.items():
+            if wrong := unknown(family, features):
+                near = [get_close_matches(name, FEATURES[family], 1) for name in wrong]
+                hint = ", ".join(n[0] for n in near if n) or "an empty list for the whole class"
+                raise ValueError(f"classes.{family}: there are no features {wrong}; write {hint}")
         if self.grid == "ibsi" and (wrong := sorted({*self.further_settings} & {*GRID_SETTINGS})):
             raise ValueError(
                 f"further_settings {wrong} have keys of their own in `grid: ibsi` (spacing_mm, interpolation, "
@@ -191,6 +204,39 @@ def load_recipe(path: str | Path) -> Recipe:
         ) from None
 
 
+class DerivedRoi(Section):
+    """An ROI made from another one: grown or shrunk, a ring around its surface, or the part within a threshold."""
+
+    of: Annotated[str, StringConstraints(min_length=1)] = Field(
+        description="ROI that it is made from; with * and ? every ROI that matches, each giving one named "
+        "<ROI>-<name of this>."
+    )
+    margin_mm: float | None = Field(
+        None,
+        description="Grow the ROI by this many mm (between voxel centres; the ROI itself is included), or shrink it "
+        "where negative.",
+    )
+    ring_mm: Interval | None = Field(
+        None,
+        description="Keep the voxels between these distances in mm from the ROI's edge, negative inside: [0, 5] is "
+        "the rim around it, [-3, 3] the zone on both sides.",
+    )
+    above: float | None = Field(None, description="Keep voxels whose intensity in the view is at least this (CT: HU).")
+    below: float | None = Field(None, description="Keep voxels whose intensity in the view is less than this (CT: HU).")
+
+    @model_validator(mode="after")
+    def _check(self) -> DerivedRoi:
+        if self.margin_mm is None and self.ring_mm is None and self.above is None and self.below is None:
+            raise ValueError("write what is derived: margin_mm, ring_mm, above or below")
+        if self.margin_mm is not None and self.ring_mm is not None:
+            raise ValueError("margin_mm and ring_mm exclude each other: remove one of them")
+        if self.ring_mm is not None and self.ring_mm[0] >= self.ring_mm[1]:
+            raise ValueError("ring_mm: write the inner distance first, such as [0, 5]")
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            raise ValueError("above must be less than below: [above, below) is what stays")
+        return self
+
+
 class RadiomicsSet(Section):
     """Features of a view inside the ROIs of a mask source."""
 
@@ -198,10 +244,14 @@ class RadiomicsSet(Section):
     view: Name = Field(description="View whose intensities are measured.")
     masks: Name = Field("manual", description="Mask source that outlines the ROIs.")
     rois: tuple[str, ...] = Field((), description="Regions of interest; empty: all that the mask source has.")
+    derive: dict[Name, DerivedRoi] = Field(
+        {}, description="Further ROIs by name, made from those of the mask source, whether or not `rois` lists these."
+    )
     recipe: str = Field(
         "ct-25hu",
         description="Name of a recipe in resources/recipes, or path of a YAML file, ours or PyRadiomics' own.",
     )
+    engine: Engine | None = Field(None, description="What computes, instead of the recipe's own `engine`.")
 
 
 class ImportedColumns(Section):

@@ -1,7 +1,7 @@
 """Radiomics features in PyRadiomics' definitions, behind IBSI's preparation of image and mask."""
 
-from .extract import extract
+from .extract import Features, extract, extract_rois
 from .imported import import_table
 from .shard import extract_shard, merge
 
-__all__ = ["extract", "extract_shard", "import_table", "merge"]
+__all__ = ["Features", "extract", "extract_rois", "extract_shard", "import_table", "merge"]

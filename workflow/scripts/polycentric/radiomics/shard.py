@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .. import shards, tables, volumes
-from ..config.features import RadiomicsSet, Recipe
+from ..config.features import DerivedRoi, RadiomicsSet, Recipe
 from ..errors import ScanError
 from ..files import canonical_json
 from ..grids import corner_distance_mm
@@ -19,7 +20,8 @@ from ..jobs import SILENT, Log
 from ..shards import Item, Row
 from ..tables.schemas import FEATURES, GRID, MASKS, SCAN, VIEWS, VOLUMES
 from ..volumes import Geometry
-from .extract import extract
+from .derive import derive
+from .extract import Features, check_recipe, extract_rois
 
 HEADER_ROUNDING_MM = 0.01  # NIfTI headers hold float32
 
@@ -47,7 +49,15 @@ def extract_shard(
     versions.
     An ROI that cannot be measured keeps its row, with a status and a reason. What a scan gave is kept in a sidecar in a
     folder beside `output`.
+
+    Raises
+    ------
+    UserError
+        for a recipe that cannot be computed here.
     """
+    if settings.engine is not None:
+        recipe = recipe.model_copy(update={"engine": settings.engine})
+    check_recipe(recipe)
     grid_of = {row["scan"]: row for row in tables.read(volumes, VOLUMES).to_dict("records")}
     outlines: dict[str, list[Row]] = {}
     for row in tables.read(masks, MASKS).to_dict("records"):
@@ -119,23 +129,67 @@ def _extract(
         reasons = [row["reason"] for row in rois] or [f"MASKS_MISSING: {settings.masks} has no row for the scan"]
         return [{"status": "missing", "reason": reasons[0]}]
     image = volumes.read(root / view["path"], view)
+    plan = _plan(settings, found)
+    masks = _Masks(root, volume, image, found, {name: how for name, how in plan.items() if not isinstance(how, str)})
+    measured = extract_rois(image, masks, recipe)
     result: list[Row] = []
-    for roi in settings.rois or sorted(found):
+    for roi, how in plan.items():
         row: Row = {"roi": roi}
-        if roi not in found:
-            row |= {"status": "missing", "reason": f"ROI_MISSING: {settings.masks} does not outline it in this scan"}
-        elif found[roi]["status"] != "ok":
-            row |= {"status": "missing", "reason": found[roi]["reason"]}
+        features = measured.get(roi)
+        if isinstance(how, str):
+            row |= {"status": "missing", "reason": how}
+        elif isinstance(features, Features):
+            row |= {n: v if math.isfinite(v) else None for n, v in features.values.items()}
+            row["diagnostics"] = canonical_json(features.facts)
         else:
-            try:
-                features = extract(image, _mask(root, found[roi], volume), recipe)
-            except ScanError as error:
-                row |= {"status": "rejected", "reason": str(error)}
-            else:
-                row |= {n: v if math.isfinite(v) else None for n, v in features.values.items()}
-                row["diagnostics"] = canonical_json(features.facts)
+            row |= {"status": "rejected", "reason": str(features)}
         result.append(row)
     return result
+
+
+Plan = dict[str, tuple[str, DerivedRoi | None] | str]
+
+
+def _plan(settings: RadiomicsSet, found: Mapping[str, Row]) -> Plan:
+    """What each row's ROI is made of: an outlined ROI and how it is derived, or why it is missing."""
+
+    def source(roi: str, rule: DerivedRoi | None) -> tuple[str, DerivedRoi | None] | str:
+        if roi not in found:
+            return f"ROI_MISSING: {settings.masks} does not outline {'it' if rule is None else roi} in this scan"
+        return (roi, rule) if found[roi]["status"] == "ok" else str(found[roi]["reason"])
+
+    plan: Plan = {roi: source(roi, None) for roi in settings.rois or sorted(found)}
+    for name, rule in settings.derive.items():
+        if not {*rule.of} & {"*", "?"}:
+            plan[name] = source(rule.of, rule)
+            continue
+        plan |= {f"{roi}-{name}": source(roi, rule) for roi in sorted(found) if fnmatchcase(roi, rule.of)}
+    return plan
+
+
+class _Masks(Mapping[str, volumes.Volume]):
+    """The masks of a scan by ROI, read (and derived) when they are asked for, so that only one is in memory."""
+
+    def __init__(
+        self,
+        root: Path,
+        volume: Row,
+        image: volumes.Volume,
+        rows: Mapping[str, Row],
+        plan: Mapping[str, tuple[str, DerivedRoi | None]],
+    ) -> None:
+        self.root, self.volume, self.image, self.rows, self.plan = root, volume, image, rows, plan
+
+    def __getitem__(self, name: str) -> volumes.Volume:
+        source, rule = self.plan[name]
+        mask = _mask(self.root, self.rows[source], self.volume)
+        return mask if rule is None else derive(mask, self.image, rule)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.plan)
+
+    def __len__(self) -> int:
+        return len(self.plan)
 
 
 def _mask(root: Path, row: Row, volume: Row) -> volumes.Volume:

@@ -13,7 +13,7 @@ from ..files import hash_of, sha256_file, write_json
 
 # what results depend on; the lock pins them all
 PACKAGES = (
-    "snakemake", "numpy", "scipy", "pandas", "pyarrow", "pydicom", "SimpleITK", "pyradiomics-bhklab", "torch",
+    "snakemake", "numpy", "scipy", "pandas", "pyarrow", "pydicom", "SimpleITK", "pyradiomics-bhklab", "numba", "torch",
     "safetensors", "scikit-learn", "skops", "matplotlib", "pydantic", "jinja2",
 )  # fmt: skip
 
