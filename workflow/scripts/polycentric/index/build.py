@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,7 @@ def _merge(entries: Iterator[Entry], pool: Pool[Task, pa.Table], log: Log) -> It
     done = read = said = 0
     ahead = 2 + pool.workers * CHUNK // BLOCK
     while True:
-        block = list(islice(entries, BLOCK))
+        block = _block(entries)
         tasks = [e for e in block if isinstance(e, Task)]
         chunks = [tasks[i : i + CHUNK] for i in range(0, len(tasks), CHUNK)]
         for chunk in chunks:
@@ -239,6 +239,16 @@ def _merge(entries: Iterator[Entry], pool: Pool[Task, pa.Table], log: Log) -> It
             yield part
         if not block:
             return
+
+
+def _block(entries: Iterator[Entry]) -> list[Entry]:
+    """The next entries, as many as have `BLOCK` rows together; a run may have some thousands."""
+    block: list[Entry] = []
+    rows = 0
+    while rows < BLOCK and (entry := next(entries, None)) is not None:
+        block.append(entry)
+        rows += 1 if isinstance(entry, Task) else entry.stop - entry.start
+    return block
 
 
 def _assemble(block: list[Entry], fresh: pa.Table | None) -> pa.Table:
