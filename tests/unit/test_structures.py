@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pydicom
 import pytest
 import tiny_dicom
 from polycentric import tables
@@ -65,6 +67,32 @@ def test_structures_are_mapped_by_series_then_by_frame_of_reference(tmp_path: Pa
         ("CT", "accept", ""),
         ("RTSTRUCT", "reject", "RT_NO_IMAGE"),
     ]
+
+
+def test_copies_of_a_structure_set_are_one(tmp_path: Path) -> None:
+    lost = outlined(s(name="lost"))
+    for number, images in enumerate((s(), s(5, name="another", patient="B"))):  # with its images and without
+        folder = tmp_path / str(number)
+        tiny_dicom.save(folder, images, outlined(s()) if number == 0 else lost)
+        shutil.copytree(folder, folder / "again")
+        for path in (folder / "again").iterdir():
+            if pydicom.dcmread(path, stop_before_pixels=True).Modality != "RTSTRUCT":
+                path.unlink()
+        rows, files = run(folder)
+        assert len(rows) == number + 1
+        assert files.set_index("use").loc["skipped", "code"] == "DUP_EXACT"
+        assert rows["structures"].fillna(0).sum() == 1 - number
+
+
+def test_an_image_without_a_matrix_is_a_row(tmp_path: Path) -> None:
+    images = s(5)
+    del images[2].Rows
+    picture = s(1, name="picture")[0]
+    picture.Modality, picture.SOPClassUID = "NM", "1.2.840.10008.5.1.4.1.1.20"
+    del picture.Rows
+    rows, _ = run(tiny_dicom.save(tmp_path / "in", images, picture), modalities=("CT", "NM"))
+    assert rows["verdict"].tolist() == ["reject", "reject"]
+    assert all("FILE_TRUNCATED" in codes for codes in rows["codes"])
 
 
 def test_files_say_what_mask_sources_choose_by(tmp_path: Path) -> None:

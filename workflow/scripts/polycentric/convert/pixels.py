@@ -6,6 +6,7 @@ import hashlib
 import struct
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -124,7 +125,9 @@ def decode(
     if columns * rows * len(planes) > VOXELS:
         raise ScanError(CODE, f"{len(planes)} slices of {columns} x {rows} are more than a scan can be")
     largest = max((_bytes(folder, path) for path in {p.path for p in planes}), default=0)
-    memory = 2**29 + 24 * columns * rows * (len(planes) + 8) + 4 * largest
+    frames = max(Counter(p.path for p in planes).values(), default=1)
+    # a decoder holds a file's frames, and one more as whole numbers and wavelets; a bomb asks for far more
+    memory = 2**29 + 16 * columns * rows * (frames + 1) + 4 * largest
     slots = _Slots(len(planes))
     # decoders read files by name; the folder is the parent's, so that it goes even when the child is killed
     with tempfile.TemporaryDirectory(prefix="frames-") as scratch:

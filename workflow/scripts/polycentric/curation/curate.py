@@ -51,6 +51,8 @@ def curate(
     table = patients_by_path(load(index), by_path)
     readable = table["reading"].isin(["ok", "forced", "image"])
     structures = table[readable & (table["structure"] != "")]
+    copies = structures[structures.duplicated(["patient_id", "content_sha256"])]
+    structures = structures.drop(index=copies.index)
     objects = slices_of(table[readable & (table["structure"] == "")])
     candidates = find(objects, settings, log)
     matches = _matches(structures, candidates)
@@ -76,8 +78,9 @@ def curate(
         rows.append(row)
         uses.append(used)
     uses.append(_skipped(centre, table[~readable]))
+    uses.append(_uses({"centre": centre}, copies, "skipped", code="DUP_EXACT"))
     paths = set(table["path"])
-    del table, objects, structures, candidates, matches, of_candidate  # gigabytes of a large centre
+    del table, objects, structures, copies, candidates, matches, of_candidate  # gigabytes of a large centre
     used = _stack(uses)
     del uses
     if set(used["path"]) != paths:
@@ -279,9 +282,10 @@ def _uptake(files: pd.DataFrame) -> Row:
 def _orphan(centre: str, one: pd.Series, found: Match, salt: bytes) -> tuple[Row, pd.DataFrame]:
     """The row of a structure set without images."""
     frame = one.to_frame().T
-    identity = _identity(centre, frame.assign(series_uid=one["series_uid"] + "\x1f" + one["sop_instance"]), (), salt)
+    key = "\x1f".join([one["series_uid"], one["sop_instance"], one["content_sha256"]])
+    identity = _identity(centre, frame.assign(series_uid=key), (), salt)
     row = identity | {
-        "modality": STRUCTURE,
+        "modality": one["modality"] if one["modality"] in ("RTSTRUCT", "SEG") else STRUCTURE,
         "verdict": "reject",
         "codes": ";".join(f.code for f in found.findings),
         "excluded": found.findings[0].code,

@@ -30,7 +30,7 @@ class Layout:
 
 def layout(c: Candidate, s: CurationSettings) -> Layout | None:
     """The layout of a candidate that has a geometry; None if it has none."""
-    if c.files.empty:
+    if c.files.empty or c.files[["rows", "columns"]].isna().any(axis=None):
         return None
     if planar(c.files, s):
         return _planar(c)

@@ -85,7 +85,7 @@ def matrix(c: Candidate, s: CurationSettings) -> Found:
     """Slices of another matrix or pixel size: set aside if few, volumes of their own if they cover the same extent."""
     if np.ptp(c.files[["rows", "columns", *SPACING]].to_numpy(dtype=float), axis=0).max() <= 1e-4:
         return
-    shape = c.files[["rows", "columns"]]
+    shape = c.files[["rows", "columns"]].fillna(0)  # a damaged file has none
     spacing = c.files[SPACING].round(4)
     number = c.files.groupby([shape["rows"], shape["columns"], *(spacing[n] for n in SPACING)]).ngroup().to_numpy()
     groups = [tuple(c.files.index[number == n]) for n in np.unique(number)]
