@@ -51,8 +51,8 @@ def test_the_report_asks_for_nothing_outside(study: factory.Study, tmp_path: Pat
         assert p.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert p.evaluate("getComputedStyle(document.querySelector('nav')).position") == "sticky"
         # a table sorts by number, up and down
-        sort = "document.querySelector('#methods table.sort th:nth-child(1) button').click()"
-        first = "document.querySelector('#methods table.sort tbody th').textContent"
+        sort = "document.querySelector('[aria-label=Ledger] th:nth-child(1) button').click()"
+        first = "document.querySelector('[aria-label=Ledger] tbody th').textContent"
         p.evaluate(sort)
         assert p.evaluate(first) == "covid"
         p.evaluate(sort)

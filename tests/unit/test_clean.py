@@ -5,17 +5,22 @@ from polycentric.tools.clean import clean
 STUDY = {
     "centres": {"north": {"shards": 2, "simulate": None}},
     "splits": {"main": {}},
-    "views": {"ct": {}},
+    "convert": {"sources": {"manual": {}}},
+    "views": {"ct": {"fit": None}, "scaled": {"fit": {"split": "main"}}},
     "synthesis": {},
     "segmentation": {"unet": {}},
     "features": {"mixed": {"kind": "radiomics"}},
     "analyses": {"survival": {}},
     "readers": {},
+    "profiles": {"default": {}},
+    "exports": {"pacs": {"view": "ct"}},
 }
 
 
 def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
     keep = [
+        "cohort/examined/north-0.tsv", "quicklook/north-1.tsv", "shareable/deidentification.json", "models/scaled/x",
+        "profiles/default/ct/main/north-0.tsv", "dicom/ct/main/north-0.tsv",
         "volumes/north-0.tsv", "volumes/north-1/V-1.nii", "views/ct/main/north-0.tsv",
         "masks/manual/main/north-0/a.nii",
         "masks/unet/main/north-1.tsv", "features/mixed.parquet", "features/mixed/north-0.parquet",

@@ -7,6 +7,8 @@ import pytest
 from polycentric.config.curation import RoiSettings
 from polycentric.config.views import View
 from polycentric.convert import contours
+from polycentric.convert.findings import Findings
+from polycentric.convert.planes import Planes
 from polycentric.errors import ScanError
 from polycentric.grids import mask_onto
 from polycentric.prepare import Context, apply, thorax
@@ -160,8 +162,14 @@ def test_lungs_of_real_patients_agree_with_their_contours(realdata, patient):
     spacing = (float(slices[0].PixelSpacing[1]), float(slices[0].PixelSpacing[0]), step)
     geometry = Geometry(array.shape[::-1], spacing, tuple(map(float, slices[0].ImagePositionPatient)))
     truth = {}
-    for region in contours.read_regions(structures, {"x": RoiSettings(pattern="Lung [LR]|Spinal cord|GTV-1")}):
-        truth[region.name] = contours.rasterise(contours.outline(region.contours, geometry, 0.5), geometry).mask > 0
+    wanted = RoiSettings(pattern="Lung [LR]|Spinal cord|GTV-1")
+    with structures.open("rb") as stream:
+        regions = contours.read_structure_set(stream, wanted.matches)
+    options = {"tolerance_mm": 0.5, "skipped_slices": 3}
+    for region in regions:
+        if wanted.matches(region.name):
+            drawn = contours.draw(region.contours, Planes.of(geometry), findings=Findings({}), **options)
+            truth[region.name] = drawn.mask > 0
     volume = Volume(array, geometry)
     coarse = thorax.upright(volume, thorax.COARSE_MM)
     body = thorax.body(coarse)

@@ -158,6 +158,9 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "stability": "stability",
         "harmonisation": "harmonisation",
         "exploration": "explore",
+        "synthesis-comparison": "compare_synthesis",
+        "detectability": "detectability",
+        "feature-shift": "feature_shift",
     }
     shards = [{"shard": shard} for shard in study.shards]
     single = ("pseudonym_key", "cohort", "establish", "provenance", "report")
@@ -182,6 +185,14 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
     found += [("harmonise", {"set": n}) for n, f in study.features.items() if f.kind == "harmonised"]
     found += [("select_features", {"set": n}) for n, f in study.features.items() if f.kind == "selected"]
     found += [("fit_view", {"view": n, "fold": "main"}) for n in study.fitted_views]
+    found += [
+        ("profile_images", {"profile": p, "view": v, "fold": "main", **s})
+        for p in study.profiles
+        for v in study.views
+        if study.users_of_profile(p, v)
+        for s in shards
+    ]
+    found += [("export_dicom", {"view": e.view, "fold": "main", **s}) for e in study.exports.values() for s in shards]
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
@@ -190,17 +201,18 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
 
 # where a key may act directly, by the longest prefix of its path; everything also reaches provenance and report
 DIRECT: dict[str, set[str]] = {
-    "study": {"index", "convert", "share"},
+    "study": {"index", "convert", "share", "export_dicom"},
     "title": set(),
-    "results": {"index", "convert", "share"},
+    "results": {"index", "convert", "share", "export_dicom"},
     "private": set(),
     "workers": set(),
     "seed": {
         "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "train_synthesis", "synthesize",
         "train_segmentation", "segment", "describe", "classify", "survive", "fidelity", "segmentation_quality",
-        "feature_agreement", "stability", "harmonisation", "explore", "export_readers", "ingest_readers",
+        "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis", "detectability",
+        "feature_shift", "export_readers", "ingest_readers",
     },
-    "device": {"train_synthesis", "synthesize", "train_segmentation", "segment"},
+    "device": {"train_synthesis", "synthesize", "train_segmentation", "segment", "profile_images"},
     "centres.*.role": {"cohort"},
     "centres.*.shards": {"cohort"},
     "centres.*.simulate": {"plan_cohort", "simulate_centre"},
@@ -219,15 +231,17 @@ DIRECT: dict[str, set[str]] = {
     "convert.rois": {"convert", "share"},
     "convert.sources": {"convert", "share"},
     "splits": {"split"},
-    "views": {"prepare", "fit_view", "synthesize"},
-    "synthesis": {"train_synthesis", "synthesize", "fidelity"},
+    "views": {"prepare", "fit_view", "synthesize", "export_dicom"},
+    "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability"},
+    "profiles": {"profile_images", "compare_synthesis"},
+    "exports": {"export_dicom"},
     "synthesis.*.inference": {"synthesize"},
     "segmentation": {"train_segmentation", "segment", "segmentation_quality"},
     "segmentation.*.inference": {"segment"},
     "features": {"extract", "harmonise", "select_features", "import_features"},
     "analyses": {
         "describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement", "stability",
-        "harmonisation", "explore",
+        "harmonisation", "explore", "compare_synthesis", "detectability", "feature_shift", "profile_images",
     },
     "analyses.*.title": set(),
     "analyses.*.question": set(),

@@ -131,7 +131,7 @@ class Run:
 Entry = Task | Run
 
 
-def _entries(folder: Path, earlier: _Earlier, only: frozenset[str] | None) -> Iterator[Entry]:
+def _entries(folder: Path, earlier: _Earlier, only: frozenset[str] | None = None) -> Iterator[Entry]:
     """What the index consists of, in order: rows of the earlier one, and files to read."""
     run: Run | None = None
     for found in walk(folder):
