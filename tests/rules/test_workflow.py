@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
+import resource
 from pathlib import Path
 
 import graph
@@ -48,6 +48,11 @@ def test_lint_is_clean(clone: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _child_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_two_thousand_scans_are_planned_in_ten_seconds(clone: Path) -> None:
     centre = {"patients": 167, "scanner": {"matrix": 56, "spacing_mm": [6, 6, 6], "slices": 32}}
     centres = {
@@ -60,9 +65,10 @@ def test_two_thousand_scans_are_planned_in_ten_seconds(clone: Path) -> None:
     }
     study = {"study": "large", "centres": {"north": None, "south": None, "east": None, **centres}}
     path = graph.write_study(clone, study, base="config/config.yaml")
-    start = time.monotonic()
+    # of the processor, since other tests run beside this one
+    start = _child_seconds()
     jobs = graph.planned(clone, "--configfile", path)
-    seconds = time.monotonic() - start
+    seconds = _child_seconds() - start
     assert jobs["convert"] == 48
     assert sum(jobs.values()) < 2000
     assert seconds < 10, f"planning {sum(jobs.values())} jobs took {seconds:.1f} s"

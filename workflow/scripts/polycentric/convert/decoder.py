@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import fcntl
 import gc
 import mmap
 import os
@@ -30,6 +31,7 @@ from ..errors import ScanError
 CODE = "TS_UNDECODABLE"
 CPU_S = 5.0  # per slice, and a second more per million pixels: the slowest decoder takes a tenth of that
 STALLED_S = 600.0  # without a sign of life, for input that no longer answers
+PIPE_BYTES = 2**20
 # kind of message, number of the slice, bytes that follow
 _HEAD = struct.Struct("<cqq")
 _TICK, _PLANE, _END = b"t", b"p", b"e"
@@ -84,6 +86,8 @@ def isolated(work: Callable[[Channel], Any], room: Room, *, memory_bytes: int, s
         If a file is gone or cannot be read: that says nothing about the scan.
     """
     reading, writing = os.pipe()
+    with contextlib.suppress(AttributeError, OSError):  # a whole plane at a time where the system allows it
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     parent = os.getpid()
     gc.freeze()  # a collection in the child would copy every page
     child = os.fork()
