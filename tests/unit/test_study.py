@@ -224,7 +224,7 @@ DIRECT: dict[str, set[str]] = {
     "deidentify": {"share"},
     "quicklook": {"quicklook"},
     "clinical": {"cohort", "describe"},
-    "clinical.outcomes": {"cohort", "describe", "split", "classify", "survive"},
+    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive"},
     "curation": {"curate"},
     "curation.limits": {"cohort"},
     "convert": {"convert"},
