@@ -222,7 +222,8 @@ def sweep(paths: Sequence[Path], numbers: range, *, seconds: float = 5.0, memory
     A stall is four times `seconds` of the clock, since other work may share the processor; what is bounded are seconds
     of the processor, by the library, and `memory`, by the system.
     """
-    context, todo = get_context("fork"), list(numbers)
+    # a fresh process, since a fork begins with the memory of its parent
+    context, todo = get_context("spawn"), list(numbers)
     with tempfile.TemporaryDirectory() as scratch:
         while todo:
             receiver, sender = context.Pipe(duplex=False)

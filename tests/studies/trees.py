@@ -11,11 +11,11 @@ EXCEPTED = ("logs", "benchmarks", "work")
 
 
 def tree(results: Path) -> dict[str, str]:
-    """Hash of every file of a study's results, but for the excepted folders."""
+    """Hash of every file of results, but for the excepted folders and what a killed job had begun to write."""
     return {
         path.relative_to(results).as_posix(): sha256_file(path)
         for path in sorted(results.rglob("*"))
-        if path.is_file() and path.relative_to(results).parts[0] not in EXCEPTED
+        if path.is_file() and path.relative_to(results).parts[0] not in EXCEPTED and not path.name.startswith(".tmp-")
     }
 
 

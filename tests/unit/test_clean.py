@@ -36,6 +36,8 @@ def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
     for name in (*keep, *gone):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    clean(STUDY, tmp_path)
+    begun = tmp_path / "analyses" / "survival" / ".tmp-x-figure.svg"
+    begun.touch()
+    assert begun in clean(STUDY, tmp_path)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == sorted(keep)
     assert clean(STUDY, tmp_path) == []

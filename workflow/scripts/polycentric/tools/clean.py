@@ -41,7 +41,7 @@ def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def clean(study: Mapping[str, Any], root: Path, *, log: Log = SILENT) -> list[Path]:
-    """Remove files and folders below `root` that the study does not list; return what was removed."""
+    """Remove what the study does not list, and what killed jobs left, below `root`; return what was removed."""
     removed = []
     for folder, names in listed(study).items():
         for path in sorted((root / folder).glob("*")):
@@ -49,4 +49,8 @@ def clean(study: Mapping[str, Any], root: Path, *, log: Log = SILENT) -> list[Pa
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed.append(path)
                 log.event("removed", path=path.relative_to(root).as_posix())
+    for path in sorted(root.rglob(".tmp-*")):  # begun by a job that was killed
+        if path.is_file():
+            path.unlink()
+            removed.append(path)
     return removed
