@@ -126,8 +126,10 @@ def decode(
         raise ScanError(CODE, f"{len(planes)} slices of {columns} x {rows} are more than a scan can be")
     largest = max((_bytes(folder, path) for path in {p.path for p in planes}), default=0)
     frames = max(Counter(p.path for p in planes).values(), default=1)
-    # a decoder holds a file's frames, and one more as whole numbers and wavelets; a bomb asks for far more
-    memory = 2**29 + 16 * columns * rows * (frames + 1) + 4 * largest
+    # a decoder holds a file's frames, and one more as whole numbers and wavelets; few bytes that ask for far more than
+    # any compression explains are a bomb
+    frames_bytes = min(16 * columns * rows * (frames + 1), max(2**28, 2000 * largest))
+    memory = 2**29 + frames_bytes + 4 * largest
     slots = _Slots(len(planes))
     # decoders read files by name; the folder is the parent's, so that it goes even when the child is killed
     with tempfile.TemporaryDirectory(prefix="frames-") as scratch:
