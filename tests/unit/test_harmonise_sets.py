@@ -104,6 +104,14 @@ def test_ledger_names_the_training_patients(tmp_path):
     ledger.write(first, name="generator", stage="synthesis", split="s", seen=seen, settings="", code="")
     with pytest.raises(UserError, match="generator"):
         run(tmp_path, paths, upstream=[first])
+    # a scaler of the images that was fitted on the training part of the same split is a part of the chain
+    for split, allowed in (("main", True), ("other", False)):
+        ledger.write(first, name="scaler", stage="prepare", split=split, seen=seen, settings="", code="")
+        if allowed:
+            run(tmp_path, paths, upstream=[first])
+        else:
+            with pytest.raises(UserError, match="scaler"):
+                run(tmp_path, paths, upstream=[first])
 
 
 def test_batches_from_scans_equal_those_from_centres(tmp_path):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from . import tables
+from . import figures, tables
 from .files import atomic, sha256_file
 from .tables import schemas
 
@@ -48,3 +49,21 @@ class Artefacts:
 
     def write(self) -> None:
         tables.write(self.rows, self.folder / "manifest.tsv", schemas.ARTEFACTS)
+
+
+class TableArtefacts(Artefacts):
+    """What an analysis of tables shows, with its tables and figures in folders of their own."""
+
+    def table(self, frame: pd.DataFrame, name: str, title: str, caption: str) -> Path:
+        return super().table(frame, f"tables/{name}.csv", title, caption)
+
+    def figure(self, figure: Figure, name: str, title: str, caption: str, data: pd.DataFrame) -> None:
+        """Write figures/{name}.svg and its numbers beside it."""
+        path = self.folder / "figures" / f"{name}.svg"
+        figures.save(figure, path)
+        self.add("figure", path, title, " ".join(caption.split()), self.csv(data, f"figures/{name}.csv"))
+
+    def write(self) -> None:
+        """Write manifest.tsv; the main figure first."""
+        self.rows.sort(key=lambda r: (not r["path"].endswith("/summary.svg"), r["kind"], r["path"]))
+        super().write()

@@ -59,12 +59,6 @@ def cut(array: np.ndarray, spacing: Sequence[float], plane: Plane, index: int) -
     return array[::-1, :, index], y, z
 
 
-def shape_of(array: np.ndarray, spacing: Sequence[float], plane: Plane) -> tuple[float, float]:
-    """Width and height of a slice in mm."""
-    across, down = {"axial": (2, 1), "coronal": (2, 0), "sagittal": (1, 0)}[plane]
-    return array.shape[across] * spacing[2 - across], array.shape[down] * spacing[2 - down]
-
-
 def window(modality: str, unit: str, values: np.ndarray, window_hu: tuple[float, float]) -> tuple[float, float, str]:
     """Grey window by what the values are: from, to, and in words with the unit.
 

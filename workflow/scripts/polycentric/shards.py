@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -128,7 +128,3 @@ def _valid(sidecar: Path, state: str, root: Path) -> list[Row] | None:
             if not path.exists() or sha256_file(path) != row["sha256"]:
                 return None
     return record["rows"]
-
-
-def rows_ok(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["status"] == "ok"]

@@ -8,29 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
-
-from .. import artefacts, figures
 from ..files import atomic
-
-
-class Artefacts(artefacts.Artefacts):
-    """Collects what one analysis shows, with its tables and figures in folders of their own."""
-
-    def table(self, frame: pd.DataFrame, name: str, title: str, caption: str) -> Path:
-        return super().table(frame, f"tables/{name}.csv", title, caption)
-
-    def figure(self, figure: Figure, name: str, title: str, caption: str, data: pd.DataFrame) -> None:
-        """Write figures/{name}.svg and its numbers beside it."""
-        path = self.folder / "figures" / f"{name}.svg"
-        figures.save(figure, path)
-        self.add("figure", path, title, caption, self.csv(data, f"figures/{name}.csv"))
-
-    def write(self) -> None:
-        """Write manifest.tsv; the main figure first."""
-        self.rows.sort(key=lambda r: (not r["path"].endswith("/summary.svg"), r["kind"], r["path"]))
-        super().write()
 
 
 def sentence(*parts: str) -> str:

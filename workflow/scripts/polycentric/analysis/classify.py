@@ -15,6 +15,7 @@ import sklearn
 from sklearn.exceptions import ConvergenceWarning
 
 from .. import ledger, tables
+from ..artefacts import TableArtefacts
 from ..config.analyses import ClassificationAnalysis
 from ..errors import UserError
 from ..estimates import Estimate, estimate, finite, holm, p_text, percentiles, permutation_p, shown, wilson
@@ -23,7 +24,7 @@ from ..jobs import SILENT, Log
 from ..randomness import generator, integer_seed
 from ..words import in_words
 from . import classifiers, data, plots, roc
-from .artefacts import Artefacts, sentence, write_skops
+from .artefacts import sentence, write_skops
 from .schemas import CLASSIFICATION
 
 CLINICAL = "clinical"  # the name of a set without features
@@ -129,7 +130,7 @@ def analyse(
         "comparisons": comparisons,
         "warnings": study.warnings,
     }
-    _write_tables(study, fitted, probabilities, results, comparisons, null, drawn, Artefacts(folder, root))
+    _write_tables(study, fitted, probabilities, results, comparisons, null, drawn, TableArtefacts(folder, root))
     for (set_name, model), fit in fitted.items():
         if fit:
             write_skops(fit.chain, folder / "models" / f"{set_name}--{model}.skops")
@@ -435,7 +436,7 @@ def _write_tables(
     comparisons: list[dict[str, Any]],
     null: Null,
     drawn: dict[str, tuple[np.ndarray, np.ndarray]],
-    artefacts: Artefacts,
+    artefacts: TableArtefacts,
 ) -> None:
     settings = study.settings
     title = settings.title or study.name
@@ -543,7 +544,7 @@ def _roc_figure(
     probabilities: dict[tuple[str, str], np.ndarray],
     results: dict[str, Any],
     drawn: dict[str, tuple[np.ndarray, np.ndarray]],
-    artefacts: Artefacts,
+    artefacts: TableArtefacts,
     title: str,
     percent: str,
 ) -> None:
@@ -591,7 +592,7 @@ def _roc_figure(
     )
 
 
-def _null_figure(study: Study, null: Null, results: dict[str, Any], artefacts: Artefacts, title: str) -> None:
+def _null_figure(study: Study, null: Null, results: dict[str, Any], artefacts: TableArtefacts, title: str) -> None:
     rows = []
     for (set_name, model), parts in null.items():
         for part, values in parts.items():

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from .. import figures, ledger, tables
+from ..artefacts import TableArtefacts
 from ..config.analyses import CohortAnalysis
 from ..errors import UserError
 from ..estimates import finite, holm, p_text
@@ -23,7 +24,7 @@ from ..jobs import SILENT, Log
 from ..randomness import generator
 from ..tables.schemas import PATIENTS, SCANS, SPLIT
 from . import acquisition
-from .artefacts import Artefacts, sentence
+from .artefacts import sentence
 
 # scanner models and body parts are many words: the figure has them
 IN_TABLE = {n: label for n, label in acquisition.CATEGORIES.items() if n not in ("model", "body_part", "modality")}
@@ -108,7 +109,7 @@ def analyse(
         if n < 10:
             warnings.append(f"Group {group} has {n} patients: tests have little power and differences are uncertain.")
     title = settings.title or name
-    artefacts = Artefacts(folder, root)
+    artefacts = TableArtefacts(folder, root)
     head = {"variable": "patients", "level": "", "missing": "", "all": str(len(people))}
     head |= {str(g): str(int(people[settings.by].eq(g).sum())) for g in groups}
     second = {"variable": "scans", "level": "", "missing": "", "all": str(len(images))}
@@ -174,7 +175,7 @@ def analyse(
     return metrics
 
 
-def _show_acquisition(artefacts: Artefacts, images: pd.DataFrame, by: str, groups: list[Any], title: str) -> None:
+def _show_acquisition(artefacts: TableArtefacts, images: pd.DataFrame, by: str, groups: list[Any], title: str) -> None:
     """Distributions of acquisition parameters, and shares of scanners, kernels and contrast, by group."""
     if acquisition.known(images, acquisition.NUMBERS):
         figure, plotted = acquisition.numbers(images, by, groups)

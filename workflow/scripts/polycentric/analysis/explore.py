@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import feature_names, ledger, tables
+from ..artefacts import TableArtefacts
 from ..config.explore import ExplorationAnalysis
 from ..errors import UserError
 from ..estimates import estimate, finite, p_text, percentiles
@@ -22,7 +23,7 @@ from ..tables.schemas import PATIENTS
 from ..univariate import benjamini_hochberg, bonferroni, kruskal, roc, spearman, spearman_with, variance_explained
 from ..words import in_words
 from . import data, explore_plots
-from .artefacts import Artefacts, sentence
+from .artefacts import sentence
 
 PAGE = 12
 
@@ -104,7 +105,7 @@ def analyse(
     order, clusters = explore_plots.cluster(correlation)
     log.progress("correlations", 2, 3)
     metrics, curves = _metrics(study, results, correlation, clusters, seed)
-    _show(study, results, correlation, order, clusters, curves, metrics, Artefacts(folder, root))
+    _show(study, results, correlation, order, clusters, curves, metrics, TableArtefacts(folder, root))
     log.progress("figures", 3, 3)
     write_json(folder / "metrics.json", metrics)
     ledger.write(
@@ -418,7 +419,7 @@ def _show(
     clusters: np.ndarray,
     curves: list[dict[str, Any]],
     metrics: dict[str, Any],
-    out: Artefacts,
+    out: TableArtefacts,
 ) -> None:
     settings, title = study.settings, metrics["title"]
     percent = f"{100 * settings.level:g} %"

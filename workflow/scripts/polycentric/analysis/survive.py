@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import ledger, tables
+from ..artefacts import TableArtefacts
 from ..config.analyses import SurvivalAnalysis
 from ..estimates import Estimate, estimate, finite, normal_quantile, p_of_z, p_text, percentiles, permutation_p, shown
 from ..files import write_json
@@ -18,7 +19,7 @@ from ..jobs import SILENT, Log
 from ..randomness import generator, integer_seed
 from ..words import in_words
 from . import cox, coxmodel, data, plots, survival
-from .artefacts import Artefacts, sentence, write_skops
+from .artefacts import sentence, write_skops
 from .schemas import SURVIVAL
 
 EVENTS_PER_VARIABLE = 10
@@ -128,7 +129,7 @@ def analyse(
         "comparisons": comparisons,
         "warnings": study.warnings,
     }
-    artefacts = Artefacts(folder, root)
+    artefacts = TableArtefacts(folder, root)
     _write_predictions(study, indices, groups, folder)
     _write_tables(study, fitted, results, comparisons, artefacts)
     _write_figures(study, indices, groups, results, null, artefacts)
@@ -489,7 +490,7 @@ def _write_tables(
     fitted: dict[str, coxmodel.Fitted | None],
     results: dict[str, Any],
     comparisons: list[dict[str, Any]],
-    artefacts: Artefacts,
+    artefacts: TableArtefacts,
 ) -> None:
     settings = study.settings
     title = settings.title or study.name
@@ -584,7 +585,7 @@ def _write_figures(
     groups: dict[str, np.ndarray],
     results: dict[str, Any],
     null: dict[str, dict[str, np.ndarray]],
-    artefacts: Artefacts,
+    artefacts: TableArtefacts,
 ) -> None:
     settings = study.settings
     title = settings.title or study.name

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import feature_names, ledger, tables
-from ..artefacts import Artefacts
+from ..artefacts import TableArtefacts
 from ..config.harmonise import HarmonisationAnalysis
 from ..errors import UserError
 from ..estimates import Estimate, estimate, finite, percentiles, permutation_p
@@ -74,7 +74,7 @@ def analyse(
     variance = _variance(rows)
     predicted = _predict(name, settings, rows, seed, log)
     metrics = _metrics(name, settings, rows, variance, predicted, seed)
-    _show(settings, rows, variance, predicted, metrics, Artefacts(folder, root))
+    _show(settings, rows, variance, predicted, metrics, TableArtefacts(folder, root))
     write_json(folder / "metrics.json", metrics)
     ledger.write(
         folder / "ledger.json",
@@ -307,7 +307,7 @@ def _show(
     variance: pd.DataFrame,
     predicted: Mapping[tuple[str, str, str], dict[str, Any]],
     metrics: Mapping[str, Any],
-    out: Artefacts,
+    out: TableArtefacts,
 ) -> None:
     title = metrics["title"]
     n = "; ".join(
@@ -334,8 +334,7 @@ def _show(
         "rows show what it does to new patients"
     )
     figure, numbers = draw.summary(variance, aucs)
-    out_figure(
-        out, figure, "summary", f"{title}: differences between batches before and after",
+    out.figure(figure, "summary", f"{title}: differences between batches before and after",
         f"{settings.question} Left: share of features whose variance explained by the batch (eta squared) is at most "
         f"that on the axis; dotted: expected by chance. Right: AUC of classifiers that predict the batch, with "
         f"{percent} intervals (bootstrap of patients); grey: null of {settings.permutations} permutations. {note}. "
@@ -348,38 +347,27 @@ def _show(
         .tolist()
     )
     figure, numbers = draw.distributions(rows, shown)
-    out_figure(
-        out, figure, "distributions", f"{title}: distributions by batch",
+    out.figure(figure, "distributions", f"{title}: distributions by batch",
         f"The {len(shown)} features with the most variance explained by the batch among training patients, before and "
         f"after; boxes: quartiles, whiskers: 5th and 95th percentile; training patients filled, held-out patients "
         f"open. {n}.", numbers,
     )  # fmt: skip
     figure, numbers = draw.components(rows)
-    out_figure(
-        out, figure, "components", f"{title}: principal components",
+    out.figure(figure, "components", f"{title}: principal components",
         f"First two principal components of the standardised features of training patients (dots), each set by "
         f"itself; held-out patients (rings) are projected; crosses: means of training patients. {n}.", numbers,
     )  # fmt: skip
     out.table(
         variance,
-        "tables/features.csv",
+        "features",
         f"{title}: every feature",
         f"Variance explained by the batch (eta squared) with what is expected by chance; p of the F test of means and "
         f"of Brown and Forsythe's test of spreads, q after Benjamini and Hochberg. {n}.",
     )
     out.table(
         aucs,
-        "tables/classifiers.csv",
+        "classifiers",
         f"{title}: prediction of the batch",
         f"Mean AUC of one batch against the others with {percent} intervals. {note}. {n}.",
     )
-    out.rows.sort(key=lambda r: (not r["path"].endswith("/summary.svg"), r["kind"], r["path"]))
     out.write()
-
-
-def out_figure(out: Artefacts, figure: Any, name: str, title: str, caption: str, numbers: pd.DataFrame) -> None:
-    from .. import figures
-
-    path = out.folder / "figures" / f"{name}.svg"
-    figures.save(figure, path)
-    out.add("figure", path, title, " ".join(caption.split()), out.csv(numbers, f"figures/{name}.csv"))

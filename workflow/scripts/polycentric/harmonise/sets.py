@@ -84,7 +84,7 @@ def harmonise(
     covariates = _covariates(frame, settings.covariates, facts.patients, ok, training & ok, where)
     fitted_on = set(frame.loc[ok & training, "patient"]) if by_patients else set()
     seen = sorted(fitted_on | {*seen_phantoms})
-    ledgers.refuse_leaks(seen, upstream, where=where)
+    ledgers.refuse(seen, (), upstream, split=settings.split, where=where)
     result = frame.copy()
     result["set"] = set_name
     record: dict[str, Any] = {}

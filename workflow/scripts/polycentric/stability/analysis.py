@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import feature_names, ledger, tables
-from ..artefacts import Artefacts
+from ..artefacts import TableArtefacts
 from ..concordance import STATISTICS, WORDS, Concordance, concordance
 from ..config.stability import StabilityAnalysis
 from ..errors import UserError
@@ -78,7 +78,7 @@ def analyse(
     stable = selection(table, settings)
     tables.write(stable, folder / "stable.tsv", STABLE)
     metrics = _metrics(name, settings, found, table, stable)
-    _show(settings, found, table, stable, metrics, Artefacts(folder, root))
+    _show(settings, found, table, stable, metrics, TableArtefacts(folder, root))
     write_json(folder / "metrics.json", metrics)
     seen = {p for measured, _ in found.values() for p in measured.subjects["patient"]}
     ledger.write(
@@ -205,7 +205,7 @@ def _show(
     table: pd.DataFrame,
     stable: pd.DataFrame,
     metrics: Mapping[str, Any],
-    out: Artefacts,
+    out: TableArtefacts,
 ) -> None:
     title = metrics["title"]
     n = "; ".join(
@@ -214,8 +214,7 @@ def _show(
     )
     percent = f"{100 * settings.level:g} %"
     figure, numbers = draw.by_class(table, settings)
-    _figure(
-        out,
+    out.figure(
         figure,
         "summary",
         f"{title}: agreement by feature class",
@@ -224,8 +223,7 @@ def _show(
         numbers,
     )
     figure, numbers = draw.heat_map(table, settings)
-    _figure(
-        out,
+    out.figure(
         figure,
         "heat-map",
         f"{title}: every feature in every design",
@@ -245,26 +243,17 @@ def _show(
     )
     out.table(
         table.drop(columns="decides"),
-        "tables/features.csv",
+        "features",
         f"{title}: every feature",
         f"ICC(1,1), ICC(A,1), ICC(C,1) and CCC with {percent} intervals; within_sd is the SD between repeats of a "
         f"subject, repeatability the difference that 95 % of two repeats stay below, both in the feature's unit; "
         f"incomplete: subjects left out because a value is missing. {n}.",
     )
-    out.table(classes, "tables/classes.csv", f"{title}: by class", f"Features that pass, by design and class. {n}.")
+    out.table(classes, "classes", f"{title}: by class", f"Features that pass, by design and class. {n}.")
     out.table(
         stable,
-        "tables/stable.csv",
+        "stable",
         f"{title}: stable features",
         f"{int(stable['stable'].sum())} of {len(stable)} features pass every design; reasons for the others. {n}.",
     )
-    out.rows.sort(key=lambda r: (not r["path"].endswith("/summary.svg"), r["kind"], r["path"]))
     out.write()
-
-
-def _figure(out: Artefacts, figure: Any, name: str, title: str, caption: str, numbers: pd.DataFrame) -> None:
-    from .. import figures
-
-    path = out.folder / "figures" / f"{name}.svg"
-    figures.save(figure, path)
-    out.add("figure", path, title, " ".join(caption.split()), out.csv(numbers, f"figures/{name}.csv"))

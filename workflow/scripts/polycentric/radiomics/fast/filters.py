@@ -158,11 +158,6 @@ def deriche(sigma: float, spacing: float, order: int) -> np.ndarray:
     return np.array([n0, n1, n2, n3, *m, *d, *(v * sn / sd for v in d), *(v * sm / sd for v in d)])
 
 
-def reach_of_wavelet(name: str) -> int:
-    """Voxels that an undecimated transform of one level sees to either side."""
-    return pywt.Wavelet(name).dec_len
-
-
 def wavelets(array: np.ndarray, box: Box, name: str, flat: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
     """Sub-bands of the undecimated wavelet transform of one level over `box`, in PyRadiomics' order.
 
