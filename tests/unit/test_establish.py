@@ -255,7 +255,7 @@ def test_identical_pixels_of_two_patients_stop_the_study(tmp_path: Path) -> None
         run(job)
     message = str(caught.value)
     assert "scan S-A of P-S-A (north), scan S-B of P-S-B (south)" in message
-    assert "withdraw: [P-S-B]" in message
+    assert "exclude: {S-B: a copy}" in message
     assert "STUDY_DUPLICATE_PATIENT: flag" in message
     assert "S-D" not in message
     made = run(job, duplicates_verdict="flag")

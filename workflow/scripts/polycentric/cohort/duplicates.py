@@ -36,13 +36,13 @@ def refuse(duplicates: pd.DataFrame) -> None:
         for number, group in shared.groupby("group")
     ]
     more = [f"  - and {len(groups) - SHOWN} more groups"] if len(groups) > SHOWN else []
-    first = shared.iloc[-1]["patient"]
+    last = shared.iloc[-1]["scan"]
     raise UserError(
         f"{DIFFERENT}: {len(groups)} group{'s' * (len(groups) > 1)} of scans with identical pixels under several "
         "patients or centres: one person would be counted twice, and could be in training and test part at once.",
         *groups[:SHOWN],
         *more,
         "Find out who is who (pseudonyms.tsv in the private folder has the original identifiers), then remove the "
-        f"images that do not belong there, or leave a patient out with withdraw: [{first}] in the study file. If the "
+        f"images that do not belong there, or leave a scan out: exclude: {{{last}: a copy}} in the study file. If the "
         f"sharing is meant, as with a phantom, write curation: {{verdicts: {{{DIFFERENT}: flag}}}}.",
     )
