@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from .base import Expression, ImportedWeights, Name, Section
+from .inference import Size, SynthesisInference, check_size
 
-Size = tuple[PositiveInt, ...]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -67,21 +67,6 @@ class SynthesisLosses(Section):
     )
 
 
-class SynthesisInference(Section):
-    """How a trained generator passes over whole images; a change here trains nothing again."""
-
-    window: Size | None = Field(None, description="voxels of a window along x, y, z; empty: as the training patch")
-    stride: Size | None = Field(
-        None, description="voxels from window to window along x, y, z; empty: a quarter of the window"
-    )
-    batch: PositiveInt = Field(4, description="windows that pass the network at once")
-    where: Expression | None = Field(
-        None,
-        description="expression that selects the scans to translate, the others are handed on unchanged; empty: all "
-        "scans are translated, so that every image of the view has passed the same generator",
-    )
-
-
 class Synthesis(Section):
     """A generator that translates images of the source domain into the target domain."""
 
@@ -122,17 +107,8 @@ class Synthesis(Section):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         factor = 2**self.generator.downs
-        _check_size("patch", self.patch, self.dimensions, factor)
-        if self.inference.window is not None:
-            _check_size("inference: window", self.inference.window, self.dimensions, factor)
-        if self.inference.stride is not None:
-            window = self.inference.window or self.patch
-            _check_size("inference: stride", self.inference.stride, self.dimensions, 1)
-            if any(s > w for s, w in zip(self.inference.stride, window, strict=True)):
-                raise ValueError(
-                    f"inference: stride {list(self.inference.stride)} is longer than the window {list(window)} and "
-                    f"would leave gaps; write at most the window, such as a quarter of it"
-                )
+        check_size("patch", self.patch, self.dimensions, factor)
+        self.inference.check(self.patch, self.dimensions, factor)
         smallest = smallest_patch(self.discriminator.layers)
         if min(self.patch) < smallest:
             raise ValueError(
@@ -148,14 +124,3 @@ def smallest_patch(layers: int) -> int:
     """Voxels along an axis that a PatchGAN needs, so that its last normalised layer still has two voxels."""
     # that layer is a kernel of 4 with padding 1, so 3 voxels in; each layer before it halves
     return 3 * 2**layers
-
-
-def _check_size(name: str, size: Size, dimensions: int, factor: int) -> None:
-    if len(size) != dimensions:
-        raise ValueError(f"{name} {list(size)} has {len(size)} numbers; write {dimensions}, since dimensions is that")
-    if any(s % factor for s in size):
-        better = [max(factor, round(s / factor) * factor) for s in size]
-        raise ValueError(
-            f"{name} {list(size)} cannot be halved as often as the network does; "
-            f"write multiples of {factor}, such as {better}"
-        )
