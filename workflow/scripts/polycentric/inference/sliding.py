@@ -20,6 +20,8 @@ Progress = Callable[[int, int], None]
 BATCHES = 8
 # outputs for constant windows that are kept: air, what lies outside of the reconstruction, a mask's filling
 CONSTANTS = 8
+# planes that are read at a time
+READ = 16
 
 
 def profile(window: int) -> Tensor:
@@ -111,8 +113,8 @@ def stream(
 ) -> Iterator[tuple[int, Tensor]]:
     """Weighted mean of a network's predictions in all windows of a volume, in slabs of finished planes from 0 on.
 
-    Only the planes that the windows of one or some layers cover are held, in float32: about two slabs as thick as the
-    window for each input and output channel, however many planes the volume has.
+    Only the planes that the windows of one or some layers cover are held, in float32: a slab as thick as the window for
+    each input and output channel, however many planes the volume has.
 
     Parameters
     ----------
@@ -137,45 +139,56 @@ def stream(
     batch = min(batch, tiling.count)
     group = -(-BATCHES * batch // layer)
     tally = counts or Counts()
-    done, planes = 0, 0
-    image = source.read(0, zs[0] + 1)[:, :0]
-    device = image.device
+    groups = [zs[i : i + group] for i in range(0, len(zs), group)]
+    thickness = max(own[-1] + depth - own[0] for own in groups)
+    channels, device = (first := source.read(0, 1)).shape[0], first.device
     axes = [profile(w).to(device, torch.float32) for w in tiling.window]
     weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
     # the sums of the float32 weights that are used, in float64, so that no rounding is left in a constant image
     sums = [normaliser(s, w).to(device, torch.float32) for s, w in zip(tiling.starts, tiling.window, strict=True)]
+    # what is held: planes from `begin` on of the image and of the weighted sums, moved up from group to group
+    image = torch.empty((channels, thickness, *source.shape[1:]), device=device)
     total: Tensor | None = None
     constants: dict[tuple[float, ...], Tensor] = {}
-    for number in range(0, len(zs), group):
-        own = zs[number : number + group]
-        end = zs[number + group] if number + group < len(zs) else source.shape[0]
-        image = torch.cat([image[:, own[0] - planes :], source.read(planes + image.shape[1], own[-1] + depth)], 1)
-        planes = own[0]
+    done, begin, end = 0, 0, 0
+    for number, own in enumerate(groups):
+        held = end - own[0]
+        _move_up(image, own[0] - begin, held)
+        if total is not None:
+            _move_up(total, own[0] - begin, held)
+            total[:, held:] = 0
+        begin, already, end = own[0], end, own[-1] + depth
+        for one in range(already, end, READ):
+            image[:, one - begin : min(one + READ, end) - begin] = source.read(one, min(one + READ, end))
         work = _Batches(image, network, tiling.window, batch, constants)
         for z in own:
-            flat = _constants(image[:, z - planes : z - planes + depth], tiling) if skip else {}
+            flat = _constants(image[:, z - begin : z - begin + depth], tiling) if skip else {}
             for y in ys:
                 for x in xs:
-                    work.add((z - planes, y, x), flat.get((y, x)))
+                    work.add((z - begin, y, x), flat.get((y, x)))
         for place, output in work.outputs():
             if total is None:
-                total = output.new_zeros((len(output), own[-1] + depth - planes, *source.shape[1:]))
+                total = output.new_zeros((len(output), *image.shape[1:]))
             total[(slice(None), *place)].addcmul_(output, weight)
             done += 1
             if progress is not None and (done % batch == 0 or done == tiling.count):
                 progress(done, tiling.count)
         tally.skipped += work.skipped
         assert total is not None
-        ready = total[:, : end - planes]
-        ready /= sums[0][planes:end, None, None]
+        finished = groups[number + 1][0] if number + 1 < len(groups) else end
+        ready = total[:, : finished - begin]
+        ready /= sums[0][begin:finished, None, None]
         ready /= sums[1][:, None]
         ready /= sums[2]
-        yield planes, ready
-        if number + group < len(zs):
-            after = zs[min(number + 2 * group, len(zs)) - 1] + depth
-            rest = total[:, end - planes :]
-            total = torch.cat([rest, rest.new_zeros((len(rest), after - end - rest.shape[1], *source.shape[1:]))], 1)
+        yield begin, ready
     tally.windows += tiling.count
+
+
+def _move_up(planes: Tensor, by: int, number: int) -> None:
+    """Move planes `by` to `by` + `number` to the first places, in pieces that do not overlap with their new places."""
+    for first in range(0, number if by else 0, by or 1):
+        last = min(first + by, number)
+        planes[:, first:last] = planes[:, first + by : last + by]
 
 
 class _Batches:
@@ -278,7 +291,7 @@ def slide(
     source, crop = Source.of(volume, device).padded(window)
     tiling = Tiling.over(source.shape, window, stride)
     slabs = stream(source, network, tiling, batch=batch, skip=skip, progress=progress)
-    return np.concatenate([slab.cpu().numpy() for _, slab in cropped(slabs, crop)], axis=1)
+    return np.concatenate([slab.cpu().numpy().copy() for _, slab in cropped(slabs, crop)], axis=1)
 
 
 def cropped(slabs: Iterator[tuple[int, Tensor]], crop: tuple[slice, slice, slice]) -> Iterator[tuple[int, Tensor]]:
@@ -287,7 +300,7 @@ def cropped(slabs: Iterator[tuple[int, Tensor]], crop: tuple[slice, slice, slice
     for first, slab in slabs:
         begin, end = max(first, z.start), min(first + slab.shape[1], z.stop)
         if begin < end:
-            yield begin - z.start, slab[:, begin - first : end - first, y, x].contiguous()
+            yield begin - z.start, slab[:, begin - first : end - first, y, x]
 
 
 __all__ = ["Counts", "Source", "cropped", "normaliser", "predict", "profile", "slide", "starts", "stream"]

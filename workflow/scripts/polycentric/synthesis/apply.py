@@ -15,14 +15,13 @@ from ..files import canonical_json, sha256_file
 from ..jobs import SILENT, Log
 from ..networks import devices
 from ..training import patches
-from .translate import NotFinite, Translator, planes
+from .translate import PLANES, NotFinite, Translator, planes
 
 if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
     from ..shards import Item, Row
 
 THREADS = 3  # one reads, one computes, one finishes
-PLANES = 16
 
 
 def synthesize_shard(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
 
 PROGRESS_S = 10.0
+PLANES = 8  # that are finished at a time
 SEAM_PLANES = 16
 SAMPLE_STEPS = (1, 2, 2)
 
@@ -136,22 +137,24 @@ class Pass:
         slabs = sliding.stream(
             self.padded, self.network, self.tiling, batch=self.batch, counts=counts, progress=progress
         )
-        for first, slab in sliding.cropped(slabs, self.crop):
-            made = self._finish(slab[0], first)
-            if check is not None:
-                check.see(first, made)
-            put(made)
+        for begin, slab in sliding.cropped(slabs, self.crop):
+            for first in range(0, slab.shape[1], PLANES):
+                made = self._finish(slab[0, first : first + PLANES], begin + first)
+                if check is not None:
+                    check.see(begin + first, made)
+                put(made)
         self.found[0] |= {"windows": counts.windows, "constant": counts.skipped}
         if check is not None:
             self.found.append(check.result())
 
     def _hu(self, first: int, last: int) -> Tensor:
         read = planes(self.image, first, last) if isinstance(self.image, np.memmap) else self.image[first:last]
-        return torch.from_numpy(np.ascontiguousarray(read)).to(self.device).float()
+        return torch.from_numpy(np.ascontiguousarray(read)).to(self.device).to(torch.float32, copy=True)
 
     def _read(self, first: int, last: int) -> Tensor:
         middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-        return ((self._hu(first, last).clamp_(self.low, self.high) - middle) / half)[None]
+        # in place: temporary slabs would be as large as those that are held
+        return self._hu(first, last).clamp_(self.low, self.high).sub_(middle).div_(half)[None]
 
     def to_hu(self, values: Tensor) -> Tensor:
         return values.clamp(-1, 1) * ((self.high - self.low) / 2) + (self.low + self.high) / 2
@@ -218,12 +221,12 @@ class FastCheck:
         made = np.concatenate(self.kept)
         origin, tiling = self.exact.around(self.region)
         part = self.source.part([slice(o, o + n) for o, n in zip(origin, tiling.shape, strict=True)])
-        slabs = [slab[0].cpu() for _, slab in sliding.stream(part, one.network, tiling, batch=one.batch)]
+        slabs = [slab[0].clone() for _, slab in sliding.stream(part, one.network, tiling, batch=one.batch)]
         at = tuple(
             slice(i.start + c.start - o, i.stop + c.start - o)
             for i, c, o in zip(self.inside, self.crop, origin, strict=True)
         )
-        exact = torch.cat(slabs)[at].to(one.device)
+        exact = torch.cat(slabs)[at]
         hu = one._hu(self.inside[0].start, self.inside[0].stop)[:, self.inside[1], self.inside[2]]
         wanted = (one.to_hu(exact) + (hu - hu.clamp(one.low, one.high))).round().cpu().numpy()
         fast = made[
