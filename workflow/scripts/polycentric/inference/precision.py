@@ -36,6 +36,11 @@ def choose(wanted: Precision | Literal["auto"], device: torch.device) -> tuple[P
     return "fp32", "bf16 needs a GPU or a CPU with AMX"
 
 
+def channels_last(precision: Precision, device: torch.device) -> bool:
+    """Whether a network shall have its channels last (`prepare.prepare`)."""
+    return device.type == "cuda" or precision in TYPES
+
+
 def amx() -> bool:
     """Whether the CPU has matrix units for bf16."""
     return bool(torch.cpu._is_amx_tile_supported())
@@ -82,10 +87,12 @@ class Error:
 
 @torch.inference_mode()
 def error(
-    source: sliding.Source, tiling: Tiling, network: sliding.Network, precision: Precision, device: torch.device,
+    source: sliding.Source, tiling: Tiling, exact: sliding.Network, other: sliding.Network,
     to_hu: Callable[[Tensor], Tensor], batch: int,
 ) -> Error:  # fmt: skip
     """What a precision changes in windows of a volume that stand for it: the middle ones of evenly spaced layers.
+
+    `exact` is the network in float32, `other` in the precision (`within`).
 
     They depend on the volume and its windows alone, and so does what is decided by them: an image is the same in
     whatever shard it lies. `to_hu` maps the network's output to HU. The windows pass in batches of `batch`, filled up
@@ -101,10 +108,8 @@ def error(
     for begin in range(0, len(windows), batch):
         own = windows[begin : begin + batch]
         inputs = torch.stack(own + own[-1:] * (batch - len(own)))
-        exact, other = (
-            to_hu(sliding.predict(within(network, p, device), inputs))[: len(own)] for p in ("fp32", precision)
-        )
-        difference = (other - exact).abs().double()
+        made, wanted = (to_hu(sliding.predict(network, inputs))[: len(own)] for network in (other, exact))
+        difference = (made - wanted).abs().double()
         total += float(difference.sum())
         largest = max(largest, float(difference.max())) if difference.isfinite().all() else float("nan")
         voxels += difference.numel()

@@ -156,7 +156,7 @@ class Outliner:
         tensors, _ = weight_files.read(self.weights)
         network = unet(self.settings)
         weight_files.into(network, tensors, "network")
-        return prepare(Probability(network)).to(self.device)
+        return prepare(Probability(network), channels_last=self.device.type == "cuda").to(self.device)
 
     def refuse_long(self, shapes: list[list[int]]) -> None:
         windows = [(self.window, self.stride)] * len(shapes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,17 +55,21 @@ class Translator:
 
     def __init__(self, settings: Synthesis, weights: Path, device: torch.device, where: str, log: Log = SILENT) -> None:
         self.settings, self.weights, self.device, self.where, self.log = settings, weights, device, where, log
+        self.networks: dict[bool, nn.Module] = {}
         self.precision, self.why = precisions.choose(settings.inference.precision, device)
         trained, wanted = weight_files.facts(weights)["settings"], settings.model_dump(mode="json")
         if any(trained[part] != wanted[part] for part in ("dimensions", "generator", "hu_range")):
             raise UserError(f"{where}: {weights.name} belongs to another generator; train the model again.")
 
-    @cached_property
-    def network(self) -> nn.Module:
-        tensors, _ = weight_files.read(self.weights)
-        network = generator(self.settings)
-        weight_files.into(network, tensors, "forward")
-        return prepare(network).to(self.device)
+    def network(self, precision: precisions.Precision) -> nn.Module:
+        """The generator, laid out for a precision."""
+        last = precisions.channels_last(precision, self.device)
+        if last not in self.networks:
+            tensors, _ = weight_files.read(self.weights)
+            network = generator(self.settings)
+            weight_files.into(network, tensors, "forward")
+            self.networks[last] = prepare(network, channels_last=last).to(self.device)
+        return self.networks[last]
 
     def windows(self, shape: Sequence[int], mode: Literal["exact", "fast"] | None = None) -> tuple[Shape, Shape]:
         """Window and stride (z, y, x) for a volume (z, y, x); those of the fast mode are made smaller if it is."""
@@ -79,7 +82,7 @@ class Translator:
         return window, tuple(map(min, stride, window))  # type: ignore[return-value]
 
     def refuse_long(self, shapes: list[list[int]]) -> None:
-        network = precisions.within(self.network, self.precision, self.device)
+        network = precisions.within(self.network(self.precision), self.precision, self.device)
         windows = [self.windows(shape) for shape in shapes]
         if self.settings.inference.mode == "fast":
             own = [self.windows(shape, "exact") for shape in shapes]
@@ -122,7 +125,7 @@ class Pass:
         self.tiling = Tiling.over(self.padded.shape, self.window, self.stride)
         self.found: list[dict[str, Any]] = []
         self.precision = self._bearable(precision)
-        self.network = precisions.within(translator.network, self.precision, self.device)
+        self.network = precisions.within(translator.network(self.precision), self.precision, self.device)
 
     def run(self, put: Callable[[np.ndarray], None]) -> None:
         counts, told = sliding.Counts(), time.monotonic()
@@ -173,9 +176,8 @@ class Pass:
         self.found.append(facts)
         if precision == "fp32":
             return precision
-        error = precisions.error(
-            self.padded, self.tiling, self.owner.network, precision, self.device, self.to_hu, self.batch
-        )
+        pair = [precisions.within(self.owner.network(one), one, self.device) for one in ("fp32", precision)]
+        error = precisions.error(self.padded, self.tiling, *pair, self.to_hu, self.batch)
         facts |= {"error_windows": error.windows, "error_mean_hu": number(error.mean_hu)}
         facts |= {"error_max_hu": number(error.max_hu)}
         if error.bearable:
