@@ -20,8 +20,9 @@ from .cyclegan import CycleGan
 if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
 
-# settings that do not change the weights: those of inference, and how training is saved and watched
-BESIDE_TRAINING = {"inference", "checkpoint_minutes", "checkpoint_iterations", "device"}
+# settings that do not change the weights: those of inference, and how training is saved and watched; the weights that
+# training starts from are known by their hash, not by where they lie
+BESIDE_TRAINING = {"inference", "checkpoint_minutes", "checkpoint_iterations", "device", "start_from"}
 AUTO_LIMIT_S = 2 * 3600.0
 
 
@@ -69,6 +70,8 @@ def train(
         return
     everyone = cohort.cohort(scans, patients)
     allowed = cohort.training_patients(split, upstream, where)
+    if settings.start_from is not None:
+        start.refuse_seen(settings.start_from.seen, split, allowed, where)
     domains, wanting = {}, {}
     for domain in ("source", "target"):
         chosen, at = getattr(settings, domain), f"{where}: {domain}"
@@ -88,6 +91,7 @@ def train(
         "seed": seed,
         "device": place.type,
         "settings": training,
+        "start_from": settings.start_from.sha256 if settings.start_from else None,
         "scans": {
             domain: sorted([fact for row in rows for fact in (row["scan"], row["sha256"])] for rows in scans)
             for domain, scans in domains.items()
