@@ -77,7 +77,7 @@ def ssim(a: Tensor, b: Tensor, *, window: Window = "gaussian", size: int = 11, s
 def _smooth(x: Tensor, axis: int, taps: list[float]) -> Tensor:
     """Weighted sums of neighbours along an axis, where all of them are there.
 
-    Sums of shifted images: a convolution of one channel is far slower on a CPU, and not exact where a GPU rounds to TF32.
+    Sums of shifted images: a convolution of one channel is far slower on a CPU, and inexact where a GPU takes TF32.
     """
     length = x.shape[axis] - len(taps) + 1
     total = x.narrow(axis, 0, length) * taps[0]
