@@ -171,7 +171,7 @@ def test_a_precision_that_is_too_inexact_is_not_used(trained: Path, error: float
     made: list[np.ndarray] = []
     hu = np.full((20, 9, 9), 900, np.int16)
     hu[3, 3, 3] = 899
-    found = one.translate(hu, made.append, "bf16")[0]
+    found = one.translate([hu], made.append, "bf16")[0]
     assert found["precision"] == used
     assert found.get("refused", "bf16") == "bf16"
     if used == "bf16":
@@ -284,7 +284,7 @@ image = patches.open_nifti(folder / "in.nii")
 apply.fetch(image)
 before = peak()
 with volumes.writing(folder / "out.nii", geometry, np.int16) as put:
-    one.translate(image, put, "fp32")
+    one.translate([image], put, "fp32")
 after = peak()
 made = patches.open_nifti(folder / "out.nii")
 assert all(np.array_equal(made[z], noise[z % 10] // 2) for z in range(0, planes, 97))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, PositiveInt
@@ -54,38 +54,36 @@ class SynthesisInference(Section):
         window = self.fast_window or self.window or patch
         return window, self.fast_stride or tuple(max(1, 3 * w // 4) for w in window)
 
-    def check(self, patch: Size, dimensions: int, factor: int) -> None:
-        """Compare with the rest of a model's settings; windows must be multiples of `factor`, strides fit in them.
+    def problems(self, patch: Size, dimensions: int, factor: int) -> Iterator[str]:
+        """What does not fit the rest of a model's settings, and what to write.
 
-        Raises
-        ------
-        ValueError
-            that says what to write.
+        Windows must be multiples of `factor`, strides fit in them.
         """
-        for mode, prefix in (("exact", ""), ("fast", "fast_")):
-            given = [getattr(self, prefix + part) for part in ("window", "stride")]
-            if mode == "fast" and self.mode != "fast":
-                if any(given):
-                    raise ValueError("inference: fast_window and fast_stride need mode: fast; write it, or leave them")
-                return
-            for part, size, multiple in zip(("window", "stride"), given, (factor, 1), strict=True):
-                if size is not None:
-                    check_size(f"inference: {prefix}{part}", size, dimensions, multiple)
-            window, stride = self.windows(patch) if mode == "exact" else self.fast_windows(patch)
-            if any(s > w for s, w in zip(stride, window, strict=True)):
-                raise ValueError(
+        if self.mode != "fast" and (self.fast_window or self.fast_stride):
+            yield "inference: fast_window and fast_stride need mode: fast; write it, or leave them out"
+            return
+        for prefix in ("", "fast_") if self.mode == "fast" else ("",):
+            found = []
+            for part, multiple in (("window", factor), ("stride", 1)):
+                if (size := getattr(self, prefix + part)) is not None:
+                    found += size_problems(f"inference: {prefix}{part}", size, dimensions, multiple)
+            window, stride = self.fast_windows(patch) if prefix else self.windows(patch)
+            if not found and any(s > w for s, w in zip(stride, window, strict=True)):
+                yield (
                     f"inference: {prefix}stride {list(stride)} is longer than the window {list(window)} and would "
                     f"leave gaps; write at most the window, such as a quarter of it"
                 )
+            yield from found
 
 
-def check_size(name: str, size: Sequence[int], dimensions: int, factor: int) -> None:
-    """Raise ValueError, with what to write, unless a size has so many numbers, all multiples of `factor`."""
+def size_problems(name: str, size: Size, dimensions: int, factor: int) -> list[str]:
+    """What is wrong with a size that must have so many numbers, all multiples of `factor`, and what to write."""
     if len(size) != dimensions:
-        raise ValueError(f"{name} {list(size)} has {len(size)} numbers; write {dimensions}, since dimensions is that")
+        return [f"{name} {list(size)} has {len(size)} numbers; write {dimensions}, since dimensions is that"]
     if any(s % factor for s in size):
         better = [max(factor, round(s / factor) * factor) for s in size]
-        raise ValueError(
+        return [
             f"{name} {list(size)} cannot be halved as often as the network does; "
             f"write multiples of {factor}, such as {better}"
-        )
+        ]
+    return []

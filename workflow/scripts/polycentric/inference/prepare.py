@@ -45,8 +45,8 @@ def prepare(network: nn.Module, *, channels_last: bool) -> nn.Module:
     """A copy of a network for inference, with convolutions to few channels split (`SplitConvolution`).
 
     Channels last is the layout of matrix units: a GPU's, or a CPU's for bf16 (AMX). In float32 on a CPU it gains
-    little, and torch's group normalisation is then less exact: errors of 1 HU were seen in images with much air, 0.03 HU in
-    the other layout. Modules of other kinds are left as they are.
+    little, and torch's group normalisation is then less exact: errors of 1 HU were seen in images with much air, 0.03
+    HU in the other layout. Modules of other kinds are left as they are.
     """
     made = copy.deepcopy(network).eval().requires_grad_(False)
     for module in list(made.modules()):

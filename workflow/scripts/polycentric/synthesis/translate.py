@@ -20,6 +20,7 @@ from ..jobs import SILENT, Log
 from ..networks import weights as weight_files
 from ..tiling import Shape, Tiling, seams_at
 from ..training import patches
+from . import start
 from .cyclegan import generator
 
 if TYPE_CHECKING:
@@ -49,17 +50,18 @@ class Translator:
     """The forward generator, loaded once and when first needed; maps HU to int16 HU.
 
     What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business:
-    the part that is clipped off is added again. The result is rounded to whole HU: the error of at most 0.5 HU is far
-    below noise, and the files are half of float32's.
+    the part that is clipped off is added again, unless source and target have different ranges. The result is rounded
+    to whole HU: the error of at most 0.5 HU is far below noise, and the files are half of float32's.
     """
 
     def __init__(self, settings: Synthesis, weights: Path, device: torch.device, where: str, log: Log = SILENT) -> None:
         self.settings, self.weights, self.device, self.where, self.log = settings, weights, device, where, log
         self.networks: dict[bool, nn.Module] = {}
         self.precision, self.why = precisions.choose(settings.inference.precision, device)
-        trained, wanted = weight_files.facts(weights)["settings"], settings.model_dump(mode="json")
-        if any(trained[part] != wanted[part] for part in ("dimensions", "generator", "hu_range")):
-            raise UserError(f"{where}: {weights.name} belongs to another generator; train the model again.")
+        if problems := start.differences(settings, weight_files.facts(weights)["settings"], ranges=True):
+            raise UserError(
+                f"{where}: {weights.name} belongs to another generator ({'; '.join(problems)}); train the model again."
+            )
 
     def network(self, precision: precisions.Precision) -> nn.Module:
         """The generator, laid out for a precision."""
@@ -88,25 +90,28 @@ class Translator:
             own = [self.windows(shape, "exact") for shape in shapes]
             windows = windows + own
             shapes = shapes + [_sample(shape, *w).shape for shape, w in zip(shapes, own, strict=True)]
-        guard.refuse_long(network, windows, shapes, batch=self.settings.inference.batch, where=self.where)
+        guard.refuse_long(network, windows, shapes, batch=self.settings.inference.batch, where=self.where,
+            channels=self.settings.inputs)  # fmt: skip
 
-    def __call__(self, hu: np.ndarray) -> np.ndarray:
-        """Translate an array (z, y, x) in the precision of the settings."""
+    def __call__(self, hu: np.ndarray, *further: np.ndarray) -> np.ndarray:
+        """Translate an array (z, y, x), with further inputs of the same grid, in the precision of the settings."""
         made: list[np.ndarray] = []
-        self.translate(hu, made.append, self.precision)
+        self.translate((hu, *further), made.append, self.precision)
         return np.concatenate(made)
 
     def translate(
-        self, image: np.ndarray, put: Callable[[np.ndarray], None], precision: precisions.Precision
+        self, images: Sequence[np.ndarray], put: Callable[[np.ndarray], None], precision: precisions.Precision
     ) -> list[dict[str, Any]]:
         """Translate an image (z, y, x), in memory or a file, and hand out its planes in order; return what was found.
+
+        `images` are the inputs of the generator, the first of which is translated.
 
         Raises
         ------
         NotFinite
             when the network overflows.
         """
-        pass_ = Pass(self, image, precision)
+        pass_ = Pass(self, images, precision)
         pass_.run(put)
         return pass_.found
 
@@ -114,13 +119,13 @@ class Translator:
 class Pass:
     """One image on its way through the generator."""
 
-    def __init__(self, translator: Translator, image: np.ndarray, precision: precisions.Precision) -> None:
-        self.owner, self.image = translator, image
+    def __init__(self, translator: Translator, images: Sequence[np.ndarray], precision: precisions.Precision) -> None:
+        self.owner, self.images, self.image = translator, images, images[0]
         self.settings, self.device = translator.settings, translator.device
-        self.low, self.high = self.settings.hu_range
+        self.ranges, self.target = self.settings.source_ranges, self.settings.target_range
         self.batch = self.settings.inference.batch
-        self.source = sliding.Source(self._read, image.shape)
-        self.window, self.stride = translator.windows(image.shape)
+        self.source = sliding.Source(self._read, self.image.shape)
+        self.window, self.stride = translator.windows(self.image.shape)
         self.padded, self.crop = self.source.padded(self.window)
         self.tiling = Tiling.over(self.padded.shape, self.window, self.stride)
         self.found: list[dict[str, Any]] = []
@@ -142,7 +147,11 @@ class Pass:
         )
         for begin, slab in sliding.cropped(slabs, self.crop):
             for first in range(0, slab.shape[1], PLANES):
-                made = self._finish(slab[0, first : first + PLANES], begin + first)
+                values = slab[0, first : first + PLANES]
+                if not values.isfinite().all():
+                    raise NotFinite
+                hu = self.hu(begin + first, begin + first + len(values))
+                made = self.finish(values, hu).to(torch.int16).cpu().numpy()
                 if check is not None:
                     check.see(begin + first, made)
                 put(made)
@@ -150,25 +159,33 @@ class Pass:
         if check is not None:
             self.found.append(check.result())
 
-    def _hu(self, first: int, last: int) -> Tensor:
-        read = planes(self.image, first, last) if isinstance(self.image, np.memmap) else self.image[first:last]
+    def _load(self, image: np.ndarray, first: int, last: int) -> Tensor:
+        read = planes(image, first, last) if isinstance(image, np.memmap) else image[first:last]
         return torch.from_numpy(np.ascontiguousarray(read)).to(self.device).to(torch.float32, copy=True)
 
+    def hu(self, first: int, last: int) -> Tensor:
+        """Planes of the image itself."""
+        return self._load(self.image, first, last)
+
     def _read(self, first: int, last: int) -> Tensor:
-        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-        # in place: temporary slabs would be as large as those that are held
-        return self._hu(first, last).clamp_(self.low, self.high).sub_(middle).div_(half)[None]
+        made = []
+        for image, (low, high) in zip(self.images, self.ranges, strict=True):
+            # in place: temporary slabs would be as large as those that are held
+            own = self._load(image, first, last).clamp_(low, high)
+            made.append(own.sub_((low + high) / 2).div_((high - low) / 2))
+        return torch.stack(made)
 
     def to_hu(self, values: Tensor) -> Tensor:
-        return values.clamp(-1, 1) * ((self.high - self.low) / 2) + (self.low + self.high) / 2
+        """Output of the network as HU."""
+        low, high = self.target
+        return values.clamp(-1, 1) * ((high - low) / 2) + (low + high) / 2
 
-    def _finish(self, values: Tensor, first: int) -> np.ndarray:
-        """Planes of the network's output from `first` on, as whole HU."""
-        if not values.isfinite().all():
-            raise NotFinite
-        hu = self._hu(first, first + len(values))
-        made = self.to_hu(values) + (hu - hu.clamp(self.low, self.high))
-        return made.round_().clamp_(-32768, 32767).to(torch.int16).cpu().numpy()
+    def finish(self, values: Tensor, hu: Tensor) -> Tensor:
+        """Output of the network as whole HU; `hu` are the same voxels of the image."""
+        made = self.to_hu(values)
+        if self.ranges[0] == self.target:  # what was clipped off is in the unit of the target
+            made += hu - hu.clamp(*self.target)
+        return made.round_().clamp_(-32768, 32767)
 
     def _bearable(self, precision: precisions.Precision) -> precisions.Precision:
         """The precision, or fp32 if its error exceeds the limits; noted in `found`."""
@@ -229,13 +246,13 @@ class FastCheck:
             for i, c, o in zip(self.inside, self.crop, origin, strict=True)
         )
         exact = torch.cat(slabs)[at]
-        hu = one._hu(self.inside[0].start, self.inside[0].stop)[:, self.inside[1], self.inside[2]]
-        wanted = (one.to_hu(exact) + (hu - hu.clamp(one.low, one.high))).round().cpu().numpy()
+        hu = one.hu(self.inside[0].start, self.inside[0].stop)[:, self.inside[1], self.inside[2]]
+        wanted = one.finish(exact, hu).cpu().numpy()
         fast = made[
             self.inside[0].start - self.begin : self.inside[0].stop - self.begin, self.inside[1], self.inside[2]
         ]
         difference = np.abs(fast - wanted)
-        hu_slab = one._hu(self.slab.start, self.slab.stop).cpu().numpy()
+        hu_slab = one.hu(self.slab.start, self.slab.stop).cpu().numpy()
         change = made[self.slab.start - self.begin : self.slab.stop - self.begin] - hu_slab
         borders = [self._borders(axis) for axis in range(3)]
         within = anatomy.body(hu_slab)
