@@ -279,3 +279,27 @@ def test_the_estimate_is_the_time_of_all_batches(monkeypatch: pytest.MonkeyPatch
     guard.refuse_long(Local(), grids, shapes, batch=4, where="x", limit_s=730.0)
     with pytest.raises(UserError, match=r"0\.2 hours"):
         guard.refuse_long(Local(), grids, shapes, batch=4, where="x", limit_s=729.0)
+
+
+def test_slices_that_do_not_see_each_other_are_compared_within_themselves() -> None:
+    """Steps between slices are no seams of windows: there are no steps elsewhere along z to compare them with."""
+    change = np.random.default_rng(9).normal(0, 5, (20, 40, 40))
+    change += 100 * np.arange(20)[:, None, None]
+    assert tiling.seams(change, np.ones(change.shape, bool), (1, 16, 16), (1, 12, 12)) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize(("kind", "limit"), [("fp32", 0.05), ("tf32", 5.0), ("fp16", 5.0)])
+def test_cuda_makes_the_same_to_the_limits(kind: str, limit: float) -> None:
+    device = torch.device("cuda")
+    network = Generator(3, width=16, downs=2, residual_blocks=4).eval()
+    initialise(network, 3, 0.05)
+    image = np.random.default_rng(4).normal(0, 0.4, (1, 40, 48, 48)).astype(np.float32)
+    image[:, :, :20] = -1
+    grid = {"window": (16, 16, 16), "stride": (8, 8, 8), "batch": 4}
+    expected = sliding.slide(image, network, **grid)
+    own = precision.within(prepare.prepare(network, channels_last=True).to(device), kind, device)
+    made = sliding.slide(image, own, **grid, device=device)
+    assert np.abs(made - expected).max() * 1000 < limit
+    assert np.array_equal(made, sliding.slide(image, own, **grid, device=device, skip=False))
+    assert np.array_equal(made, sliding.slide(image, own, **grid, device=device))

@@ -95,7 +95,7 @@ def seams_at(change: np.ndarray, within: np.ndarray, borders: Sequence[Sequence[
         step = np.moveaxis(step, axis, 0)
         at = np.zeros(len(step), dtype=bool)
         at[[b - 1 for b in borders[axis]]] = True
-        if not at.any():
+        if not at.any() or at.all():  # an axis along which windows have one voxel has nothing to compare with
             continue
         for total, chosen in ((across, at), (elsewhere, ~at)):
             total[0] += float(step[chosen][inside[chosen]].sum())

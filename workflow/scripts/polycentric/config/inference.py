@@ -54,6 +54,10 @@ class SynthesisInference(Section):
         window = self.fast_window or self.window or patch
         return window, self.fast_stride or tuple(max(1, 3 * w // 4) for w in window)
 
+    def used(self, patch: Size) -> tuple[Size, Size]:
+        """Those of the mode that is used."""
+        return self.windows(patch) if self.mode == "exact" else self.fast_windows(patch)
+
     def problems(self, patch: Size, dimensions: int, factor: int) -> Iterator[str]:
         """What does not fit the rest of a model's settings, and what to write.
 

@@ -260,10 +260,8 @@ def _truths(pairs: pd.DataFrame, others: pd.DataFrame, by: str) -> dict[str, str
 
 def _windows(synthesis: Synthesis) -> tuple[windows.Shape, windows.Shape]:
     """Window and stride of the inference (z, y, x); flat ones have one voxel along z."""
-    inference = synthesis.inference
-    window = inference.window or synthesis.patch
-    stride = inference.stride or tuple(max(1, w // 4) for w in window)
-    full = [tuple(reversed((*size, 1) if len(size) == 2 else size)) for size in (window, stride)]
+    used = synthesis.inference.used(synthesis.patch)
+    full = [tuple(reversed((*size, 1) if len(size) == 2 else size)) for size in used]
     return full[0], full[1]  # type: ignore[return-value]
 
 

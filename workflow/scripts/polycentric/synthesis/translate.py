@@ -252,10 +252,12 @@ class FastCheck:
             self.inside[0].start - self.begin : self.inside[0].stop - self.begin, self.inside[1], self.inside[2]
         ]
         difference = np.abs(fast - wanted)
-        hu_slab = one.hu(self.slab.start, self.slab.stop).cpu().numpy()
-        change = made[self.slab.start - self.begin : self.slab.stop - self.begin] - hu_slab
-        borders = [self._borders(axis) for axis in range(3)]
-        within = anatomy.body(hu_slab)
+        slab = made[self.slab.start - self.begin : self.slab.stop - self.begin].astype(np.float32)
+        image = one.hu(self.slab.start, self.slab.stop).cpu().numpy()
+        # of another modality, where the body is and what changed cannot be told in HU: what was made tells
+        hounsfield = one.ranges[0] == one.target
+        within = anatomy.body(image if hounsfield else slab)
+        steps = seams_at(slab - image if hounsfield else slab, within, [self._borders(axis) for axis in range(3)])
         return {
             "step": "synthesize",
             "kind": "fast",
@@ -267,7 +269,7 @@ class FastCheck:
             "p99_hu": number(float(np.quantile(difference, 0.99))),
             "max_hu": number(float(difference.max())),
             "seam_planes": [self.slab.start, self.slab.stop],
-            "seams": number(seams_at(change, within, borders)),
+            "seams": number(steps),
         }
 
     def _borders(self, axis: int) -> list[int]:
