@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import anatomy
 from ..errors import UserError
 from ..inference import guard, sliding
 from ..inference import precision as precisions
@@ -236,6 +235,8 @@ class FastCheck:
             self.kept.append(made[begin - first : end - first].copy())
 
     def result(self) -> dict[str, Any]:
+        from .. import anatomy
+
         one = self.one
         made = np.concatenate(self.kept)
         origin, tiling = self.exact.around(self.region)
