@@ -26,7 +26,8 @@ from pathlib import Path
 
 from polycentric import tables
 from polycentric.config.curation import CurationSettings
-from polycentric.convert.pixels import Plane, decode
+from polycentric.convert.pixels import decode
+from polycentric.convert.stack import Plane
 from polycentric.curation import curate
 from polycentric.elements import DEFLATED, IMPLICIT, Irregular, Short, meta, scan
 from polycentric.errors import ScanError
