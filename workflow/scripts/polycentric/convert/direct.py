@@ -37,13 +37,15 @@ def read(
     for path, numbers in wanted.items():
         try:
             with open_file(folder, path) as stream:
-                one = read_plain(stream, os.fstat(stream.fileno()).st_size)
+                size = os.fstat(stream.fileno()).st_size
+                one = read_plain(stream, size)
                 header = Header.of(one.elements, one.syntax)
                 shape = header.rows, header.columns
                 fits = shape[0] <= matrix[0] and shape[1] <= matrix[1] if smaller else shape == matrix
                 stream.seek(one.end)
                 start = start_of_pixels(stream, header) if header.plain and not header.palette and fits else -1
-                if start < 0 or max(planes[n].frame for n in numbers) >= header.frames:
+                last = max(planes[n].frame for n in numbers)
+                if start < 0 or last >= header.frames or start + (last + 1) * header.bytes > size:
                     return None
                 facts.add(header)
                 for number in numbers:
