@@ -97,6 +97,11 @@ def feature_table(name):
     return result(f"features/{name}.parquet")
 
 
+def perturbed_table(name):
+    """Rows of perturbed images; the table of a set has none, so that nobody counts a patient twice."""
+    return result(f"features/{name}.perturbed.parquet")
+
+
 def ledgers(models, fold=MAIN):
     return [result(f"models/{model}/{fold}/ledger.json") for model in models]
 

@@ -204,6 +204,10 @@ def analysis_outputs(category):
     }
 
 
+def perturbed_tables(wildcards):
+    return [perturbed_table(name) for name in study.analyses[wildcards.analysis].perturbed]
+
+
 def fidelity_model(wildcards):
     return study.analyses[wildcards.analysis].synthesis
 

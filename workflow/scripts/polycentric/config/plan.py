@@ -203,11 +203,17 @@ def segment(study: Study, w: Wildcards) -> dict[str, Any]:
 def extract(study: Study, w: Wildcards) -> dict[str, Any]:
     features = study.features[w["set"]]
     assert isinstance(features, RadiomicsSet)
-    return {"features": dump(features), "recipe": dump(load_recipe(find_recipe(features.recipe)))}
+    recipe = load_recipe(find_recipe(features.recipe))
+    return {"features": dump(features), "recipe": dump(recipe), "seed": study.seed if features.perturb else None}
 
 
 @_rule
 def merge_features(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {}
+
+
+@_rule
+def merge_perturbed(study: Study, w: Wildcards) -> dict[str, Any]:
     return {}
 
 

@@ -26,6 +26,7 @@ from .idc import IdcSource
 from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
 from .images import ImageTable
+from .perturb import UNPERTURBED
 from .profiles import ProfileSettings
 from .quicklook import QuicklookSettings
 from .readers import ReaderStudy
@@ -698,6 +699,8 @@ def _analysis_checks(
                     f"feature set {fitted!r} was fitted on the training patients of split {by!r}; "
                     f"use that split here, or one with 'within: {by}.test'.",
                 )
+    if isinstance(analysis, StabilityAnalysis):
+        yield from _perturbation_checks(study, where, analysis)
     for field, section, also in (
         ("synthesis", "synthesis", ()),
         ("segmentation", "segmentation", ()),
@@ -724,6 +727,25 @@ def _analysis_checks(
         yield from unknown(f"{where}.profile", profile, "profiles")
         if isinstance(analysis, Detectability) and profile in study.profiles and not study.profiles[profile].network:
             yield f"{where}.profile", f"{profile!r} has no network, whose features this analysis needs."
+
+
+def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) -> Iterator[tuple[str, str]]:
+    """Whether designs that repeat over perturbations name sets that have them."""
+    for key, design in analysis.designs.items():
+        for name in design.features if design.repeat == "perturbation" else ():
+            if name not in study.features:
+                continue
+            made = getattr(study.features[name], "perturb", {})
+            if not made:
+                yield (
+                    f"{where}.designs.{key}.features",
+                    f"feature set {name!r} has no perturbations. Write 'perturb:' in a set of kind radiomics.",
+                )
+            elif absent := [level for level in design.levels or () if level not in (*made, UNPERTURBED)]:
+                yield (
+                    f"{where}.designs.{key}.levels",
+                    f"{absent[0]!r} is no perturbation of {name!r}; write some of: {UNPERTURBED}, {', '.join(made)}.",
+                )
 
 
 def _made_checks(study: Study, where: str, key: str, model: str, view: str | None) -> Iterator[tuple[str, str]]:
