@@ -286,11 +286,20 @@ def exported_weights(wildcards):
 def exported(_):
     """Manifests of all exports; those with original identities lie in the private folder."""
     place = {"original": study.private_root, "pseudonym": study.root}
-    return [
-        f"{place[export.identity]}/dicom/{export.view}/{MAIN}/{shard}.tsv"
-        for export in study.exports.values()
-        for shard in study.shards
-    ]
+    dicom = [f"{place[export.identity]}/dicom/{export.view}/{MAIN}" for export in study.dicom_exports]
+    nrrd = [result(f"nrrd/{name}") for name, export in study.exports.items() if isinstance(export, NrrdExport)]
+    return [f"{folder}/{shard}.tsv" for folder in (*dicom, *nrrd) for shard in study.shards]
+
+
+def exported_images(wildcards):
+    """Manifest of the images that an NRRD export writes."""
+    view = study.exports[wildcards.export].view
+    return volumes([wildcards.shard]) if view == "scan" else views([view], [wildcards.shard])
+
+
+def exported_masks(wildcards):
+    source = study.exports[wildcards.export].masks
+    return masks(source, [wildcards.shard]) if source else []
 
 
 def judged_model(wildcards):

@@ -177,7 +177,7 @@ def _mask_through(mask: Volume, grid: Geometry, transform: sitk.Transform) -> Vo
 
 
 def _check_inside(inside: np.ndarray, places: Callable[[np.ndarray], np.ndarray], size: np.ndarray) -> None:
-    """That no voxel comes to lie a whole voxel or more beyond the grid; the ends of rows show it, as a grid is convex."""
+    """That no voxel comes to lie a voxel or more beyond the grid; the ends of rows show it, as a grid is convex."""
     z, y = np.nonzero(inside.any(axis=2))
     rows = inside[z, y]
     ends = np.concatenate([rows.argmax(axis=1), rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1)])

@@ -19,7 +19,7 @@ from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
 from .examine import EstablishSettings, ExamineSettings
 from .explore import ExplorationAnalysis
-from .export import DicomExport
+from .export import DicomExport, Export, NrrdExport
 from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
 from .harmonise import HarmonisationAnalysis
 from .idc import IdcSource
@@ -121,8 +121,10 @@ class Study(Section):
     profiles: dict[Name, ProfileSettings] = Field(
         {"default": ProfileSettings()}, description="Ways to describe axial slices, for the evaluation of synthesis."
     )
-    exports: dict[Name, DicomExport] = Field(
-        {}, description="Synthetic views that `snakemake export` writes as DICOM, marked as derived and synthetic."
+    exports: dict[Name, Export] = Field(
+        {},
+        description="What `snakemake export` writes for other programs: synthetic views as DICOM, marked as derived "
+        "and synthetic; volumes and masks as NRRD.",
     )
     features: dict[Name, FeatureSet] = Field({}, description="Feature sets.")
     analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
@@ -231,6 +233,10 @@ class Study(Section):
         if source not in self.segmentation:
             return []
         return [source, *self.models_of_view(self.segmentation[source].view)]
+
+    @property
+    def dicom_exports(self) -> list[DicomExport]:
+        return [export for export in self.exports.values() if isinstance(export, DicomExport)]
 
     def sets_behind(self, name: str) -> list[str]:
         """Feature sets that a set is made from or fitted on, itself first."""
@@ -604,8 +610,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for name, analysis in study.analyses.items():
         yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
-    exported = [export.view for export in study.exports.values()]
+    exported = [export.view for export in study.dicom_exports]
     for name, export in study.exports.items():
+        if isinstance(export, NrrdExport):
+            yield from unknown(f"exports.{name}.view", export.view, "views", "scan")
+            if export.masks is not None:
+                yield from unknown(f"exports.{name}.masks", export.masks, "segmentation", *drawn)
+            continue
         yield from unknown(f"exports.{name}.view", export.view, "views")
         if export.view in study.views and not study.views[export.view].synthesis:
             yield f"exports.{name}.view", f"{export.view!r} is not made by a synthesis model. Write a view that is."

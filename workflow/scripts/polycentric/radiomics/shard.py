@@ -188,7 +188,7 @@ def _plan(settings: RadiomicsSet, found: Mapping[str, Row]) -> Plan:
 
 
 class _Masks(Mapping[str, volumes.Volume]):
-    """The masks of a scan by ROI, read, perturbed and derived when they are asked for, so that only one is in memory."""
+    """The masks of a scan by ROI, read, perturbed and derived when asked for, so that only one is in memory."""
 
     def __init__(
         self,
