@@ -294,7 +294,7 @@ def exported(_):
 def exported_images(wildcards):
     """Manifest of the images that an NRRD export writes."""
     view = study.exports[wildcards.export].view
-    return volumes([wildcards.shard]) if view == "scan" else views([view], [wildcards.shard])
+    return result(f"volumes/{wildcards.shard}.tsv") if view == "scan" else view_manifest(view, MAIN, wildcards.shard)
 
 
 def exported_masks(wildcards):
