@@ -240,3 +240,16 @@ def test_the_middle_of_a_grid():
 
 def generator_of(seed: int):
     return lambda *names: generator(seed, "perturb", "set", "name", "scan", *names)
+
+
+def test_whole_numbers_stay_within_their_type():
+    mask = ellipsoid()
+    image = mask.with_array((250 * mask.array).astype(np.uint8))
+    made, _ = perturb(image, [Noise(kind="noise", sd=20)], generator_of(0))
+    assert made.array.dtype == np.uint8
+    inside = mask.array > 0
+    # cut at 255, and never around the end of the type
+    assert made.array[inside].max() == 255
+    assert made.array[inside].min() > 100
+    assert made.array[~inside].max() < 150
+    assert np.median(made.array[inside]) == pytest.approx(250, abs=1)

@@ -66,8 +66,9 @@ def perturb(
                 image = thicken(image, step)
         grids.append(image.geometry)
     if dtype.kind in "iu" and image.array.dtype != dtype:
-        limits = np.iinfo(dtype)
-        image = image.with_array(np.clip(np.rint(image.array), limits.min, limits.max).astype(dtype))
+        limits, made = np.iinfo(dtype), image.array
+        np.clip(np.rint(made, out=made), limits.min, limits.max, out=made)
+        image = image.with_array(made.astype(dtype))
 
     def move(roi: str, mask: Volume) -> Volume:
         for number, step in enumerate(steps):
@@ -286,20 +287,13 @@ def move_contour(mask: Volume, settings: Contour, rng: np.random.Generator) -> V
     inside = mask.array > 0
     if not inside.any():
         return mask
-    spacing = np.array(mask.geometry.spacing[::-1])
-    box = tuple(slice(int(v.min()), int(v.max()) + 1) for v in np.nonzero(inside))
-    sd = contour_sd_mm(_crop(mask, box, 2), settings)
+    sd = contour_sd_mm(_around(inside, 0, mask.geometry)[1], settings)
     # the surface moves by less than five SD; beyond, the field is not needed
-    margin = np.ceil(5 * sd / spacing).astype(int) + 1
-    grown = tuple(
-        slice(max(0, b.start - int(m)), min(n, b.stop + int(m)))
-        for b, m, n in zip(box, margin, inside.shape, strict=True)
-    )
-    part = Volume(inside[grown].astype(np.uint8), replace(mask.geometry, size=_size(inside[grown])))
-    sigma = settings.length_mm / math.sqrt(2) / spacing
+    near, part = _around(inside, 5 * sd, mask.geometry)
+    sigma = settings.length_mm / math.sqrt(2) / np.array(mask.geometry.spacing[::-1])
     field = _smooth_noise(part.array.shape, sigma, rng)
     moved = np.zeros(inside.shape, dtype=np.uint8)
-    moved[grown] = distance_mm(part) + sd * field > 0
+    moved[near] = distance_mm(part) + sd * field > 0
     return mask.with_array(moved)
 
 
@@ -316,20 +310,26 @@ def _smooth_noise(shape: tuple[int, ...], sigma: np.ndarray, rng: np.random.Gene
     return field[tuple(slice(r, r + n) for n, r in zip(shape, reach, strict=True))] / norm
 
 
-def _crop(mask: Volume, box: tuple[slice, ...], margin: int) -> Volume:
-    part = np.pad(mask.array[box] > 0, margin).astype(np.uint8)
-    return Volume(part, replace(mask.geometry, size=_size(part)))
-
-
-def _size(array: np.ndarray) -> tuple[int, int, int]:
-    return tuple(int(n) for n in array.shape[::-1])
+def _around(inside: np.ndarray, mm: float, grid: Geometry) -> tuple[tuple[slice, ...], Volume]:
+    """The part of a mask that holds it and what lies within `mm` around it: where it is (z, y, x), and the part."""
+    bounds = box(inside)
+    assert bounds is not None
+    margin = [math.ceil(mm / s) + 2 for s in grid.spacing]
+    first = [max(0, a - m) for a, m in zip(bounds[0], margin, strict=True)]
+    last = [min(n - 1, b + m) for n, b, m in zip(grid.size, bounds[1], margin, strict=True)]
+    near = tuple(slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True))
+    return near, Volume(inside[near].astype(np.uint8), crop_geometry(grid, first, last))
 
 
 def grow(mask: Volume, mm: float) -> Volume:
     """Move the surface of a mask outwards by `mm` (inwards if negative)."""
-    if not (mask.array > 0).any():
+    inside = mask.array > 0
+    if not inside.any():
         return mask
-    return mask.with_array((distance_mm(mask) + mm > 0).astype(np.uint8))
+    near, part = _around(inside, max(mm, 0), mask.geometry)
+    grown = np.zeros(inside.shape, np.uint8)
+    grown[near] = distance_mm(part) + mm > 0
+    return mask.with_array(grown)
 
 
 def thicken(volume: Volume, settings: Thickness, *, mask: bool = False) -> Volume:

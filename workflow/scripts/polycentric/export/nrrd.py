@@ -73,8 +73,8 @@ def write_nrrd(volume: Volume, path: str | Path) -> None:
     little = array.dtype.newbyteorder("<")
     with atomic(path) as temporary, temporary.open("wb") as stream:
         stream.write(("\n".join(header) + "\n\n").encode())
-        # neither name nor time in the header of gzip
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=stream, mtime=0) as packed:
+        # neither name nor time in the header of gzip; level 6 takes twice the time for half a percent
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=stream, mtime=0) as packed:
             for plane in array:
                 packed.write(np.ascontiguousarray(plane, dtype=little))
 
