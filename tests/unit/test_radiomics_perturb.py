@@ -16,6 +16,7 @@ from polycentric.config.stability import StabilityAnalysis
 from polycentric.config.study import load, load_file
 from polycentric.errors import UserError
 from polycentric.files import sha256_file
+from polycentric.grids import aligned
 from polycentric.radiomics import extract_shard, fast, merge
 from polycentric.stability import analyse, select
 from polycentric.tables.schemas import FEATURES, MASKS, VIEWS, VOLUMES
@@ -54,7 +55,7 @@ def scan(n: int) -> tuple[Volume, Volume]:
     return Volume(array, geometry), Volume(mask, geometry)
 
 
-def write(root: Path, shard: str, patients: Sequence[int]) -> dict[str, Path]:
+def write(root: Path, shard: str, patients: Sequence[int], prepare=lambda image: image) -> dict[str, Path]:
     rows: dict[str, list] = {"volumes": [], "views": [], "masks": []}
     for n in patients:
         image, mask = scan(n)
@@ -69,23 +70,36 @@ def write(root: Path, shard: str, patients: Sequence[int]) -> dict[str, Path]:
             k: {"path": p.relative_to(root).as_posix(), "sha256": sha256_file(p), "status": "ok", "reason": ""}
             for k, p in paths.items()
         }
-        grid = image.geometry.columns()
-        rows["volumes"].append(key | made["volumes"] | grid | {"modality": "CT"})
-        rows["views"].append(key | made["volumes"] | grid | {"view": "ct", "fold": "main"})
+        rows["volumes"].append(key | made["volumes"] | image.geometry.columns() | {"modality": "CT"})
+        view = prepare(image)
+        path = root / "views" / shard / f"scan{n}.nii"
+        volumes.write(view, path)
+        made["views"] = {"path": path.relative_to(root).as_posix(), "sha256": sha256_file(path), "status": "ok"}
+        rows["views"].append(
+            key | made["views"] | view.geometry.columns() | {"view": "ct", "fold": "main", "reason": ""}
+        )
         rows["masks"].append(key | made["masks"] | {"source": "manual", "fold": "main", "roi": "tumour"})
     for name, schema in (("volumes", VOLUMES), ("views", VIEWS), ("masks", MASKS)):
         tables.write(rows[name], root / f"{shard}-{name}.tsv", schema)
     return {name: root / f"{shard}-{name}.tsv" for name in rows}
 
 
-def run(root: Path, shards: Sequence[Sequence[int]], perturb: dict, workers: int = 1, **changes) -> tuple[Path, Path]:
+def run(
+    root: Path,
+    shards: Sequence[Sequence[int]],
+    perturb: dict,
+    workers: int = 1,
+    recipe: Recipe = RECIPE,
+    prepare=lambda image: image,
+    **changes,
+) -> tuple[Path, Path]:
     """Shards and both merged tables of the set `ct`."""
     parts = []
     for k, patients in enumerate(shards):
         parts.append(root / "features" / "ct" / f"north-{k}.parquet")
         settings = RadiomicsSet.model_validate({"view": "ct", "perturb": perturb} | changes)
         extract_shard(
-            "ct", settings, RECIPE, **write(root, f"north-{k}", patients), root=root, output=parts[-1], seed=3,
+            "ct", settings, recipe, **write(root, f"north-{k}", patients, prepare), root=root, output=parts[-1], seed=3,
             workers=workers,
         )  # fmt: skip
     plain, perturbed = root / "features" / "ct.parquet", root / "features" / "ct.perturbed.parquet"
@@ -120,6 +134,37 @@ def test_nothing_done_and_whole_voxels_change_no_feature(made):
     original = [c for c in plain.columns if c.startswith("original_")]
     pd.testing.assert_frame_equal(moved[original], plain[original], check_exact=True)
     assert not moved.equals(plain)  # the filtered image sees its moved edge
+
+
+@pytest.mark.parametrize(
+    ("settings", "spacing"),
+    [
+        ({"spacing_mm": (1.5, 1.5, 2.0), "round_intensities": True, "resegment_range": (-500, 500)}, None),
+        ({"spacing_mm": (1.5, 1.5, 2.0), "engine": "pyradiomics"}, None),
+        ({"spacing_mm": (1.5, 1.5, 2.0), "grid": "pyradiomics", "interpolation": "bspline"}, None),
+        ({}, (1.3, 1.3, 2.1)),
+        ({"grid": "pyradiomics"}, (1.3, 1.3, 2.1)),
+    ],
+)
+def test_any_grid_and_engine(tmp_path, settings, spacing):
+    """Recipes that resample, and views on a grid of their own: nothing done is nothing changed, and what moves, moves
+    together."""
+    recipe = Recipe(bin_width=25, classes=["firstorder", "shape", "glcm"], **settings)
+
+    def prepare(image: Volume) -> Volume:
+        if spacing is None:
+            return image
+        made = volumes.resample(image, aligned(image.geometry, spacing), fill=-1000)
+        return made.with_array(made.array.astype(np.float32))
+
+    chosen = {name: PERTURB[name] for name in ("same", "turned")}
+    plain, perturbed = run(tmp_path, [[1, 2, 3]], chosen, recipe=recipe, prepare=prepare)
+    before = values(plain, "")
+    pd.testing.assert_frame_equal(values(perturbed, "same"), before, check_exact=True)
+    turned = values(perturbed, "turned")
+    assert (turned / before)["original_shape_VoxelVolume"].between(0.93, 1.07).all()
+    change = (turned - before)["original_firstorder_Median"].abs() / np.sqrt(before["original_firstorder_Variance"])
+    assert 0 < change.max() < 0.15
 
 
 def test_effects_are_as_large_as_the_truth_says(made):

@@ -143,7 +143,13 @@ def _through(image: Volume, grid: Geometry, transform: sitk.Transform, fill: flo
         image.to_sitk(), grid.size, transform, sitk.sitkLinear, grid.origin, grid.spacing, grid.direction, fill,
         sitk.sitkFloat32,
     )  # fmt: skip
-    return Volume(sitk.GetArrayFromImage(made), grid)
+    array = sitk.GetArrayFromImage(made)
+    # voxel positions are rounded at 1e-16, which single precision hides but for a zero between other values: it would
+    # cross the edge of a bin
+    least = 1e-9 * max(abs(fill), float(image.array.max()))
+    for plane in array:
+        plane[np.abs(plane) < least] = 0
+    return Volume(array, grid)
 
 
 def _mask_through(mask: Volume, grid: Geometry, transform: sitk.Transform) -> Volume:
