@@ -181,7 +181,7 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         found += [("train_segmentation", {"model": model, "fold": "main"})]
         found += [("segment", {"model": model, "fold": "main", **s}) for s in shards]
     found += [("extract", {"set": n, **s}) for n in radiomics for s in shards]
-    found += [("merge_features", {"set": n}) for n in radiomics]
+    found += [(rule, {"set": n}) for n in radiomics for rule in ("merge_features", "merge_perturbed")]
     found += [("harmonise", {"set": n}) for n, f in study.features.items() if f.kind == "harmonised"]
     found += [("select_features", {"set": n}) for n, f in study.features.items() if f.kind == "selected"]
     found += [("fit_view", {"view": n, "fold": "main"}) for n in study.fitted_views]
@@ -192,7 +192,8 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         if study.users_of_profile(p, v)
         for s in shards
     ]
-    found += [("export_dicom", {"view": e.view, "fold": "main", **s}) for e in study.exports.values() for s in shards]
+    found += [("export_dicom", {"view": e.view, "fold": "main", **s}) for e in study.dicom_exports for s in shards]
+    found += [("export_nrrd", {"export": n, **s}) for n, e in study.exports.items() if e.kind == "nrrd" for s in shards]
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
@@ -207,10 +208,10 @@ DIRECT: dict[str, set[str]] = {
     "private": set(),
     "workers": set(),
     "seed": {
-        "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "train_synthesis", "synthesize",
-        "train_segmentation", "segment", "describe", "classify", "survive", "fidelity", "segmentation_quality",
-        "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis", "detectability",
-        "feature_shift", "export_readers", "ingest_readers",
+        "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "extract", "train_synthesis",
+        "synthesize", "train_segmentation", "segment", "describe", "classify", "survive", "fidelity",
+        "segmentation_quality", "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis",
+        "detectability", "feature_shift", "export_readers", "ingest_readers",
     },
     "device": {"train_synthesis", "synthesize", "train_segmentation", "segment", "profile_images"},
     "centres.*.role": {"cohort"},
@@ -234,7 +235,7 @@ DIRECT: dict[str, set[str]] = {
     "views": {"prepare", "fit_view", "synthesize", "export_dicom"},
     "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability"},
     "profiles": {"profile_images", "compare_synthesis"},
-    "exports": {"export_dicom"},
+    "exports": {"export_dicom", "export_nrrd"},
     "synthesis.*.inference": {"synthesize"},
     "segmentation": {"train_segmentation", "segment", "segmentation_quality"},
     "segmentation.*.inference": {"segment"},

@@ -179,6 +179,7 @@ rule feature_agreement:
 rule stability:
     input:
         features=feature_tables,
+        perturbed=perturbed_tables,
         scans=result("cohort/scans.tsv"),
         split=analysis_split,
         ledgers=feature_ledgers,

@@ -58,6 +58,30 @@ rule merge_features:
         "../scripts/merge_features.py"
 
 
+rule merge_perturbed:
+    input:
+        shards=expand(result("features/{{set}}/{shard}.parquet"), shard=study.shards),
+    output:
+        features=perturbed_table("{set}"),
+    log:
+        logfile("merge_perturbed", "{set}"),
+    benchmark:
+        timing("merge_perturbed", "{set}")
+    wildcard_constraints:
+        set=SETS[RadiomicsSet],
+    conda:
+        "../../envs/radiomics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, per_input_mb=5),
+        runtime=minutes(10),
+    params:
+        settings=settings("merge_perturbed"),
+        code=code("merge_perturbed"),
+    script:
+        "../scripts/merge_perturbed.py"
+
+
 rule import_features:
     input:
         table=lambda wildcards: study.features[wildcards.set].table,

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationErr
 
 from ..errors import UserError
 from .base import Expression, Name, Section, Source
+from .perturb import UNPERTURBED, Chain
 from .radiomics_names import FEATURES, unknown
 from .stability import SelectedSet
 from .views import Interpolation, Interval, Spacing
@@ -252,6 +253,17 @@ class RadiomicsSet(Section):
         description="Name of a recipe in resources/recipes, or path of a YAML file, ours or PyRadiomics' own.",
     )
     engine: Engine | None = Field(None, description="What computes, instead of the recipe's own `engine`.")
+    perturb: dict[Name, Chain] = Field(
+        {},
+        description="Perturbations by name, each a list of steps that image and masks go through before they are "
+        "resampled for the features. Their rows serve stability analyses with `repeat: perturbation` alone.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> RadiomicsSet:
+        if UNPERTURBED in self.perturb:
+            raise ValueError(f"perturb: {UNPERTURBED} stands for the images as they are; choose another name")
+        return self
 
 
 class ImportedColumns(Section):

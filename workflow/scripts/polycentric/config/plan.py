@@ -203,11 +203,17 @@ def segment(study: Study, w: Wildcards) -> dict[str, Any]:
 def extract(study: Study, w: Wildcards) -> dict[str, Any]:
     features = study.features[w["set"]]
     assert isinstance(features, RadiomicsSet)
-    return {"features": dump(features), "recipe": dump(load_recipe(find_recipe(features.recipe)))}
+    recipe = load_recipe(find_recipe(features.recipe))
+    return {"features": dump(features), "recipe": dump(recipe), "seed": study.seed if features.perturb else None}
 
 
 @_rule
 def merge_features(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {}
+
+
+@_rule
+def merge_perturbed(study: Study, w: Wildcards) -> dict[str, Any]:
     return {}
 
 
@@ -310,7 +316,7 @@ def feature_shift(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def export_dicom(study: Study, w: Wildcards) -> dict[str, Any]:
-    (export,) = (own for own in study.exports.values() if own.view == w["view"])
+    (export,) = (own for own in study.dicom_exports if own.view == w["view"])
     images = images_folder(study, centre_of(w["shard"]))
     return {"export": dump(export), "images": images, "model": study.views[w["view"]].synthesis}
 
@@ -324,6 +330,11 @@ def segmentation_quality(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def feature_agreement(study: Study, w: Wildcards) -> dict[str, Any]:
     return _analysis(study, w)
+
+
+@_rule
+def export_nrrd(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"export": dump(study.exports[w["export"]])}
 
 
 @_rule

@@ -19,13 +19,14 @@ from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
 from .examine import EstablishSettings, ExamineSettings
 from .explore import ExplorationAnalysis
-from .export import DicomExport
+from .export import DicomExport, Export, NrrdExport
 from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
 from .harmonise import HarmonisationAnalysis
 from .idc import IdcSource
 from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
 from .images import ImageTable
+from .perturb import UNPERTURBED
 from .profiles import ProfileSettings
 from .quicklook import QuicklookSettings
 from .readers import ReaderStudy
@@ -120,8 +121,10 @@ class Study(Section):
     profiles: dict[Name, ProfileSettings] = Field(
         {"default": ProfileSettings()}, description="Ways to describe axial slices, for the evaluation of synthesis."
     )
-    exports: dict[Name, DicomExport] = Field(
-        {}, description="Synthetic views that `snakemake export` writes as DICOM, marked as derived and synthetic."
+    exports: dict[Name, Export] = Field(
+        {},
+        description="What `snakemake export` writes for other programs: synthetic views as DICOM, marked as derived "
+        "and synthetic; volumes and masks as NRRD.",
     )
     features: dict[Name, FeatureSet] = Field({}, description="Feature sets.")
     analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
@@ -230,6 +233,10 @@ class Study(Section):
         if source not in self.segmentation:
             return []
         return [source, *self.models_of_view(self.segmentation[source].view)]
+
+    @property
+    def dicom_exports(self) -> list[DicomExport]:
+        return [export for export in self.exports.values() if isinstance(export, DicomExport)]
 
     def sets_behind(self, name: str) -> list[str]:
         """Feature sets that a set is made from or fitted on, itself first."""
@@ -603,8 +610,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for name, analysis in study.analyses.items():
         yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
-    exported = [export.view for export in study.exports.values()]
+    exported = [export.view for export in study.dicom_exports]
     for name, export in study.exports.items():
+        if isinstance(export, NrrdExport):
+            yield from unknown(f"exports.{name}.view", export.view, "views", "scan")
+            if export.masks is not None:
+                yield from unknown(f"exports.{name}.masks", export.masks, "segmentation", *drawn)
+            continue
         yield from unknown(f"exports.{name}.view", export.view, "views")
         if export.view in study.views and not study.views[export.view].synthesis:
             yield f"exports.{name}.view", f"{export.view!r} is not made by a synthesis model. Write a view that is."
@@ -698,6 +710,8 @@ def _analysis_checks(
                     f"feature set {fitted!r} was fitted on the training patients of split {by!r}; "
                     f"use that split here, or one with 'within: {by}.test'.",
                 )
+    if isinstance(analysis, StabilityAnalysis):
+        yield from _perturbation_checks(study, where, analysis)
     for field, section, also in (
         ("synthesis", "synthesis", ()),
         ("segmentation", "segmentation", ()),
@@ -724,6 +738,25 @@ def _analysis_checks(
         yield from unknown(f"{where}.profile", profile, "profiles")
         if isinstance(analysis, Detectability) and profile in study.profiles and not study.profiles[profile].network:
             yield f"{where}.profile", f"{profile!r} has no network, whose features this analysis needs."
+
+
+def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) -> Iterator[tuple[str, str]]:
+    """Whether designs that repeat over perturbations name sets that have them."""
+    for key, design in analysis.designs.items():
+        for name in design.features if design.repeat == "perturbation" else ():
+            if name not in study.features:
+                continue
+            made = getattr(study.features[name], "perturb", {})
+            if not made:
+                yield (
+                    f"{where}.designs.{key}.features",
+                    f"feature set {name!r} has no perturbations. Write 'perturb:' in a set of kind radiomics.",
+                )
+            elif absent := [level for level in design.levels or () if level not in (*made, UNPERTURBED)]:
+                yield (
+                    f"{where}.designs.{key}.levels",
+                    f"{absent[0]!r} is no perturbation of {name!r}; write some of: {UNPERTURBED}, {', '.join(made)}.",
+                )
 
 
 def _made_checks(study: Study, where: str, key: str, model: str, view: str | None) -> Iterator[tuple[str, str]]:

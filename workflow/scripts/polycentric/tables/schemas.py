@@ -298,7 +298,7 @@ MASKS = Schema(
 # further columns: the features, float64
 FEATURES = Schema(
     "features",
-    1,
+    2,
     SCAN
     | {
         "set": text("feature set"),
@@ -306,11 +306,12 @@ FEATURES = Schema(
         "source": optional("text", "mask source"),
         "roi": text("region of interest"),
         "fold": text("fold"),
+        "perturbation": optional("text", "perturbation of image and masks; empty: as they are"),
         "status": FILE["status"],
         "reason": FILE["reason"],
         "diagnostics": optional("text", "JSON about the extraction: voxel counts, image ranges, versions"),
     },
-    key=("scan", "set", "roi", "fold"),
+    key=("scan", "set", "roi", "fold", "perturbation"),
     open=True,
 )
 # what an analysis or a reader study shows: figures and tables with their captions
