@@ -303,14 +303,14 @@ FEATURES = Schema(
     | {
         "set": text("feature set"),
         "view": optional("text", "view"),
-        "source": optional("text", "mask source"),
+        "source": optional("text", "mask source; of imported features the reader"),
         "roi": text("region of interest"),
         "fold": text("fold"),
         "status": FILE["status"],
         "reason": FILE["reason"],
         "diagnostics": optional("text", "JSON about the extraction: voxel counts, image ranges, versions"),
     },
-    key=("scan", "set", "roi", "fold"),
+    key=("scan", "set", "source", "roi", "fold"),
     open=True,
 )
 # what an analysis or a reader study shows: figures and tables with their captions
