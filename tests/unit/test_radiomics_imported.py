@@ -96,11 +96,10 @@ def test_no_identifier_is_left(tmp_path):
     ("changes", "message"),
     [
         ({"duplicates": "error"}, "duplicates: first"),
-        ({"columns": {"patient": "Patient"}}, "no column"),
+        ({"columns": {"patient": "Patient", "roi": "mask"}}, "no column"),
         ({"drop": ["diagnostics_*"]}, "hold text"),
         ({"rois": ["GTV-9"]}, "not in the table"),
         ({"patient_pattern": r"^X(\d)"}, "does not match column .id. in rows 2, 3, 4, 5"),
-        ({"patient_pattern": r"^\w-\d"}, "needs a group"),
     ],
 )
 def test_mistakes_are_told(tmp_path, changes, message):

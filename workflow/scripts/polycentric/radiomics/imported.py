@@ -298,8 +298,9 @@ def _renamed(name: str, settings: ImportedSet) -> str:
 
 
 def _near(name: str, names: Collection[str]) -> str:
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    small = {n.lower(): n for n in names}
+    found = difflib.get_close_matches(name.lower(), small, n=1)
+    return f"; did you mean {small[found[0]]!r}?" if found else ""
 
 
 def _check_names(read: list[_Read], settings: ImportedSet, where: str, problems: list[str]) -> None:

@@ -90,8 +90,9 @@ def absent(raw: pd.DataFrame, where: str, key: str, column: str) -> list[str]:
     """What to say if a table has no such column."""
     if column in raw.columns:
         return []
-    near = difflib.get_close_matches(column, raw.columns, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Its columns are: {', '.join(raw.columns)}."
+    names = {str(name).lower(): str(name) for name in raw.columns}
+    near = difflib.get_close_matches(column.lower(), names, n=1)
+    hint = f"Did you mean {names[near[0]]!r}?" if near else f"Its columns are: {', '.join(raw.columns)}."
     return [f"{key}: {where} has no column {column!r}. {hint}"]
 
 
