@@ -203,7 +203,7 @@ def _study(
 def _check(study: Study) -> None:
     """Say in plain words what the data cannot carry."""
     counts = study.counts
-    if "horizon" in counts:
+    if counts.get("horizon", {}).get("censored_before"):
         study.warn(f"{counts['horizon']['rule']}.")
     if lost := counts["patients"] - counts["used"]:
         study.warn(
