@@ -13,6 +13,7 @@ from polycentric.analysis import chain, classify, data, survive
 from polycentric.coding import coded, indicators, per_patient
 from polycentric.config.analyses import ClassificationAnalysis, SurvivalAnalysis
 from polycentric.config.clinical import ColumnSettings
+from polycentric.config.study import load
 from polycentric.errors import UserError
 from sklearn.preprocessing import OneHotEncoder
 
@@ -220,3 +221,23 @@ def test_semantic_and_clinical_beside_radiomics(tmp_path: Path) -> None:
     )
     assert any("have a side that no training" in w for w in metrics["warnings"])
     assert metrics["results"]["m"]["parts"]["external"]["c_index"]["value"] is not None
+
+
+def test_harmonising_categories_is_refused_at_loading(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id\n")
+    scores = {"kind": "imported", "table": str(tmp_path / "t.csv"), "centre": "north"}
+    study = {
+        "study": "s",
+        "centres": {"north": {"simulate": {"patients": 4}}},
+        "splits": {"main": {}},
+        "features": {
+            "scores": scores | {"coding": {"site": {"type": "categorical"}}},
+            "both": {"kind": "joined", "of": ["scores", "score"]},
+            "even": {"kind": "harmonised", "of": "both", "split": "main"},
+        },
+    }
+    with pytest.raises(UserError) as caught:
+        load(study)
+    text = "\n".join(caught.value.messages)
+    assert "features.both.of: 'score' is not defined under features:; did you mean 'scores'?" in text
+    assert "features.even.of: feature set 'scores' has categories (site), and this needs numbers" in text

@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from polycentric import tables
 from polycentric.analysis import classify
 from polycentric.config.analyses import ClassificationAnalysis
-from polycentric.config.clinical import BinaryOutcome
-from polycentric.config.features import ImportedSet, JoinedSet
+from polycentric.config.clinical import BinaryOutcome, ClinicalSettings
+from polycentric.config.features import FeatureSet, ImportedSet, JoinedSet
 from polycentric.errors import UserError
 from polycentric.jobs import Log
 from polycentric.pseudonyms import identify as real_identify
 from polycentric.pseudonyms import patient, pseudonym
 from polycentric.radiomics import import_table, join_features
 from polycentric.tables.schemas import FEATURES, PATIENTS, SPLIT
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from sklearn.preprocessing import OrdinalEncoder
 
 
@@ -287,6 +288,15 @@ def test_sets_side_by_side(tmp_path):
         assert frame["vasari: free"].fillna("").tolist() == ["u", "", "v"]
     with pytest.raises(ValidationError, match="names something twice"):
         JoinedSet(kind="joined", of=("a", "a"))
+
+
+def test_the_example_of_the_page_is_valid():
+    page = (Path(__file__).parents[2] / "docs/tables.md").read_text(encoding="utf-8")
+    raw = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.S).group(1))
+    assert ClinicalSettings.model_validate(raw["clinical"]).resolved("dead-2y").at_days == 730.5
+    sets = TypeAdapter(dict[str, FeatureSet]).validate_python(raw["features"])
+    assert [s.kind for s in sets.values()] == ["imported", "imported", "joined"]
+    assert ClassificationAnalysis.model_validate(raw["analyses"]["early-death"]).outcome == "dead-2y"
 
 
 @pytest.mark.realdata
