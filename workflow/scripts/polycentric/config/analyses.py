@@ -197,8 +197,8 @@ def features_of(analysis: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def clinical_of(analysis: ClassificationAnalysis | SurvivalAnalysis) -> list[str]:
-    """Clinical columns that the models of an analysis have, in order, without repeats."""
-    if isinstance(analysis, SurvivalAnalysis):
+def clinical_of(analysis: Any) -> list[str]:
+    """Clinical columns that the models of a classification or survival analysis have, in order, without repeats."""
+    if analysis.kind == "survival":
         return list(dict.fromkeys(name for model in analysis.models.values() for name in model.clinical))
     return list(analysis.clinical)
