@@ -13,7 +13,7 @@ from ..coding import coded, per_patient
 from ..config.analyses import TableAnalysis
 from ..config.clinical import ColumnSettings
 from ..errors import UserError
-from ..outcomes import DAYS
+from ..outcomes import DAYS, flag
 from ..tables.schemas import FEATURES, PATIENTS, SPLIT
 
 HELD_OUT = ("validation", "test", "external")
@@ -52,7 +52,7 @@ def binary(frame: pd.DataFrame, outcome: Any, where: str) -> pd.Series:
             f"{where}: classification needs a binary outcome, this one is {outcome.type}; write the name of a binary "
             f"or horizon outcome or declare one under clinical: outcomes{hint}."
         )
-    return outcomes.flag(outcomes.column(frame, outcome.column, where), outcome.positive)
+    return flag(outcomes.column(frame, outcome.column, where), outcome.positive)
 
 
 def horizon_counts(frame: pd.DataFrame, outcome: Any, where: str) -> dict[str, Any]:
