@@ -13,7 +13,6 @@ from ..errors import UserError
 from ..jobs import SILENT, Log
 
 Range = tuple[float, float]
-Pick = tuple[int, tuple[int, int, int]]  # number of a scan, first voxel (z, y, x)
 # the other half is for networks and what a step keeps for its gradients
 SHARE_OF_FREE = 0.5
 
@@ -33,27 +32,25 @@ class Store:
         else:
             self.scans = [list(scan) for scan in scans]
 
-    def cut(self, picks: Sequence[Pick], size: Sequence[int]) -> list[Tensor]:
-        """Patches as they are stored: per channel (patches, z, y, x), on the device if resident, else on the CPU.
+    def cut(self, number: int, start: Sequence[int], size: Sequence[int]) -> list[Tensor]:
+        """A part (z, y, x) of each channel of a scan, as stored: on the device if resident, else a copy on the CPU.
 
-        Without a device in it, so that a thread may do it ahead of time.
+        Nothing of the device is touched for mapped files, so that a thread may cut ahead of time.
         """
-        channels = []
-        for channel in range(len(self.ranges)):
-            cuts = []
-            for number, origin in picks:
-                part = tuple(slice(o, o + s) for o, s in zip(origin, size, strict=True))
-                volume = self.scans[number][channel]
-                cuts.append(volume[part] if isinstance(volume, Tensor) else _tensor(volume[part]))
-            channels.append(torch.stack(_alike(cuts)))
-        if not self.resident and self.device.type == "cuda":
-            channels = [channel.pin_memory() for channel in channels]
-        return channels
+        part = tuple(slice(o, o + s) for o, s in zip(start, size, strict=True))
+        cuts = []
+        for volume in self.scans[number]:
+            if isinstance(volume, Tensor):
+                cuts.append(volume[part])
+            else:
+                cut = _tensor(volume[part])
+                cuts.append(cut.pin_memory() if self.device.type == "cuda" else cut)
+        return cuts
 
-    def scaled(self, channels: Sequence[Tensor]) -> Tensor:
-        """Cut patches as (patches, channels, z, y, x) on the device, in [-1, 1], float32."""
-        moved = [channel.to(self.device, non_blocking=True) for channel in channels]
-        return torch.stack([scale(c, r) for c, r in zip(moved, self.ranges, strict=True)], dim=1)
+    def scaled(self, cuts: Sequence[Tensor]) -> list[Tensor]:
+        """What was cut, on the device, in [-1, 1], float32."""
+        moved = (cut.to(self.device, non_blocking=True) for cut in cuts)
+        return [scale(cut, interval) for cut, interval in zip(moved, self.ranges, strict=True)]
 
 
 def scale(values: Tensor, interval: Range) -> Tensor:
@@ -108,12 +105,3 @@ def _tensor(array: np.ndarray) -> Tensor:
     kind = array.dtype.newbyteorder("=")
     wider = {"uint16": np.dtype("int32"), "uint32": np.dtype("int64")}.get(kind.name, kind)
     return torch.from_numpy(np.array(array, dtype=wider, order="C", copy=True))
-
-
-def _alike(cuts: list[Tensor]) -> list[Tensor]:
-    """Patches of one type: scans of a view may be stored as different ones."""
-    kinds = {cut.dtype for cut in cuts}
-    if len(kinds) == 1:
-        return cuts
-    kind = torch.float64 if kinds & {torch.float64, torch.int32, torch.int64} else torch.float32
-    return [cut.to(kind) for cut in cuts]
