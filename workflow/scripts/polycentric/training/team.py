@@ -69,6 +69,14 @@ class Team:
         torch.distributed.all_gather(parts, x)
         return torch.cat(parts)
 
+    def same(self, value: Any) -> Any:
+        """The first process's value, for all (JSON or anything that can be pickled)."""
+        if self.size == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0, group=self._hosts)
+        return box[0]
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""
         if self.size == 1:
