@@ -91,6 +91,7 @@ def call(cohort: Several, out: Path, *, manifests: list[Path] | None = None, **c
         settings_out=out / "settings.json",
         history=out / "history.csv",
         ledger=out / "ledger.json",
+        samples=out / "samples",
         device="cpu",
         upstream=[],
         settings_json="{}",
@@ -244,8 +245,10 @@ def test_outputs_of_several_inputs(trained: Path) -> None:
     assert {d: len(tensors[f"{d}.layers.{n}.bias"]) for d, n in outer.items()} == {"forward": 1, "backward": 2}
     assert len(facts["settings"]["source"]["also"]) == 1
     header = (trained / "history.csv").read_text().splitlines()[0].split(",")
-    assert header[1:4] == ["adversarial_forward", "adversarial_backward", "adversarial_backward_2"]
-    assert header[-3:] == ["discriminator_source", "discriminator_source_2", "discriminator_target"]
+    expected = cyclegan.loss_names(2)
+    assert header[: 1 + len(expected)] == ["iteration", *expected]
+    assert expected[:3] == ("adversarial_forward", "adversarial_backward", "adversarial_backward_2")
+    assert expected[-3:] == ("discriminator_source", "discriminator_source_2", "discriminator_target")
     told = json.loads((trained / "settings.json").read_text())
     assert [[one, two] for one, _, two, _ in told["scans"]["source"]] == [
         ["scan-p0", "second-p0"],
