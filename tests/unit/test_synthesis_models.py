@@ -10,7 +10,7 @@ import pytest
 import torch
 from phantoms import Phantom
 from polycentric import ledger, tables, volumes
-from polycentric.config.synthesis import Augmentation, Synthesis
+from polycentric.config.synthesis import Augmentation, FurtherInput, Synthesis
 from polycentric.errors import UserError
 from polycentric.files import sha256_file
 from polycentric.networks import weights
@@ -318,6 +318,38 @@ def test_bad_inputs_are_told_before_training(cohort: Several, tmp_path: Path) ->
     tables.write(moved, off, schemas.VIEWS)
     with pytest.raises(UserError, match=r"(?s)scan-p0: input 2 of view 'second' lies on another grid \(origin .*onto"):
         call(cohort, tmp_path, manifests=[cohort.view, off], source=everyone)
+
+
+GRID = volumes.Geometry((4, 4, 4), (1.0, 1.0, 1.0)).columns()
+
+
+def row(scan: str, session: str = "s1", view: str = "second", **facts) -> dict:
+    key = {"centre": "north", "patient": "p", "session": session, "scan": scan, "view": view}
+    return key | {"status": "ok", "reason": ""} | GRID | facts
+
+
+@pytest.mark.parametrize(
+    ("rows", "within", "found", "problem"),
+    [
+        ([row("b")], "session", ["b"], ""),
+        ([row("b", "s2")], "session", [], "no image of view 'second'"),
+        ([row("b", "s2")], "patient", ["b"], ""),
+        ([row("b"), row("c")], "session", [], "several scans of view 'second' could be input 2"),
+        ([row("b"), row("c", status="rejected", reason="X: why")], "session", ["b"], ""),
+        ([row("b", status="rejected", reason="GEOM_X: why")], "session", [], "input 2: GEOM_X: why"),
+        ([row("a"), row("b")], "session", ["a"], ""),  # the same scan in another view comes first
+        ([row("b", size_x=5)], "session", [], "another grid (5 x 4 x 4 voxels, not 4 x 4 x 4)"),
+        ([row("b", spacing_y_mm=1.1)], "session", [], "another grid (spacing 1 x 1.1 x 1 mm, not 1 x 1 x 1)"),
+        ([row("b", spacing_y_mm=1.001)], "session", ["b"], ""),  # 0.004 mm at the last voxel
+        ([row("b", direction="-1 0 0 0 -1 0 0 0 1")], "session", [], "another grid (other directions)"),
+    ],
+)
+def test_which_scan_is_a_further_input(rows: list[dict], within: str, found: list[str], problem: str) -> None:
+    of = FurtherInput(view="second", within=within)
+    others, told = domains.further(row("a", view="ct"), [domains.Candidates(of, tuple(rows))])
+    assert [other["scan"] for other in others] == found
+    assert problem in told
+    assert bool(told) is not bool(found)
 
 
 def test_mixed_spacing_is_told_with_the_spacings(cohort: Several, tmp_path: Path) -> None:
