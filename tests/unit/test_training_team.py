@@ -91,11 +91,12 @@ def test_two_processes_train_as_one(cohort: Phantom, alone: Path, tmp_path: Path
     train(**arguments(cohort, tmp_path, engine={"devices": 2, "samples_every": 4}))
     one, two = state(alone), state(tmp_path)
     assert one.keys() == two.keys()
-    moved = 0
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=2e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
-        moved += not torch.equal(two[name], tensor)
-    assert moved > 0  # sums in another order: it was not one process in disguise
+    # biases are not compared: before instance normalisation their gradient is 0 but for rounding, which Adam enlarges
+    found = {name: tensor.double() for name, tensor in one.items() if tensor.ndim > 1}
+    off = {name: ((two[name] - tensor).norm() / tensor.norm()).item() for name, tensor in found.items()}
+    assert max(off.values()) < 1e-3, max(off, key=off.get)
+    assert max(off.values()) > 0  # sums in another order: it was not one process in disguise
+    assert torch.equal(one["random.cpu"], two["random.cpu"])
     rows = [np.genfromtxt(folder / "history.csv", delimiter=",", skip_header=1)[:, :9] for folder in (alone, tmp_path)]
     np.testing.assert_allclose(rows[0], rows[1], rtol=1e-3)
     told = json.loads((tmp_path / "settings.json").read_text())
@@ -159,7 +160,6 @@ def test_a_process_of_the_team_that_fails_is_told(
         return start(rank, meeting, call, log)
 
     monkeypatch.setattr(team, "_start", broken)
-    monkeypatch.setattr(team, "JOIN_S", 5)
     with pytest.raises(UserError, match=r"a process of the team failed: process 1 ended with 1"):
         train(**arguments(cohort, tmp_path, engine={"devices": 2}))
 
@@ -210,15 +210,19 @@ def test_both_stores_train_the_same_weights(cohort: Phantom, alone: Path, tmp_pa
     assert (tmp_path / FILES[0]).read_bytes() == (alone / FILES[0]).read_bytes()
 
 
-def test_precision_is_part_of_what_decides_the_weights(cohort: Phantom, alone: Path, tmp_path: Path) -> None:
-    train(**arguments(cohort, tmp_path, engine={"precision": "bf16"}))
-    one, two = (json.loads((folder / "settings.json").read_text()) for folder in (alone, tmp_path))
-    assert (one["engine"]["precision"], two["engine"]["precision"]) == ("fp32", "bf16")
-    a, b = (weights.read(folder / FILES[0])[0] for folder in (alone, tmp_path))
+def test_precision_is_part_of_what_decides_the_weights(cohort: Phantom, tmp_path: Path) -> None:
+    # larger patches: see networks/selfcheck.py for what torch 2.13 does to small ones
+    for precision in ("auto", "bf16"):
+        train(**arguments(cohort, tmp_path / precision, patch=[16, 16, 16], engine={"precision": precision}))
+    one, two = (json.loads((tmp_path / p / "settings.json").read_text()) for p in ("auto", "bf16"))
+    assert two["engine"]["precision"] == "bf16"
+    assert one["engine"]["precision"] == ("bf16" if torch.cpu._is_amx_tile_supported() else "fp32")
+    a, b = (weights.read(tmp_path / p / FILES[0])[0] for p in ("auto", "bf16"))
     for name, tensor in a.items():
         assert b[name].dtype == torch.float32
-        assert (b[name] - tensor).abs().max() < 6 * 2e-4 * 2 + 1e-6  # six steps of Adam, each of the learning rate
-    assert any(not torch.equal(a[name], b[name]) for name in a)
+        assert (b[name] - tensor).abs().max() < 2 * 6 * 2e-4 * 1.5  # six steps of Adam of about the learning rate each
+    if one["engine"] != two["engine"]:
+        assert any(not torch.equal(a[name], b[name]) for name in a)
 
 
 def test_sample_pictures_show_the_scans_of_both_domains(alone: Path, cohort: Phantom) -> None:
@@ -259,15 +263,15 @@ def test_a_collapsed_generator_is_noticed_and_a_sound_one_is_not(tmp_path: Path)
     assert all(row["warnings"] == "" for row in rows)
     assert all(0.3 < row[f"variety_{way}"] < 3 for row in rows for way in ("forward", "backward"))
 
-    model = gan(iterations=32, learning_rate=1e-9)
+    model = gan(
+        iterations=32, learning_rate=1e-9, generator={"width": 2, "downs": 1, "residual_blocks": 1, "skip": True}
+    )
     # the forward generator answers everything with one image
     fixed = torch.randn(1, 1, 8, 8, 8).tanh()
-    model.networks["forward"].forward = lambda x: 0 * x + fixed  # type: ignore[method-assign]
-    model.networks["backward"].forward = lambda x: 0.9 * x + 0 * model.networks["backward"].layers(x)  # type: ignore[method-assign]
-    parameters = model.networks["forward"].layers
-    model.networks["forward"].forward = lambda x: fixed + 0 * parameters(x)  # type: ignore[method-assign]
+    layers = model.networks["forward"].layers
+    model.networks["forward"].forward = lambda x: fixed + 0 * layers(x)  # type: ignore[method-assign]
     rows = watched(model, tmp_path / "collapsed")
-    assert [row["warnings"] for row in rows] == ["", "", "", *["variety_forward"] * 5]
+    assert [row["warnings"] for row in rows] == ["", "", *["variety_forward"] * 6]
     assert max(row["variety_forward"] for row in rows) < 1e-3
 
 

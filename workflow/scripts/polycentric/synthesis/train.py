@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .. import ledger as ledgers
 from ..files import hash_of, write_json
 from ..jobs import SILENT, Log
 from ..networks import devices
 from ..networks import weights as weight_files
 from ..randomness import generator as stream
+from ..randomness import integer_seed
 from ..training import adopt, loop, patches, store, watch
 from ..training import engine as engines
 from ..training import samples as pictures
@@ -22,8 +25,6 @@ from .augment import Augmenter
 from .cyclegan import CycleGan
 
 if TYPE_CHECKING:
-    import torch
-
     from ..config.synthesis import Synthesis
     from .domains import Row
 
@@ -204,6 +205,7 @@ def _model(
             volumes[domain], spacings, size, ranges[domain], stream(seed, *names, "patches", domain), augmenter,
             device=place, resident=resident,
         )  # fmt: skip
+    torch.manual_seed(integer_seed(seed, *names, "torch"))  # for layers that draw by themselves
     model = CycleGan(settings, samplers["source"], samplers["target"], seed=seed, names=names, device=place, team=team)
     if settings.start_from is not None:
         model.start(start.weights(settings, settings.start_from, where))
