@@ -6,7 +6,9 @@ system; direction is the row-major 3 x 3 matrix of SimpleITK.
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,20 +84,47 @@ class Volume:
 
 def write(volume: Volume, path: str | Path) -> None:
     """Write uncompressed NIfTI atomically; gzip would cost 20 times the time."""
+    with writing(path, volume.geometry, volume.array.dtype) as put:
+        put(volume.array)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path, geometry: Geometry, dtype: np.dtype | type) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write uncompressed NIfTI atomically, some planes (z, y, x) at a time: what is yielded takes them in order.
+
+    Nothing is written if the block fails.
+
+    Raises
+    ------
+    ValueError
+        for values that are not finite, planes of another grid or type, or not as many as the geometry has.
+    """
     import SimpleITK as sitk
 
-    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
-        raise ValueError("the volume has values that are not finite, which NIfTI does not keep reliably")
+    columns, rows, planes = geometry.size
+    done = 0
     with atomic(path) as temporary:
         # the header is SimpleITK's, of an image of one voxel; the values are written as they lie in memory, since their
         # copy into an ITK image costs as much as reading a scan
-        first = Volume(volume.array[:1, :1, :1], volume.geometry)
-        sitk.WriteImage(first.to_sitk(), str(temporary), useCompression=False)
+        sitk.WriteImage(Volume(np.zeros((1, 1, 1), dtype), geometry).to_sitk(), str(temporary), useCompression=False)
         with temporary.open("r+b") as stream:
             stream.seek(42)  # NIfTI-1: dim[1..3] at byte 42, data from byte 352 on
-            stream.write(struct.pack("=3h", *volume.geometry.size))
+            stream.write(struct.pack("=3h", *geometry.size))
             stream.seek(352)
-            np.ascontiguousarray(volume.array).tofile(stream)
+            stream.truncate()
+
+            def put(array: np.ndarray) -> None:
+                nonlocal done
+                if array.shape[1:] != (rows, columns) or array.dtype != dtype:
+                    raise ValueError(f"planes of shape {array.shape} and {array.dtype} do not fit {geometry.size}")
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    raise ValueError("the volume has values that are not finite, which NIfTI does not keep reliably")
+                np.ascontiguousarray(array).tofile(stream)
+                done += len(array)
+
+            yield put
+            if done != planes:
+                raise ValueError(f"{done} planes were written, the grid has {planes}")
 
 
 def read(path: str | Path, row: Any | None = None) -> Volume:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from .base import Expression, ImportedWeights, Name, Section
+from .inference import SynthesisInference, check_size
+from .training import Engine
 
 Size = tuple[PositiveInt, ...]
 Range = tuple[float, float]
@@ -198,21 +200,6 @@ class Augmentation(Section):
         return self.rotate_degrees != (0.0, 0.0) or self.scale != (1.0, 1.0) or self.crop != (1.0, 1.0)
 
 
-class SynthesisInference(Section):
-    """How a trained generator passes over whole images; a change here trains nothing again."""
-
-    window: Size | None = Field(None, description="voxels of a window along x, y, z; empty: as the training patch")
-    stride: Size | None = Field(
-        None, description="voxels from window to window along x, y, z; empty: a quarter of the window"
-    )
-    batch: PositiveInt = Field(4, description="windows that pass the network at once")
-    where: Expression | None = Field(
-        None,
-        description="expression that selects the scans to translate, the others are handed on unchanged; empty: all "
-        "scans are translated, so that every image of the view has passed the same generator",
-    )
-
-
 class Synthesis(Section):
     """A generator that translates images of the source domain into the target domain."""
 
@@ -263,6 +250,7 @@ class Synthesis(Section):
     )
     threads: PositiveInt = Field(2, description="CPU threads of training; sums, and so the weights, depend on it")
     device: Device | None = Field(None, description="auto, cpu or cuda; empty: as the study says")
+    engine: Engine = Field(Engine(), description="how training is computed: precision, memory, devices")
     inference: SynthesisInference = Field(SynthesisInference(), description="how whole images are translated")
 
     @property
@@ -302,19 +290,14 @@ class Synthesis(Section):
 
     def _sizes(self) -> Iterator[str]:
         factor = 2**self.generator.downs
-        found = [*_size_problems("patch", self.patch, self.dimensions, factor)]
-        window = self.inference.window or self.patch
-        if self.inference.window is not None:
-            found += _size_problems("inference: window", window, self.dimensions, factor)
-        stride = self.inference.stride
-        if stride is not None:
-            found += _size_problems("inference: stride", stride, self.dimensions, 1)
-            if not found and any(s > w for s, w in zip(stride, window, strict=True)):
-                yield (
-                    f"inference: stride {list(stride)} is longer than the window {list(window)} and "
-                    f"would leave gaps; write at most the window, such as a quarter of it"
-                )
-        yield from found
+        for problem in (
+            lambda: check_size("patch", self.patch, self.dimensions, factor),
+            lambda: self.inference.check(self.patch, self.dimensions, factor),
+        ):
+            try:
+                problem()
+            except ValueError as error:
+                yield str(error)
         needed = smallest_patch(self.discriminator.layers, self.discriminator.flat)
         if min(self.patch) < needed:
             yield (
@@ -393,6 +376,13 @@ class Synthesis(Section):
                 f"schedule: start {start} is not before the last of {self.iterations} iterations; write a lower one, "
                 f"such as {self.iterations // 2}"
             )
+        if self.batch % self.engine.devices:
+            yield (
+                f"engine: devices: {self.engine.devices} devices cannot share a batch of {self.batch} evenly; write a "
+                f"batch of {self.engine.devices * -(-self.batch // self.engine.devices)}, or devices: 1"
+            )
+        if self.engine.devices > 1 and "batch" in (self.generator.norm, self.discriminator.norm):
+            yield "norm: batch would see a part of each batch on several devices; write norm: instance, or devices: 1"
         if self.dimensions == 2 and "z" in self.augment.flip:
             yield "augment: flip: slices have no z axis; write x or y"
         if self.import_ is not None and self.start_from is not None:
@@ -403,15 +393,3 @@ def smallest_patch(layers: int, flat: int = 1) -> int:
     """Voxels along an axis that a PatchGAN needs, so that its last normalised layer still has two voxels."""
     # layers of stride 1, kernel 4 and padding 1 take one voxel each; those of stride 2 halve
     return (2 + flat) * 2**layers if layers else 1
-
-
-def _size_problems(name: str, size: Size, dimensions: int, factor: int) -> list[str]:
-    if len(size) != dimensions:
-        return [f"{name} {list(size)} has {len(size)} numbers; write {dimensions}, since dimensions is that"]
-    if any(s % factor for s in size):
-        better = [max(factor, round(s / factor) * factor) for s in size]
-        return [
-            f"{name} {list(size)} cannot be halved as often as the network does; "
-            f"write multiples of {factor}, such as {better}"
-        ]
-    return []

@@ -8,52 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Shape = tuple[int, int, int]
-SMALLEST_STEP_HU = 0.1
+from ..tiling import Shape, borders, seams, starts
 
-
-def starts(length: int, window: int, stride: int) -> list[int]:
-    """First voxels of the windows along an axis, as the inference engine places them: evenly, `stride` at most."""
-    steps = max(0, -(-(length - window) // stride))
-    return [0] if steps == 0 else [round(i * (length - window) / steps) for i in range(steps + 1)]
-
-
-def borders(length: int, window: int, stride: int) -> list[int]:
-    """Voxels before which a window begins or ends within the volume, sorted."""
-    places = {p for s in starts(length, window, stride) for p in (s, s + window)}
-    return sorted(p for p in places if 0 < p < length)
-
-
-def seams(change: np.ndarray, within: np.ndarray, window: Shape, stride: Shape) -> float:
-    """How much steeper an image is across the borders of windows than elsewhere: 1 without seams; NaN without borders.
-
-    `change` (z, y, x) is synthetic minus source, HU, whose steps are the generator's own doing; `within` a mask, and a
-    step counts if both its voxels lie in it; `window` and `stride` (z, y, x) in voxels. The ratio is of the mean
-    absolute steps, all axes together; means below `SMALLEST_STEP_HU`, which rounding
-    hides, count as that.
-    """
-    across, elsewhere = [0.0, 0], [0.0, 0]
-    for axis in range(3):
-        step = np.abs(np.diff(change.astype(np.float64), axis=axis))
-        inside = np.moveaxis(np.logical_and(*_pair(within, axis)), axis, 0)
-        step = np.moveaxis(step, axis, 0)
-        at = np.zeros(len(step), dtype=bool)
-        at[[b - 1 for b in borders(change.shape[axis], window[axis], stride[axis])]] = True
-        if not at.any():
-            continue
-        for total, chosen in ((across, at), (elsewhere, ~at)):
-            total[0] += float(step[chosen][inside[chosen]].sum())
-            total[1] += int(inside[chosen].sum())
-    if not across[1] or not elsewhere[1]:
-        return float("nan")
-    steps = [max(total / count, SMALLEST_STEP_HU) for total, count in (across, elsewhere)]
-    return steps[0] / steps[1]
-
-
-def _pair(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    first, second = [slice(None)] * 3, [slice(None)] * 3
-    first[axis], second[axis] = slice(None, -1), slice(1, None)
-    return array[tuple(first)], array[tuple(second)]
+__all__ = [
+    "Convergence",
+    "Hidden",
+    "Shape",
+    "borders",
+    "convergence",
+    "disagreement",
+    "seams",
+    "starts",
+    "steganography",
+]
 
 
 @dataclass(frozen=True)

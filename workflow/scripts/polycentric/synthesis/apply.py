@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from functools import cached_property
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +11,19 @@ import numpy as np
 import torch
 
 from .. import ledger as ledgers
-from ..errors import UserError
-from ..files import sha256_file
-from ..inference import guard, sliding
+from ..errors import ScanError
+from ..files import canonical_json, sha256_file
 from ..jobs import SILENT, Log
 from ..networks import devices
-from ..networks import weights as weight_files
-from ..networks.generator import Generator
 from ..training import patches
-from . import domains, start
-from .cyclegan import generator
+from . import domains
+from .translate import PLANES, NotFinite, Translator, planes
 
 if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
     from ..shards import Item, Row
 
-PROGRESS_S = 10.0
+THREADS = 3  # one reads, one computes, one finishes
 
 
 def synthesize_shard(
@@ -71,16 +67,19 @@ def synthesize_shard(
         chosen &= set(cohort.select(everyone, settings.inference.where, where)["scan"])
     further = domains.beside(settings, [row for row in rows if row["scan"] in chosen], everyone, also, where)
     translator = Translator(settings, weights, place, where, log)
-    log.event("model", name=record["name"], device=place.type, scans=len(rows), translated=len(chosen))
+    log.event("model", name=record["name"], device=place.type, precision=translator.precision, scans=len(rows),
+              translated=len(chosen))  # fmt: skip
+    if translator.why:
+        log.event("precision", wanted=settings.inference.precision, used=translator.precision, reason=translator.why)
     shapes = [[int(row[f"size_{a}"]) for a in "zyx"] for row in rows if row["status"] == "ok" and row["scan"] in chosen]
     if (settings.device or device) == "auto" and place.type == "cpu" and shapes:
         translator.refuse_long(shapes)
-    state = sha256_file(weights)
+    made_by = (sha256_file(weights), place.type, translator.precision)
     items, sources = [], {}
     for row in rows:
         key = {name: row[name] for name in schemas.SCAN} | {"view": view_name, "fold": fold}
         translate = row["scan"] in chosen
-        inputs = (str(row["status"]), str(row["reason"]), str(row["sha256"]), state, place.type, str(translate))
+        inputs = (str(row["status"]), str(row["reason"]), str(row["sha256"]), *made_by, str(translate))
         others, problem = further.get(row["scan"], ((), ""))
         if problem and row["status"] == "ok":
             row = row | {"status": "input", "reason": problem}
@@ -88,13 +87,17 @@ def synthesize_shard(
         items.append(shards.Item(row["scan"], key, inputs))
         sources[row["scan"]] = (row, others, translate)
 
-    def work(item: Item, folder: Path) -> list[Row]:
-        row, others, translate = sources[item.key]
-        return [view_row(row, translator if translate else None, root, folder, others)]
+    # one thread computes, a scan at a time; the others read the next scan and finish the last one meanwhile
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(settings.threads,)) as engine:
 
-    made = shards.process(
-        items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log
-    )
+        def work(item: Item, folder: Path) -> list[Row]:
+            row, others, translate = sources[item.key]
+            return [view_row(row, translator if translate else None, root, folder, engine, others)]
+
+        made = shards.process(
+            items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log,
+            threads=THREADS,
+        )  # fmt: skip
     tables.write(made, manifest, schemas.VIEWS)
 
 
@@ -103,76 +106,46 @@ def view_row(
     translator: Translator | None,
     root: Path,
     folder: Path,
+    engine: Executor,
     others: Sequence[dict[str, Any]] = (),
 ) -> Row:
-    """Translate (or hand on) the image of a manifest row; write it as int16 HU on the same grid.
+    """Translate (or hand on) the image of a manifest row; write it on the same grid, as int16 HU if translated.
 
-    `others` are the manifest rows of further inputs.
+    Neither the image nor the translation is ever held as a whole. `engine` computes. `others` are the manifest rows of
+    further inputs.
     """
     from .. import volumes
 
     if row["status"] != "ok":
         return {"status": "missing", "reason": f"SOURCE_{row['status'].upper()}: {row['reason']}"}
-    volume = volumes.read(root / row["path"], row)
-    if translator is not None:
-        further = [volumes.read(root / other["path"]).array for other in others]
-        volume = volume.with_array(translator(volume.array, *further))
+    image = patches.open_nifti(root / row["path"])
+    geometry = volumes.Geometry.from_columns(row)
+    if geometry.size != image.shape[::-1]:
+        raise ValueError(f"{row['scan']}: size {image.shape[::-1]} is not the manifest's {geometry.size}")
     path = folder / f"{row['scan']}.nii"
-    volumes.write(volume, path)
-    return {"path": path, **volume.geometry.columns()}
+    facts: Row = {"path": path, **geometry.columns()}
+    fetch(image)
+    if translator is None:
+        with volumes.writing(path, geometry, image.dtype.newbyteorder("=")) as put:
+            for first in range(0, len(image), PLANES):
+                put(planes(image, first, first + PLANES))
+        return facts
+    further = [patches.open_nifti(root / other["path"]) for other in others]
+    for other in further:
+        fetch(other)
+    for precision in dict.fromkeys((translator.precision, "fp32")):
+        try:
+            with volumes.writing(path, geometry, np.int16) as put:
+                found = engine.submit(translator.translate, image, put, precision, further).result()
+            return facts | {"diagnostics": canonical_json(found)}
+        except NotFinite:
+            translator.log.event("not finite", scan=row["scan"], precision=precision)
+    raise ScanError("SYNTH_NOT_FINITE", "the generator makes values of this image that are not finite")
 
 
-class Translator:
-    """The forward generator, loaded once and when first needed; maps HU (z, y, x) to int16 HU.
-
-    What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business:
-    the part that is clipped off is added again, unless source and target have different ranges. The result is rounded
-    to whole HU: the error of at most 0.5 HU is far below noise, and the files are half of float32's.
-    """
-
-    def __init__(self, settings: Synthesis, weights: Path, device: torch.device, where: str, log: Log) -> None:
-        self.settings, self.weights, self.device, self.where, self.log = settings, weights, device, where, log
-        inference = settings.inference
-        self.window = patches.full_size(inference.window or settings.patch)
-        stride = inference.stride or tuple(max(1, w // 4) for w in inference.window or settings.patch)
-        self.stride = patches.full_size(stride)
-        if problems := start.differences(settings, weight_files.facts(weights)["settings"], ranges=True):
-            raise UserError(
-                f"{where}: {weights.name} belongs to another generator ({'; '.join(problems)}); train the model again."
-            )
-
-    @cached_property
-    def network(self) -> Generator:
-        tensors, _ = weight_files.read(self.weights)
-        network = generator(self.settings)
-        weight_files.into(network, tensors, "forward")
-        return network.to(self.device).eval()
-
-    def refuse_long(self, shapes: list[list[int]]) -> None:
-        batch = self.settings.inference.batch
-        guard.refuse_long(self.network, shapes, window=self.window, stride=self.stride, batch=batch, where=self.where)
-
-    def __call__(self, hu: np.ndarray, *further: np.ndarray) -> np.ndarray:
-        told = time.monotonic()
-
-        def progress(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > PROGRESS_S:
-                told = time.monotonic()
-                self.log.event("windows", done=done, total=total)
-
-        ranges, target = self.settings.source_ranges, self.settings.target_range
-        scaled = [patches.scale(image, limits) for image, limits in zip((hu, *further), ranges, strict=True)]
-        values = sliding.slide(
-            np.stack(scaled) if further else scaled[0],
-            self.network,
-            window=self.window,
-            stride=self.stride,
-            batch=self.settings.inference.batch,
-            device=self.device,
-            progress=progress,
-        )
-        made = patches.unscale(values, target)
-        if ranges[0] == target:  # what was clipped off is in the unit of the target
-            made += hu - np.clip(hu, *target)
-        return np.rint(made).astype(np.int16)
+def fetch(image: np.memmap) -> None:
+    """Read a file once, so that the system has it at hand when its planes are asked for."""
+    with Path(image.filename).open("rb", buffering=0) as stream:
+        buffer = bytearray(1 << 22)
+        while stream.readinto(buffer):
+            pass
