@@ -13,7 +13,7 @@ import pytest
 from polycentric import ledger, tables
 from polycentric.analysis import artefacts, cox, survival, survive
 from polycentric.analysis.schemas import SURVIVAL
-from polycentric.config.analyses import SurvivalAnalysis
+from polycentric.config.survival import SurvivalAnalysis
 from polycentric.errors import UserError
 from polycentric.tables.schemas import ARTEFACTS
 from pydantic import ValidationError
@@ -50,7 +50,7 @@ def test_survival_agrees_with_r() -> None:
     assert survival.concordance(time, event, d["pA"].to_numpy()) == pytest.approx(r["concordance_pA_time"][0], rel=1e-9)
     for k, group in enumerate(("high", "low")):
         rows = (d["risk"] == group).to_numpy()
-        km = survival.kaplan_meier(time[rows], event[rows])
+        km = survival.kaplan_meier(time[rows], event[rows], interval="log")
         at = np.searchsorted(km.time, [12, 24], side="right") - 1
         assert km.at(np.array([12, 24])) == pytest.approx(r["km_12_24"][2 * k : 2 * k + 2], rel=1e-9)
         assert km.lower[at] == pytest.approx(r["km_lower_log"][2 * k : 2 * k + 2], rel=1e-9)
@@ -169,7 +169,7 @@ def run(cohort: cohorts.Cohort, chosen: SurvivalAnalysis, ledgers: list[Path] = 
 
 def test_radiomics_with_a_planted_effect_adds_to_clinical_noise(tmp_path: Path) -> None:
     cohort = cohorts.write(tmp_path, sizes={"north": 600, "south": 300}, external="south", features=5)
-    metrics = run(cohort, settings(permutations=5, selection={"keep": None}, ridge=0))
+    metrics = run(cohort, settings(permutations=5, selection={"keep": None}, penalty=0))
     variables = pd.read_csv(tmp_path / "analyses/os/tables/variables.csv").set_index(["model", "variable"])
     row = variables.loc[("radiomics", "f0")]
     error = (np.log(row["upper"]) - np.log(row["lower"])) / (2 * 1.959964) / row["sd"]

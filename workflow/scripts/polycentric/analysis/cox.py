@@ -122,8 +122,8 @@ def fit(
     """Maximise the partial likelihood less sum(ridge_j beta_j^2)/2 by Newton's method with step halving.
 
     Efron's ties (Efron 1977, JASA 72:557) equal R's coxph. With a ridge the covariance is the inverse of the penalised
-    information, which is only an approximation. `offset` (n,) is added to the linear predictor. `converged` is False when a coefficient runs away (monotone likelihood)
-    or there are no events.
+    information, which is only an approximation. `offset` (n,) is added to the linear predictor. `converged` is False
+    when a coefficient runs away (monotone likelihood) or there are no events.
     """
     risk = risk_sets(time, event, ties)
     x = np.asarray(x, dtype=float)[risk.order]

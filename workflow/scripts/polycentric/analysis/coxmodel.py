@@ -12,7 +12,7 @@ from . import cox, coxnet
 # ridge per event of standardised features; at 1 an unremarkable coefficient is about halved
 RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 # lasso: shares of the smallest penalty that lets no feature enter
-SHARES = tuple(float(s) for s in np.geomspace(1.0, 0.05, 20))
+SHARES = tuple(float(s) for s in np.geomspace(1.0, 0.05, 12))
 RESCUE = 0.1  # ridge on every variable when the likelihood has no maximum without
 
 Kind = Literal["cox", "ridge", "lasso", "elastic-net"]

@@ -29,9 +29,7 @@ def standardised(x: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
     return ordered[last], np.abs(sums[last]) / np.sqrt(np.where(variance > 0, variance, np.inf))
 
 
-def maximally_selected(
-    x: np.ndarray, time: np.ndarray, event: np.ndarray, *, smallest: float = 0.1
-) -> Maximal:
+def maximally_selected(x: np.ndarray, time: np.ndarray, event: np.ndarray, *, smallest: float = 0.1) -> Maximal:
     """The cut of x with the largest log-rank statistic among those that leave `smallest` of the patients on each side.
 
     Lausen and Schumacher 1992, Biometrics 48:73: log-rank scores, their permutation variance, and the approximate p of

@@ -58,13 +58,15 @@ def uno(
     return _ratio(((weight @ both.concordant) * counts).sum(axis=1), ((weight @ both.comparable) * counts).sum(axis=1))
 
 
-def auc(time: np.ndarray, event: np.ndarray, score: np.ndarray, t: float, counts: np.ndarray) -> np.ndarray:
+def auc(
+    time: np.ndarray, event: np.ndarray, score: np.ndarray, t: float, counts: np.ndarray, g: Censoring | None = None
+) -> np.ndarray:
     """Cumulative/dynamic AUC at t, (samples,): cases have had the event by t, controls are at risk after it.
 
     Uno et al. 2007, JASA 102:527; Blanche et al. 2013, Stat Med 32:5381 (timeROC, riskRegression). NaN without a case
     or a control.
     """
-    g = censoring(time, event, counts)
+    g = g or censoring(time, event, counts)
     case = event & (time <= t)
     weight = np.where(case & (g.before > 0), counts / np.where(g.before > 0, g.before, 1), 0.0)
     controls = counts * (time > t)
@@ -73,12 +75,14 @@ def auc(time: np.ndarray, event: np.ndarray, score: np.ndarray, t: float, counts
     return _ratio(((weight @ better) * controls).sum(axis=1), total)
 
 
-def brier(time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float, counts: np.ndarray) -> np.ndarray:
+def brier(
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float, counts: np.ndarray, g: Censoring | None = None
+) -> np.ndarray:
     """Brier score at t of predicted risks (n,) of an event by t, (samples,).
 
     Graf et al. 1999, Stat Med 18:2529; Gerds and Schumacher 2006, Biom J 48:1029.
     """
-    g = censoring(time, event, counts)
+    g = g or censoring(time, event, counts)
     case, later = event & (time <= t), time > t
     late = g.at(t)[:, None]
     weight = np.where(case & (g.before > 0), 1 / np.where(g.before > 0, g.before, 1), 0.0)
@@ -99,10 +103,12 @@ def null_risk(time: np.ndarray, event: np.ndarray, t: float, counts: np.ndarray)
     return 1 - np.prod(factor[:, early], axis=1)
 
 
-def null_brier(time: np.ndarray, event: np.ndarray, t: float, counts: np.ndarray) -> np.ndarray:
+def null_brier(
+    time: np.ndarray, event: np.ndarray, t: float, counts: np.ndarray, g: Censoring | None = None
+) -> np.ndarray:
     """Brier score at t when everyone is given the risk of the sample, (samples,)."""
     risk = null_risk(time, event, t, counts)
-    zero, one = (brier(time, event, np.full(len(time), r), t, counts) for r in (0.0, 1.0))
+    zero, one = (brier(time, event, np.full(len(time), r), t, counts, g) for r in (0.0, 1.0))
     # the score is a quadratic in a common risk: cases (1 - r)^2 and the others r^2 of their weight
     return one * risk**2 + zero * (1 - risk) ** 2
 

@@ -13,7 +13,6 @@ from scipy import special
 
 from ..estimates import normal_quantile
 
-
 Interval = Literal["log-log", "log"]
 
 
