@@ -193,9 +193,8 @@ def _curve(study: Study, here: np.ndarray) -> dict[str, Any]:
     for t in study.times:
         lower, upper = (float(b[0]) for b in km.between(np.array([t])))
         value = estimate(float(km.at(np.array([t]))[0]), lower, upper, method="", n=len(time))
-        row[f"survival at {t:g} {study.unit}"] = (
-            shown(value) if t <= time.max() or value["value"] == 0 else "not reached"
-        )
+        known = t <= time.max() or value["value"] == 0
+        row[f"survival at {t:g} {study.unit}"] = shown(value) if known else "not reached"
     return row
 
 
@@ -296,7 +295,8 @@ def _equations(study: Study, fitted: dict[str, chains.Fitted | None], artefacts:
             f"{title_of(study)}: equations",
             sentence(
                 "Predicted survival at t is S0(t) to the power exp(PI), with S0 the baseline survival and the "
-                "prognostic index PI the sum of coefficient times (variable less its mean in training); a text column counts as 1 "
+                "prognostic index PI the sum of coefficient times (variable less its mean in training); a "
+                "text column counts as 1 "
                 "for the named category and 0 otherwise; missing values are first replaced as in training",
                 "The variables of a stack are the indices of its models",
             ),
@@ -331,10 +331,10 @@ def _single(study: Study, artefacts: TableArtefacts) -> None:
         kind, name, x, chi, p = tested[j]
         fit = cox.fit(x[:, None], time, event)
         value, error = (fit.coefficients[0], fit.errors[0]) if fit.converged else (math.nan, math.nan)
-        half = normal_quantile(level) * error
-        found.append({"from": kind, "variable": name, "hazard_ratio_per_sd": math.exp(value),
-                      "lower": math.exp(value - half), "upper": math.exp(value + half), "chi_squared": chi, "p": p,
-                      "p_holm": corrected[j]})  # fmt: skip
+        with np.errstate(over="ignore", invalid="ignore"):
+            ratio, lower, upper = np.exp(value + normal_quantile(level) * error * np.array([0.0, -1.0, 1.0]))
+        found.append({"from": kind, "variable": name, "hazard_ratio_per_sd": ratio, "lower": lower, "upper": upper,
+                      "chi_squared": chi, "p": p, "p_holm": corrected[j]})  # fmt: skip
     if found:
         artefacts.table(
             pd.DataFrame(found),
@@ -401,7 +401,8 @@ def _comparisons(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
             f"{title_of(study)}: comparison of models",
             sentence(
                 f"{_outcome(study)}; difference of Harrell's C on the same patients with {percent_of(study)} paired "
-                "BCa bootstrap intervals; p from the bootstrap standard error, corrected by Holm within a part; training "
+                "BCa bootstrap intervals; p from the bootstrap standard error, corrected by Holm within a part; "
+                "training "
                 "is apparent and has none"
             ),
         )
