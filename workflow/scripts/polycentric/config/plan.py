@@ -269,8 +269,15 @@ def survive(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def fidelity(study: Study, w: Wildcards) -> dict[str, Any]:
     analysis = study.analyses[w["analysis"]]
-    model = training(study.synthesis[analysis.synthesis])
+    # with the windows of the inference, at whose borders seams are looked for
+    model = network(study.synthesis[analysis.synthesis])
     return _analysis(study, w) | {"synthesis": model, "view": study.fidelity_view(analysis)}
+
+
+@_rule
+def probe_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    model = network(study.synthesis[study.analyses[w["analysis"]].synthesis])
+    return _analysis(study, w) | {"synthesis": model, "device": study.device}
 
 
 @_rule

@@ -36,7 +36,7 @@ from .simulate import problems as simulation_problems
 from .splits import Split
 from .stability import SelectedSet, StabilityAnalysis
 from .synthesis import Synthesis
-from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison
+from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison, SynthesisProbe
 from .views import View
 
 Analysis = Annotated[
@@ -51,7 +51,8 @@ Analysis = Annotated[
     | ExplorationAnalysis
     | SynthesisComparison
     | Detectability
-    | FeatureShift,
+    | FeatureShift
+    | SynthesisProbe,
     Field(discriminator="kind"),
 ]
 

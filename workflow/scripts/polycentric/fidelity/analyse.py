@@ -96,7 +96,7 @@ def analyse(
     outlines = _masks(masks or [], settings.masks)
     outlines_after = _masks(masks_after or [], settings.masks_after)
     truths = _truths(pairs, others, settings.pairs)
-    window, stride = _windows(synthesis)
+    window, stride = windows.of(synthesis)
     hu_range = synthesis.hu_range
     out = Artefacts(folder, root)
 
@@ -256,15 +256,6 @@ def _truths(pairs: pd.DataFrame, others: pd.DataFrame, by: str) -> dict[str, str
     first = others.sort_values("scan").drop_duplicates(by).set_index(by)["scan"]
     found = {row["scan"]: first.get(row[by]) for row in pairs.to_dict("records")}
     return {scan: truth for scan, truth in found.items() if truth is not None and truth != scan}
-
-
-def _windows(synthesis: Synthesis) -> tuple[windows.Shape, windows.Shape]:
-    """Window and stride of the inference (z, y, x); flat ones have one voxel along z."""
-    inference = synthesis.inference
-    window = inference.window or synthesis.patch
-    stride = inference.stride or tuple(max(1, w // 4) for w in window)
-    full = [tuple(reversed((*size, 1) if len(size) == 2 else size)) for size in (window, stride)]
-    return full[0], full[1]  # type: ignore[return-value]
 
 
 def _structures(

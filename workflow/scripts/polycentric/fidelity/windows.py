@@ -5,11 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from ..config.synthesis import Synthesis
+
 Shape = tuple[int, int, int]
 SMALLEST_STEP_HU = 0.1
+
+
+def of(synthesis: Synthesis) -> tuple[Shape, Shape]:
+    """Window and stride of a model's inference (z, y, x); flat ones have one voxel along z."""
+    window = synthesis.inference.window or synthesis.patch
+    stride = synthesis.inference.stride or tuple(max(1, w // 4) for w in window)
+    full = [tuple(reversed((*size, 1) if len(size) == 2 else size)) for size in (window, stride)]
+    return full[0], full[1]  # type: ignore[return-value]
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
