@@ -162,6 +162,7 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "detectability": "detectability",
         "feature-shift": "feature_shift",
         "synthesis-probe": "probe_synthesis",
+        "synthesis-summary": "summarise_synthesis",
     }
     shards = [{"shard": shard} for shard in study.shards]
     single = ("pseudonym_key", "cohort", "establish", "provenance", "report")
@@ -211,7 +212,7 @@ DIRECT: dict[str, set[str]] = {
         "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "train_synthesis", "synthesize",
         "train_segmentation", "segment", "describe", "classify", "survive", "fidelity", "segmentation_quality",
         "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis", "detectability",
-        "feature_shift", "probe_synthesis", "export_readers", "ingest_readers",
+        "feature_shift", "probe_synthesis", "summarise_synthesis", "export_readers", "ingest_readers",
     },
     "device": {"train_synthesis", "synthesize", "train_segmentation", "segment", "profile_images", "probe_synthesis"},
     "centres.*.role": {"cohort"},
@@ -233,7 +234,8 @@ DIRECT: dict[str, set[str]] = {
     "convert.sources": {"convert", "share"},
     "splits": {"split"},
     "views": {"prepare", "fit_view", "synthesize", "export_dicom"},
-    "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability", "probe_synthesis"},
+    "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability", "probe_synthesis",
+                  "summarise_synthesis"},
     "profiles": {"profile_images", "compare_synthesis"},
     "exports": {"export_dicom"},
     "synthesis.*.inference": {"synthesize", "fidelity", "probe_synthesis"},
@@ -243,7 +245,7 @@ DIRECT: dict[str, set[str]] = {
     "analyses": {
         "describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement", "stability",
         "harmonisation", "explore", "compare_synthesis", "detectability", "feature_shift", "profile_images",
-        "probe_synthesis",
+        "probe_synthesis", "summarise_synthesis",
     },
     "analyses.*.title": set(),
     "analyses.*.question": set(),

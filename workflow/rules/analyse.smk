@@ -349,6 +349,34 @@ rule detectability:
         "../scripts/detectability.py"
 
 
+# What the other analyses of synthesis models found, in one table.
+rule summarise_synthesis:
+    input:
+        metrics=summarised("metrics.json"),
+        manifests=summarised("manifest.tsv"),
+        ledgers=summarised("ledger.json"),
+    output:
+        **analysis_outputs("Synthesis"),
+    log:
+        logfile("summarise_synthesis", "{analysis}"),
+    benchmark:
+        timing("summarise_synthesis", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("synthesis-summary")),
+    conda:
+        "../../envs/images.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    params:
+        settings=settings("summarise_synthesis"),
+        code=code("summarise_synthesis"),
+        root=results_root,
+    script:
+        "../scripts/summarise_synthesis.py"
+
+
 # The generators run again, on few scans.
 rule probe_synthesis:
     input:

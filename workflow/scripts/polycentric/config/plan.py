@@ -316,6 +316,14 @@ def feature_shift(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def summarise_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    models = study.summarised_models(w["analysis"])
+    split = study.synthesis[models[0]].split
+    joined = study.summarised(w["analysis"])
+    return _analysis(study, w) | {"models": models, "joined": joined, "split": split}
+
+
+@_rule
 def export_dicom(study: Study, w: Wildcards) -> dict[str, Any]:
     (export,) = (own for own in study.exports.values() if own.view == w["view"])
     images = images_folder(study, centre_of(w["shard"]))

@@ -147,3 +147,17 @@ class SynthesisProbe(Section):
         if not self.parts:
             raise ValueError("parts is empty; write parts: [test, external]")
         return self
+
+
+class SynthesisSummary(Section):
+    """All metrics of all synthesis models that other analyses of the study have found, as one table and figure."""
+
+    kind: Literal["synthesis-summary"] = Field("synthesis-summary", description="kind of the analysis")
+    synthesis: tuple[Name, ...] = Field(
+        (), description="synthesis models to show, in this order; empty: all that the analyses examine"
+    )
+    analyses: tuple[Name, ...] = Field(
+        (),
+        description="analyses of this study to join, of the kinds synthesis-comparison, synthesis-fidelity, "
+        "detectability, feature-shift and synthesis-probe; empty: all there are",
+    )
