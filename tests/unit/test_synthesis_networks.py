@@ -57,7 +57,7 @@ def test_shapes(dimensions: int) -> None:
     assert Generator(dimensions, width=2, residual_blocks=1)(x).shape == x.shape
     assert UNet(dimensions, width=2, depth=3)(x).shape == x.shape
     assert Discriminator(dimensions, width=2)(x).shape == (2, 1, *[1] * dimensions)
-    several = Generator(dimensions, width=2, residual_blocks=1, inputs=3, outputs=2)
+    several = Generator(dimensions, width=2, residual_blocks=1, branch_blocks=1, inputs=3, outputs=2)
     assert several(x.repeat_interleave(3, 1)).shape[1] == 2
 
 

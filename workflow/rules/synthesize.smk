@@ -41,6 +41,7 @@ rule train_synthesis:
 rule synthesize:
     input:
         source=prepared_from,
+        also=further_inputs,
         cohort=selecting_tables,
         weights=lambda wildcards: result(f"models/{synthesis_model(wildcards)}/{wildcards.fold}/weights.safetensors"),
         ledger=lambda wildcards: result(f"models/{synthesis_model(wildcards)}/{wildcards.fold}/ledger.json"),

@@ -157,8 +157,9 @@ def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
 
 def network(section: Section) -> dict[str, Any]:
     record = dump(section)
-    if record["import"]:
-        del record["import"]["source"]
+    for key in ("import", "start_from"):
+        if record.get(key):
+            del record[key]["source"]
     return record
 
 

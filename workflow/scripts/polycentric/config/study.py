@@ -187,9 +187,8 @@ class Study(Section):
             own = self.views[step]
             if own.synthesis in self.synthesis:
                 found += [own.synthesis] if own.synthesis not in found else []
-                domains = self.synthesis[own.synthesis]
-                self._gather(domains.source.view, found, seen)
-                self._gather(domains.target.view, found, seen)
+                for trained_on in self.synthesis[own.synthesis].views:
+                    self._gather(trained_on, found, seen)
             if own.fit and step not in found:
                 found.append(step)
             if own.onto:
@@ -563,9 +562,11 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
     for name, model in study.synthesis.items():
         where = f"synthesis.{name}"
         yield from unknown(f"{where}.split", model.split, "splits")
-        for domain in ("source", "target"):
-            yield from unknown(f"{where}.{domain}.view", getattr(model, domain).view, "views")
-            if name in study.models_of_view(getattr(model, domain).view):
+        entering = {"source": model.source, "target": model.target}
+        entering |= {f"source.also.{n}": extra for n, extra in enumerate(model.source.also)}
+        for domain, images in entering.items():
+            yield from unknown(f"{where}.{domain}.view", images.view, "views")
+            if name in study.models_of_view(images.view):
                 yield (
                     f"{where}.{domain}.view",
                     "this view is made by the model itself. Write the view it comes from.",
@@ -585,9 +586,10 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for section in ("synthesis", "segmentation"):
         for name, model in getattr(study, section).items():
-            if model.import_ and not Path(model.import_.path).is_file():
-                where = f"{section}.{name}.import.path"
-                yield where, f"there is no file {model.import_.path!r}. Write where the weights lie."
+            for key, given in (("import", model.import_), ("start_from", getattr(model, "start_from", None))):
+                if given and not Path(given.path).is_file():
+                    where = f"{section}.{name}.{key}.path"
+                    yield where, f"there is no file {given.path!r}. Write where the weights lie."
 
     for name, features in study.features.items():
         where = f"features.{name}"
@@ -654,8 +656,7 @@ def _behind(study: Study, view: str) -> set[str]:
             continue
         needed = [own.from_, own.onto.view if own.onto else "scan"]
         if own.synthesis in study.synthesis:
-            model = study.synthesis[own.synthesis]
-            needed += [model.source.view, model.target.view]
+            needed += study.synthesis[own.synthesis].views
         if own.masks in study.segmentation:
             needed.append(study.segmentation[own.masks].view)
         new = [name for name in needed if name not in found and name != "scan"]

@@ -54,8 +54,9 @@ def slide(
 
     Parameters
     ----------
-    volume : (z, y, x), float32. One smaller than the window is padded by its border voxels, and cropped again.
-    network : maps (batch, 1, z, y, x) to the same shape; with a window of one voxel along z it gets (batch, 1, y, x).
+    volume : ([channels,] z, y, x), float32. One smaller than the window is padded by its border voxels, and cropped
+        again.
+    network : maps (batch, channels, z, y, x) to (batch, 1, z, y, x); with a window of one voxel along z without z.
     window, stride : voxels along (z, y, x), integers: whole windows everywhere, none shifted by rounding of an overlap.
     batch : windows at once. The last batch is filled up, so that every window passes with the same number of others.
 
@@ -64,13 +65,14 @@ def slide(
     (z, y, x), float32.
     """
     flat = window[0] == 1
-    missing = [max(0, w - n) for n, w in zip(volume.shape, window, strict=True)]
+    channels = volume if volume.ndim == 4 else volume[None]
+    missing = [max(0, w - n) for n, w in zip(channels.shape[1:], window, strict=True)]
     before = [m // 2 for m in missing]
-    image = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32)).to(device)
+    image = torch.from_numpy(np.ascontiguousarray(channels, dtype=np.float32)).to(device)
     if any(missing):
         pads = [p for b, m in zip(reversed(before), reversed(missing), strict=True) for p in (b, m - b)]
-        image = functional.pad(image[None, None], pads, mode="replicate")[0, 0]
-    shape = image.shape
+        image = functional.pad(image[None], pads, mode="replicate")[0]
+    shape = image.shape[1:]
     weights = [profile(w).to(device, torch.float32) for w in window]
     weight = weights[0][:, None, None] * weights[1][:, None] * weights[2]
     out = torch.zeros(shape, dtype=torch.float32, device=device)
@@ -79,7 +81,7 @@ def slide(
         some = origins[done : done + batch]
         places = [tuple(slice(o, o + w) for o, w in zip(origin, window, strict=True)) for origin in some]
         filled = places + places[-1:] * (batch - len(places))
-        inputs = torch.stack([image[place] for place in filled])[:, None]
+        inputs = torch.stack([image[(slice(None), *place)] for place in filled])
         outputs = network(inputs[:, :, 0]) if flat else network(inputs)
         outputs = outputs.float()[:, :, None] if flat else outputs.float()
         for number, place in enumerate(places):
@@ -91,5 +93,5 @@ def slide(
         view = [1, 1, 1]
         view[axis] = n
         out /= normaliser(n, w, s).to(device, torch.float32).view(view)
-    crop = tuple(slice(b, b + n) for b, n in zip(before, volume.shape, strict=True))
+    crop = tuple(slice(b, b + n) for b, n in zip(before, channels.shape[1:], strict=True))
     return out[crop].cpu().numpy()

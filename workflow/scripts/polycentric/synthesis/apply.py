@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from ..networks import devices
 from ..networks import weights as weight_files
 from ..networks.generator import Generator
 from ..training import patches
+from . import domains, start
 from .cyclegan import generator
 
 if TYPE_CHECKING:
@@ -43,12 +45,15 @@ def synthesize_shard(
     device: str,
     scans: Path | None = None,
     patients: Path | None = None,
+    also: Sequence[Path] = (),
     log: Log = SILENT,
 ) -> None:
     """Write view `view_name` of a shard and its manifest.
 
     `source` is the shard's manifest of the view to translate; images go to the folder named as `manifest` without its
-    suffix. `scans` and `patients` are the cohort's tables, needed if `inference: where` is set.
+    suffix. `scans` and `patients` are the cohort's tables, needed if `inference: where` is set and for a model of
+    several inputs, which also needs `also`, the shard's manifests of the views of the further ones. Of these, scans
+    that are no first input, or that lack a further one, have no image.
     """
     from .. import shards, tables
     from ..tables import schemas
@@ -59,10 +64,15 @@ def synthesize_shard(
     place = devices.prepare(settings.device or device, settings.threads)
     rows = tables.read(source, schemas.VIEWS).to_dict("records")
     chosen = {row["scan"] for row in rows}
-    if settings.inference.where is not None:
+    first, candidates = chosen, []
+    if settings.inference.where is not None or settings.inputs > 1:
         if scans is None or patients is None:
-            raise ValueError("inference: where needs the tables of scans and patients")
-        chosen &= set(cohort.select(cohort.cohort(scans, patients), settings.inference.where, where)["scan"])
+            raise ValueError("inference: where and several inputs need the tables of scans and patients")
+        everyone = cohort.cohort(scans, patients)
+        chosen &= set(cohort.select(everyone, settings.inference.where, where)["scan"])
+        if settings.inputs > 1:
+            first = set(cohort.select(everyone, settings.source.where, where)["scan"])
+            candidates = domains.candidates(settings, everyone, also, where)
     translator = Translator(settings, weights, place, where, log)
     log.event("model", name=record["name"], device=place.type, scans=len(rows), translated=len(chosen))
     shapes = [[int(row[f"size_{a}"]) for a in "zyx"] for row in rows if row["status"] == "ok" and row["scan"] in chosen]
@@ -74,12 +84,19 @@ def synthesize_shard(
         key = {name: row[name] for name in schemas.SCAN} | {"view": view_name, "fold": fold}
         translate = row["scan"] in chosen
         inputs = (str(row["status"]), str(row["reason"]), str(row["sha256"]), state, place.type, str(translate))
+        others: list[Row] = []
+        if translate and candidates:
+            others, problem = domains.further(row, candidates)
+            problem = problem if row["scan"] in first else "the scan is not the first input of the model"
+            if problem and row["status"] == "ok":
+                row = row | {"status": "input", "reason": problem}
+            inputs = (*inputs, problem, *(str(other["sha256"]) for other in others))
         items.append(shards.Item(row["scan"], key, inputs))
-        sources[row["scan"]] = (row, translate)
+        sources[row["scan"]] = (row, others, translate)
 
     def work(item: Item, folder: Path) -> list[Row]:
-        row, translate = sources[item.key]
-        return [view_row(row, translator if translate else None, root, folder)]
+        row, others, translate = sources[item.key]
+        return [view_row(row, translator if translate else None, root, folder, others)]
 
     made = shards.process(
         items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log
@@ -87,15 +104,25 @@ def synthesize_shard(
     tables.write(made, manifest, schemas.VIEWS)
 
 
-def view_row(row: dict[str, Any], translator: Translator | None, root: Path, folder: Path) -> Row:
-    """Translate (or hand on) the image of a manifest row; write it as int16 HU on the same grid."""
+def view_row(
+    row: dict[str, Any],
+    translator: Translator | None,
+    root: Path,
+    folder: Path,
+    others: Sequence[dict[str, Any]] = (),
+) -> Row:
+    """Translate (or hand on) the image of a manifest row; write it as int16 HU on the same grid.
+
+    `others` are the manifest rows of further inputs.
+    """
     from .. import volumes
 
     if row["status"] != "ok":
         return {"status": "missing", "reason": f"SOURCE_{row['status'].upper()}: {row['reason']}"}
     volume = volumes.read(root / row["path"], row)
     if translator is not None:
-        volume = volume.with_array(translator(volume.array))
+        further = [volumes.read(root / other["path"]).array for other in others]
+        volume = volume.with_array(translator(volume.array, *further))
     path = folder / f"{row['scan']}.nii"
     volumes.write(volume, path)
     return {"path": path, **volume.geometry.columns()}
@@ -105,8 +132,8 @@ class Translator:
     """The forward generator, loaded once and when first needed; maps HU (z, y, x) to int16 HU.
 
     What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business:
-    the part that is clipped off is added again. The result is rounded to whole HU: the error of at most 0.5 HU is far
-    below noise, and the files are half of float32's.
+    the part that is clipped off is added again, unless source and target have different ranges. The result is rounded
+    to whole HU: the error of at most 0.5 HU is far below noise, and the files are half of float32's.
     """
 
     def __init__(self, settings: Synthesis, weights: Path, device: torch.device, where: str, log: Log) -> None:
@@ -115,9 +142,10 @@ class Translator:
         self.window = patches.full_size(inference.window or settings.patch)
         stride = inference.stride or tuple(max(1, w // 4) for w in inference.window or settings.patch)
         self.stride = patches.full_size(stride)
-        trained, wanted = weight_files.facts(weights)["settings"], settings.model_dump(mode="json")
-        if any(trained[part] != wanted[part] for part in ("dimensions", "generator", "hu_range")):
-            raise UserError(f"{where}: {weights.name} belongs to another generator; train the model again.")
+        if problems := start.differences(settings, weight_files.facts(weights)["settings"], ranges=True):
+            raise UserError(
+                f"{where}: {weights.name} belongs to another generator ({'; '.join(problems)}); train the model again."
+            )
 
     @cached_property
     def network(self) -> Generator:
@@ -130,7 +158,7 @@ class Translator:
         batch = self.settings.inference.batch
         guard.refuse_long(self.network, shapes, window=self.window, stride=self.stride, batch=batch, where=self.where)
 
-    def __call__(self, hu: np.ndarray) -> np.ndarray:
+    def __call__(self, hu: np.ndarray, *further: np.ndarray) -> np.ndarray:
         told = time.monotonic()
 
         def progress(done: int, total: int) -> None:
@@ -139,8 +167,10 @@ class Translator:
                 told = time.monotonic()
                 self.log.event("windows", done=done, total=total)
 
+        ranges, target = self.settings.source_ranges, self.settings.target_range
+        scaled = [patches.scale(image, limits) for image, limits in zip((hu, *further), ranges, strict=True)]
         values = sliding.slide(
-            patches.scale(hu, self.settings.hu_range),
+            np.stack(scaled) if further else scaled[0],
             self.network,
             window=self.window,
             stride=self.stride,
@@ -148,5 +178,7 @@ class Translator:
             device=self.device,
             progress=progress,
         )
-        beyond = hu - np.clip(hu, *self.settings.hu_range)
-        return np.rint(patches.unscale(values, self.settings.hu_range) + beyond).astype(np.int16)
+        made = patches.unscale(values, target)
+        if ranges[0] == target:  # what was clipped off is in the unit of the target
+            made += hu - np.clip(hu, *target)
+        return np.rint(made).astype(np.int16)

@@ -12,7 +12,9 @@ from ..networks import devices
 from ..networks import weights as weight_files
 from ..randomness import generator as stream
 from ..training import adopt, loop, patches
-from . import ENGINE_VERSION
+from . import ENGINE_VERSION, start
+from . import domains as images
+from .augment import Augmenter
 from .cyclegan import CycleGan
 
 if TYPE_CHECKING:
@@ -67,13 +69,16 @@ def train(
         return
     everyone = cohort.cohort(scans, patients)
     allowed = cohort.training_patients(split, upstream, where)
-    rows = {}
+    domains, wanting = {}, {}
     for domain in ("source", "target"):
-        chosen = getattr(settings, domain)
-        selected = cohort.select(everyone, chosen.where, f"{where}: {domain}")
+        chosen, at = getattr(settings, domain), f"{where}: {domain}"
+        selected = cohort.select(everyone, chosen.where, at)
         selected = selected[selected["patient"].isin(allowed)]
-        rows[domain] = cohort.images(selected, manifests, chosen.view, f"{where}: {domain}").to_dict("records")
-    used = sorted({row["patient"] for domain in rows.values() for row in domain})
+        found = cohort.images(selected, manifests, chosen.view, at).to_dict("records")
+        also = images.candidates(settings, everyone, manifests, at) if domain == "source" else []
+        domains[domain], wanting[domain] = images.complete(found, also, at)
+    used = sorted({row["patient"] for scans in domains.values() for rows in scans for row in rows})
+    images.same_spacing(domains, settings, where)
     place = devices.prepare(settings.device or device, settings.threads)
     training = settings.model_dump(mode="json", exclude=BESIDE_TRAINING)
     facts = {
@@ -83,17 +88,28 @@ def train(
         "seed": seed,
         "device": place.type,
         "settings": training,
-        "scans": {d: sorted([row["scan"], row["sha256"]] for row in found) for d, found in rows.items()},
+        "scans": {
+            domain: sorted([fact for row in rows for fact in (row["scan"], row["sha256"])] for rows in scans)
+            for domain, scans in domains.items()
+        },
     }
     key = hash_of(facts)
-    log.event("data", **{domain: len(found) for domain, found in rows.items()}, patients=len(used), key=key[:16])
+    counts = {domain: len(scans) for domain, scans in domains.items()}
+    log.event("data", **counts, incomplete=len(wanting["source"]), patients=len(used), key=key[:16])
     names = ("synthesis", name, fold)
     size = patches.full_size(settings.patch)
     samplers = {}
-    for domain, found in rows.items():
-        volumes = patches.checked(found, root, size, settings.hu_range, f"{where}: {domain}")
-        samplers[domain] = patches.PatchSampler(volumes, size, stream(seed, *names, "patches", domain))
+    for domain, scans in domains.items():
+        ranges = settings.source_ranges if domain == "source" else (settings.target_range,)
+        volumes = images.opened(scans, root, size, ranges, f"{where}: {domain}")
+        spacings = [[float(first[f"spacing_{a}_mm"]) for a in "xyz"] for first, *_ in scans]
+        augmenter = Augmenter(settings.augment, stream(seed, *names, "augment", domain))
+        samplers[domain] = images.Images(
+            volumes, spacings, size, ranges, stream(seed, *names, "patches", domain), augmenter
+        )
     model = CycleGan(settings, samplers["source"], samplers["target"], seed=seed, names=names, device=place)
+    if settings.start_from is not None:
+        model.start(start.weights(settings, settings.start_from, where))
     auto_on_cpu = (settings.device or device) == "auto" and place.type == "cpu"
     plan = loop.Plan(
         settings.iterations,
@@ -112,7 +128,7 @@ def train(
         name=name,
         stage="synthesis",
         split=settings.split,
-        seen={"training": used},
+        seen={"training": used} | ({"elsewhere": settings.start_from.seen} if settings.start_from else {}),
         upstream=upstream,
         settings=settings_json,
         code=code,
