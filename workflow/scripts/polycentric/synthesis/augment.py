@@ -9,12 +9,53 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
-
-from ..training import patches
 
 if TYPE_CHECKING:
     from ..config.synthesis import Augmentation
+
+Place = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A change at a place of a volume: the part of the volume to read, and what becomes of it. Axes are (z, y, x).
+
+    `first` is the first voxel of that part, `extent` its size. `matrix` and `offset` map a voxel of the patch, before
+    it is mirrored along the axes in `flip`, to voxels of the volume; None: the part is the patch.
+    """
+
+    first: Place
+    extent: Place
+    size: Place
+    flip: tuple[int, ...]
+    matrix: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    def take(self, part: Tensor) -> Tensor:
+        """The patch (channels, z, y, x) made of the part (channels, z, y, x), which is scaled already.
+
+        Values between voxels are interpolated linearly; beyond the volume its border continues.
+        """
+        if self.matrix is not None:
+            part = functional.grid_sample(
+                part[None],
+                functional.affine_grid(self._theta().to(part), [1, 1, *self.size], align_corners=True),
+                padding_mode="border",
+                align_corners=True,
+            )[0]
+        return part.flip([axis + 1 for axis in self.flip]) if self.flip else part
+
+    def _theta(self) -> Tensor:
+        """The map in torch's coordinates: (x, y, z), from -1 at the first voxel to 1 at the last."""
+        extent, size = np.array(self.extent), np.array(self.size)
+        into = 2 / np.maximum(extent - 1, 1)
+        half = (size - 1) / 2
+        matrix = into[:, None] * self.matrix * half
+        offset = into * (self.matrix @ half + self.offset - self.first) - 1
+        matrix[extent == 1], offset[extent == 1] = 0, 0
+        return torch.from_numpy(np.concatenate([matrix[::-1, ::-1], offset[::-1, None]], axis=1))[None]
 
 
 @dataclass(frozen=True)
@@ -31,66 +72,29 @@ class Change:
     crop: float = 1.0
     at: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
-    @property
-    def moves(self) -> bool:
-        return (self.angle, self.scale, self.crop) != (0.0, 1.0, 1.0)
+    def placed(self, origin: Place, size: Place, spacing: Sequence[float], shape: Place) -> Placed:
+        """This change of the patch of a `size` at an `origin` of a volume of a `shape`.
 
-    def affine(
-        self, origin: Sequence[int], size: Sequence[int], spacing: Sequence[float]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Matrix and offset that map a voxel of the patch to the voxels of the volume, before mirroring; (z, y, x).
-
-        `spacing` is mm along (x, y, z): a rotation turns millimetres, not voxels.
+        `spacing` is mm along (x, y, z): a rotation turns millimetres, not voxels. Axes of one voxel stay as they are.
         """
-        share = np.array([self.crop if s > 1 else 1.0 for s in size])
+        if (self.angle, self.scale, self.crop) == (0.0, 1.0, 1.0):
+            return Placed(origin, size, size, self.flip)
         n = np.array(size, dtype=float)
+        share = np.where(n > 1, self.crop, 1.0)
         # the patch reaches from -0.5 to size - 0.5
         centre = np.array(origin) + np.array(self.at) * (1 - share) * n + share * n / 2 - 0.5
         mm = np.array(spacing, dtype=float)[::-1]
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         turn = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
         matrix = np.diag(1 / mm) @ turn @ np.diag(mm * share / np.where(n > 1, self.scale, 1.0))
-        return matrix, centre - matrix @ ((n - 1) / 2)
-
-    def take(
-        self,
-        volume: np.ndarray,
-        origin: Sequence[int],
-        size: Sequence[int],
-        limits: tuple[float, float],
-        spacing: Sequence[float],
-    ) -> np.ndarray:
-        """The changed patch (z, y, x) of a volume, in [-1, 1], float32.
-
-        Voxels between those of the volume are interpolated linearly, after scaling; beyond it its border continues.
-        """
-        if not self.moves:
-            patch = patches.scale(patches.cut(volume, origin, size), limits)
-        else:
-            patch = _sample(volume, *self.affine(origin, size, spacing), size, limits)
-        return np.ascontiguousarray(np.flip(patch, self.flip)) if self.flip else patch
-
-
-def _sample(
-    volume: np.ndarray, matrix: np.ndarray, offset: np.ndarray, size: Sequence[int], limits: tuple[float, float]
-) -> np.ndarray:
-    """Values of a volume at matrix @ voxel + offset. Only the part that is needed is read."""
-    index = np.stack(np.meshgrid(*(np.arange(s, dtype=float) for s in size), indexing="ij"), axis=-1)
-    at = index @ matrix.T + offset
-    last = np.array(volume.shape) - 1
-    at = np.clip(at, 0, last)
-    low = np.floor(at.min(axis=(0, 1, 2))).astype(int)
-    high = np.minimum(np.ceil(at.max(axis=(0, 1, 2))).astype(int), last)
-    part = patches.scale(patches.cut(volume, low, high - low + 1), limits)
-    # torch wants (x, y, z), from -1 at the first voxel to 1 at the last
-    grid = 2 * (at - low) / np.maximum(high - low, 1) - 1
-    values = functional.grid_sample(
-        torch.from_numpy(part)[None, None],
-        torch.from_numpy(np.ascontiguousarray(grid[..., ::-1])).float()[None],
-        padding_mode="border",
-        align_corners=True,
-    )
-    return values[0, 0].numpy()
+        offset = centre - matrix @ ((n - 1) / 2)
+        reach = np.abs(matrix) @ ((n - 1) / 2)
+        last = np.array(shape) - 1
+        low = np.clip(np.floor(centre - reach), 0, last).astype(int)
+        high = np.clip(np.ceil(centre + reach), 0, last).astype(int)
+        return Placed(
+            tuple(low.tolist()), tuple((high - low + 1).tolist()), size, self.flip, matrix, offset
+        )  # fmt: skip
 
 
 class Augmenter:
@@ -102,13 +106,12 @@ class Augmenter:
     def draw(self) -> Change:
         settings, stream = self.settings, self.stream
         # the same number of draws whatever comes out of them
-        mirrored = tuple(axis for axis, name in enumerate("zyx") if stream.random() < 0.5 and name in settings.flip)
+        flip = tuple(axis for axis, name in enumerate("zyx") if stream.random() < 0.5 and name in settings.flip)
         moved = stream.random() < settings.share and settings.moves
-        angle, scale, crop = (
-            stream.uniform(*limits) for limits in (settings.rotate_degrees, settings.scale, settings.crop)
-        )
+        ranges = (settings.rotate_degrees, settings.scale, settings.crop)
+        angle, scale, crop = (float(stream.uniform(*limits)) for limits in ranges)
         at = tuple(stream.random(3).tolist())
-        return Change(mirrored, math.radians(angle), scale, crop, at) if moved else Change(mirrored)
+        return Change(flip, math.radians(angle), scale, crop, at) if moved else Change(flip)
 
     def state(self) -> dict[str, Any]:
         return self.stream.bit_generator.state

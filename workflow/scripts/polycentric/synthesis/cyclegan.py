@@ -124,7 +124,7 @@ class CycleGan:
 
     def draw(self, domain: str) -> Tensor:
         """Random patches of a domain, (batch, inputs, [z,] y, x) in [-1, 1]."""
-        drawn = torch.from_numpy(self.samplers[domain].draw(self.settings.batch))
+        drawn = self.samplers[domain].draw(self.settings.batch)
         dimensions = self.settings.dimensions
         tensor = (drawn[:, :, 0] if dimensions == 2 else drawn).to(self.device)
         return tensor.contiguous(memory_format=LAYOUT[dimensions])

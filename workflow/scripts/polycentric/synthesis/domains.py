@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import UserError
 from ..training import patches
@@ -208,22 +210,19 @@ class Images:
         self.scans, self.spacings, self.ranges, self.augmenter = scans, spacings, ranges, augmenter
         self.sampler = patches.PatchSampler([scan[0] for scan in scans], size, stream)
 
-    def draw(self, number: int) -> np.ndarray:
-        """Patches (number, inputs, z, y, x) in [-1, 1], float32."""
-        sampler = self.sampler
-        drawn = []
-        for _ in range(number):
-            scan, origin = sampler.origin()
-            change = self.augmenter.draw()
-            drawn.append(
-                np.stack(
-                    [
-                        change.take(volume, origin, sampler.size, limits, self.spacings[scan])
-                        for volume, limits in zip(self.scans[scan], self.ranges, strict=True)
-                    ]
-                )
-            )
-        return np.stack(drawn)
+    def draw(self, number: int) -> Tensor:
+        """Patches (number, inputs, z, y, x) in [-1, 1], float32, on the CPU."""
+        return torch.stack([self._one() for _ in range(number)])
+
+    def _one(self) -> Tensor:
+        number, origin = self.sampler.origin()
+        scan = self.scans[number]
+        placed = self.augmenter.draw().placed(origin, self.sampler.size, self.spacings[number], scan[0].shape)
+        parts = [
+            patches.scale(patches.cut(volume, placed.first, placed.extent), limits)
+            for volume, limits in zip(scan, self.ranges, strict=True)
+        ]
+        return placed.take(torch.from_numpy(np.stack(parts)))
 
     def state(self) -> dict[str, Any]:
         return {"places": self.sampler.state(), "changes": self.augmenter.state()}
