@@ -155,13 +155,13 @@ def translate(
     domain = next(d for part, d in cohort.numbers if part == "test" and d != "no")
     wanted = cohort.numbers["test", domain]
     ledger.refuse_leaks([f"p{n:04d}" for n in wanted], [folder / FILES["ledger"]], where=name)
-    made = cohort.manifest(name)
+    view = f"made-{name}"
     synthesize_shard(
-        name, settings, weights=folder / FILES["weights"], ledger=folder / FILES["ledger"],
-        source=_some(cohort, views[0], wanted), root=cohort.root, manifest=made, scans=cohort.scans,
-        patients=cohort.patients, log=log, **COMMON,
+        view, settings, weights=folder / FILES["weights"], ledger=folder / FILES["ledger"],
+        source=_some(cohort, views[0], wanted), root=cohort.root, manifest=cohort.manifest(view), scans=cohort.scans,
+        patients=cohort.patients, also=[cohort.manifest(view) for view in views[1:]], log=log, **COMMON,
     )  # fmt: skip
-    return {number: cohort.image(name, number) for number in wanted}
+    return {number: cohort.image(view, number) for number in wanted}
 
 
 def _some(cohort: Cohort, view: str, numbers: Sequence[int]) -> Path:

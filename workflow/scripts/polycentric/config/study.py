@@ -737,6 +737,10 @@ def _analysis_checks(
         if analysis.radiomics:
             for name in (analysis.radiomics.target, *analysis.radiomics.synthetic.values()):
                 yield from unknown(f"{where}.radiomics", name, "features")
+    if isinstance(analysis, SynthesisProbe) and analysis.synthesis in study.synthesis:
+        inputs = study.synthesis[analysis.synthesis].inputs
+        if inputs > 1:
+            yield f"{where}.synthesis", f"{analysis.synthesis!r} has {inputs} inputs; name a model of one input."
     if isinstance(analysis, SynthesisSummary):
         yield from _summary_checks(study, where, where.removeprefix("analyses."))
     if isinstance(analysis, FeatureShift):

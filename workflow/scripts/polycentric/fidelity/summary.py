@@ -272,6 +272,7 @@ def _sentences(whole: pd.DataFrame) -> list[str]:
 
 
 def _figure(whole: pd.DataFrame, models: list[str], path: Path) -> None:
+    whole = whole[np.isfinite(whole["value"].astype(float))]
     metrics = list(dict.fromkeys(whole["metric"]))
     style = colours(models)
     columns = min(4, len(metrics))
@@ -284,8 +285,6 @@ def _figure(whole: pd.DataFrame, models: list[str], path: Path) -> None:
             continue
         part = whole[whole["metric"] == metrics[number]]
         for row in part.itertuples():
-            if row.value is None or not np.isfinite(row.value):
-                continue
             colour, marker = style[row.model]
             synthetic = row.images == "synthetic"
             place = models.index(row.model) + (0 if synthetic else 0.28)
@@ -293,6 +292,9 @@ def _figure(whole: pd.DataFrame, models: list[str], path: Path) -> None:
             if row.lower is not None and np.isfinite(row.lower):
                 axis.plot([row.lower, row.upper], [place, place], color=colour, linewidth=1)
         ideal = part["ideal"].dropna()
+        values = part["value"].astype(float)
+        if part["group"].iloc[0] == GROUPS[0] and values.min() > 0 and values.max() > 5:
+            axis.set_xscale("log")
         if len(ideal):
             axis.axvline(float(ideal.iloc[0]), color="#555555", linewidth=0.8, linestyle="--")
         axis.set_yticks(range(len(models)), models if number % columns == 0 else [""] * len(models))

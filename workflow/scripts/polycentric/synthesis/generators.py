@@ -17,12 +17,13 @@ from ..training import patches
 from .cyclegan import generator
 
 if TYPE_CHECKING:
-    from ..config.synthesis import Synthesis
+    from ..config.synthesis import Range, Synthesis
 
 
 class Generators:
-    """Both directions of a model; nothing is rounded, and what lies beyond `hu_range` is added again.
+    """Both directions of a model of one input; nothing is rounded.
 
+    What lies beyond the range of intensities is added again where both domains have the same, as in views.
     `back` is None where the weights hold the forward generator alone, as imported ones may.
     """
 
@@ -33,10 +34,10 @@ class Generators:
         tensors, _ = weight_files.read(weights)
         self.forward = self._network(tensors, "forward")
         known = any(name.startswith("backward.") for name in tensors)
-        self.back = partial(self._slide, self._network(tensors, "backward"), stride=self.stride) if known else None
+        self.back = partial(self._return, self._network(tensors, "backward")) if known else None
 
     def _network(self, tensors: dict[str, torch.Tensor], name: str) -> Generator:
-        network = generator(self.settings)
+        network = generator(self.settings, name)
         weight_files.into(network, tensors, name)
         return network.to(self.device).eval()
 
@@ -47,17 +48,24 @@ class Generators:
         return patches.full_size(given) if given else tuple(max(1, w // 4) for w in self.window)  # type: ignore[return-value]
 
     def translate(self, hu: np.ndarray, stride: tuple[int, int, int]) -> np.ndarray:
-        """An image (z, y, x) in HU through the forward generator, windows `stride` (z, y, x) apart; float32."""
-        return self._slide(self.forward, hu, stride=stride)
+        """An image (z, y, x) of the source through the forward generator, windows `stride` (z, y, x) apart; float32."""
+        ranges = self.settings.source_ranges[0], self.settings.target_range
+        return self._slide(self.forward, hu, stride, ranges)
 
     def predict(self, hu: np.ndarray) -> np.ndarray:
-        """One window (z, y, x) in HU through the forward generator; float32."""
-        return self._slide(self.forward, hu, stride=self.window)
+        """One window (z, y, x) of the source through the forward generator; float32."""
+        return self.translate(hu, self.window)
 
-    def _slide(self, network: Generator, hu: np.ndarray, *, stride: tuple[int, int, int]) -> np.ndarray:
-        hu_range = self.settings.hu_range
+    def _return(self, network: Generator, hu: np.ndarray) -> np.ndarray:
+        return self._slide(network, hu, self.stride, (self.settings.target_range, self.settings.source_ranges[0]))
+
+    def _slide(
+        self, network: Generator, image: np.ndarray, stride: tuple[int, int, int], ranges: tuple[Range, Range]
+    ) -> np.ndarray:
+        given, made = ranges
         values = sliding.slide(
-            patches.scale(hu, hu_range), network, window=self.window, stride=stride,
+            patches.scale(image, given)[None], network, window=self.window, stride=stride,
             batch=self.settings.inference.batch, device=self.device,
-        )  # fmt: skip
-        return patches.unscale(values, hu_range) + (hu - np.clip(hu, *hu_range)).astype(np.float32)
+        ).reshape(image.shape)  # fmt: skip
+        back = patches.unscale(values, made)
+        return back + (image - np.clip(image, *made)).astype(np.float32) if given == made else back
