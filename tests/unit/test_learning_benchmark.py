@@ -86,7 +86,6 @@ def test_checks_pass_the_truth_and_fail_the_rest(monkeypatch: pytest.MonkeyPatch
     detectable = "detectability below that of contrast, difference of areas"
     assert failed(perfect) <= {detectable}  # three patients are few for that
     assert failed(contrast) == {"blood pool, error of a patient", detectable}
-    shifted = failed([c - 150 for c in contrast])
-    assert {"blood pool, error of a patient", "tissue outside vessels, absolute change"} <= shifted
+    assert "tissue outside vessels, absolute change" in failed([c - 150 for c in contrast])
     blurred = [np.where(p.vessel >= 0.9, i, i + 30) for p, i in zip(everyone, perfect, strict=True)]
     assert "fat outside vessels, mean change" in failed(blurred)
