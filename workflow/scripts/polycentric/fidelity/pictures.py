@@ -29,12 +29,17 @@ def triptych(
     a, b = (image.array[z].astype(np.float32) for image in (source, synthetic))
     spacing = source.geometry.spacing[:2]
     limit = settings.difference
-    shown = settings.window
-    if not hounsfield:  # no unit: what most of the body shows
+    title = "source"
+    if not hounsfield:  # no unit: brought to the window of the synthetic image, whose scale is shown
         values = source.array[within] if within.any() else source.array
-        shown = tuple(float(q) for q in np.quantile(values, (0.01, 0.99)))
-        shown = shown if shown[0] < shown[1] else (shown[0] - 1, shown[1] + 1)
-    panels = [figures.Panel(a, spacing, shown, "source"), figures.Panel(b, spacing, settings.window, "synthetic")]
+        dark, bright = np.quantile(values.astype(np.float64), (0.01, 0.99))
+        bottom, top = settings.window
+        a = bottom + (a - dark) / max(bright - dark, 1e-6) * (top - bottom)
+        title = "source, its own scale"
+    panels = [
+        figures.Panel(a, spacing, settings.window, title),
+        figures.Panel(b, spacing, settings.window, "synthetic"),
+    ]
     if hounsfield:
         panels.append(figures.Panel(b - a, spacing, (-limit, limit), "synthetic minus source", map="difference"))
     figures.picture(path, panels, columns=len(panels))
