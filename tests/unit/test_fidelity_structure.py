@@ -234,5 +234,13 @@ def test_probe_finds_what_windows_and_cycles_do(tmp_path: Path) -> None:
     listed = tables.read(tmp_path / "analyses" / "probe" / "manifest.tsv", schemas.ARTEFACTS)
     assert {Path(p).name for p in listed["path"]} >= {"summary.svg", "disagreement-1.png", "strides.csv", "noise.csv"}
     assert "noise_amplification" not in run(["p0"], back=False)["estimates"]
+    # another modality has no HU to compare the way back with; where the body is, the synthetic image tells
+    scans = tables.read(cohort.scans, schemas.SCANS)
+    tables.write(scans.assign(modality="MR"), cohort.scans, schemas.SCANS)
+    other = run(["p0"], back=True)["estimates"]
+    assert "noise_amplification" not in other
+    assert other["coarsest_stride_mean_hu"]["value"] == pytest.approx(
+        estimates["coarsest_stride_mean_hu"]["value"], 0.2
+    )
     with pytest.raises(UserError, match="'m' behind its inputs has seen 1"):
         run(["p4"], back=False)

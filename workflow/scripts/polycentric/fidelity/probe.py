@@ -79,6 +79,7 @@ def probe(
     ledger.refuse_leaks(set(rows["patient"]), list(ledgers), where=where)
     if rows.empty:
         raise UserError(f"{where}: no scan of the source domain of unseen patients is left. Write other `parts`.")
+    of_ct = set(chosen.loc[chosen["modality"] == "CT", "scan"])
     order = np.sort(stream(seed, "probe", name).permutation(len(rows))[: settings.scans])
     window, own = windows.of(synthesis)
     strides = list(dict.fromkeys([own, *(tuple(max(1, w // o) for w in window) for o in settings.overlaps)]))
@@ -90,13 +91,15 @@ def probe(
     left_out: list[dict[str, str]] = []
     for number, row in enumerate(rows.iloc[order].to_dict("records"), start=1):
         facts = {"centre": row["centre"], "patient": row["patient"], "scan": row["scan"]}
-        image, spacing = _cut(volumes.read(root / row["path"], row), settings.crop, window)
-        within = anatomy.body(image)
+        hounsfield = row["scan"] in of_ct
+        image, spacing = _cut(volumes.read(root / row["path"], row), settings.crop, window, hounsfield)
+        # other modalities have no HU: the body is found in what was made of them
+        within = anatomy.body(image if hounsfield else translate(image, own))
         if why := _why_not(image, within, window):
             left_out.append({"scan": row["scan"], "why": why})
             log.event("left out", scan=row["scan"], reason=why)
             continue
-        for one in windows.convergence(image, translate, strides, window=window, within=within):
+        for one in windows.convergence(image, translate, strides, window=window, within=within, hounsfield=hounsfield):
             share = min(s / w for s, w in zip(one.stride, window, strict=True) if w > 1)
             told = asdict(one) | {"stride": _name(one.stride)}
             curves.append({**facts, "own": one.stride == own, "stride_share": share, **told})
@@ -112,7 +115,7 @@ def probe(
                 "predictions of all windows that cover a voxel, in the axial slice where windows disagree most."
             )
             out.add("picture", path, f"Disagreement of windows: {row['scan']}", caption)
-        if back is not None:
+        if back is not None and hounsfield:
             found = windows.steganography(
                 image, lambda hu: translate(hu, own), back, stream(seed, "probe", name, row["scan"]),
                 within=within, sigmas_hu=settings.sigmas_hu,
@@ -122,7 +125,7 @@ def probe(
     if not curves:
         raise UserError(
             f"{where}: none of {len(order)} scans can be examined ({'; '.join(sorted({o['why'] for o in left_out}))}). "
-            "Windows can disagree only in CT that is at least as large as the inference window; write a smaller one, "
+            "Windows can disagree only in scans that are at least as large as one; write a smaller inference window, "
             "or leave the analysis out."
         )
     convergence, noise, disagreement = pd.DataFrame(curves), pd.DataFrame(hidden), pd.DataFrame(apart)
@@ -227,11 +230,14 @@ def _why_not(image: np.ndarray, within: np.ndarray, window: windows.Shape) -> st
 
 
 def _cut(
-    volume: volumes.Volume, crop: Sequence[int], window: windows.Shape
+    volume: volumes.Volume, crop: Sequence[int], window: windows.Shape, hounsfield: bool
 ) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """The middle of the body, at least as large as the window where the scan is; HU float32, spacing (x, y, z)."""
+    """The middle of the body (of the image without HU), as large as the window at least where the scan is.
+
+    Returns the image as float32 and its spacing (x, y, z).
+    """
     hu = volume.array.astype(np.float32)
-    within = anatomy.body(hu)
+    within = anatomy.body(hu) if hounsfield else np.zeros(hu.shape, dtype=bool)
     places = np.argwhere(within) if within.any() else np.argwhere(np.ones(hu.shape, bool))
     middle = (places.min(axis=0) + places.max(axis=0) + 1) // 2
     at = []

@@ -86,10 +86,12 @@ def convergence(
     *,
     window: Shape,
     within: np.ndarray,
+    hounsfield: bool = True,
 ) -> list[Convergence]:
     """How the synthetic image depends on the stride, against the finest one (most windows) of `strides`.
 
-    `translate(image, stride)` passes an image in HU (z, y, x) through the generator.
+    `translate(image, stride)` passes an image (z, y, x) through the generator. Seams are looked for in what it changed,
+    or, of an image that has no HU, in what it made.
     """
 
     def count(stride: Shape) -> int:
@@ -102,7 +104,15 @@ def convergence(
         made = reference if stride == ordered[0] else translate(image, stride).astype(np.float64)
         difference = np.abs(made - reference)[within]
         mean, largest = (float(f(difference)) if difference.size else float("nan") for f in (np.mean, np.max))
-        found.append(Convergence(stride, count(stride), mean, largest, seams(made - image, within, window, stride)))
+        found.append(
+            Convergence(
+                stride,
+                count(stride),
+                mean,
+                largest,
+                seams(made - image if hounsfield else made, within, window, stride),
+            )
+        )
     return found
 
 
