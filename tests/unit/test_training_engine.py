@@ -143,7 +143,7 @@ def test_a_compiler_that_fails_leaves_the_network_eager(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch, "compile", breaks)
     arithmetic = devices.Arithmetic(CPU, "fp32", True)
     assert not engine.compile_networks([(network, x)], arithmetic, log=log)
-    assert log.named("not compiled") == [{"because": "RuntimeError: no compiler here"}]
+    assert log.named("not compiled, training goes on without") == [{"because": "RuntimeError: no compiler here"}]
     assert torch.equal(network(x), expected)
     assert all(p.grad is None for p in network.parameters())
 
@@ -248,7 +248,6 @@ def test_batches_drawn_ahead_are_those_drawn_in_turn_and_resume() -> None:
         other = stream_feed(not ahead, [])
         other.restore(state)
         assert [other.next() for _ in range(7)] == expected[5:]
-        assert one.waited_s > 0
         assert all(("patches" in name) is ahead for name in threads)
         one.close()
         other.close()
@@ -339,9 +338,7 @@ def test_warnings_are_said_once_and_stay_in_the_history(tmp_path: Path) -> None:
     own = watch.Watch(["variety_forward"], {}, iterations=100)
     seen = dict.fromkeys(range(40, 81), 0.02) | {100: None}
     hooks = loop.Hooks(
-        observe=lambda: {
-            "variety_forward": 0.02 if 30 < trainee.iteration <= 80 else None if trainee.iteration > 90 else 1.0
-        },
+        observe=lambda: {"variety_forward": seen.get(trainee.iteration, 1.0)},
         warn=own.warnings,
         sample=drawn.append,
         waited_s=time.perf_counter,

@@ -156,7 +156,9 @@ def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 def network(section: Section) -> dict[str, Any]:
+    """A trained network's settings; how its training was computed shows in its weights."""
     record = dump(section)
+    record.pop("engine", None)
     for key in ("import", "start_from"):
         if record.get(key):
             del record[key]["source"]
@@ -180,7 +182,8 @@ def training(section: Section) -> dict[str, Any]:
 
 @_rule
 def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"seed": study.seed, "synthesis": training(study.synthesis[w["model"]]), "device": study.device}
+    own = study.synthesis[w["model"]]
+    return {"seed": study.seed, "synthesis": training(own) | {"engine": dump(own.engine)}, "device": study.device}
 
 
 @_rule

@@ -14,15 +14,16 @@ from ..errors import UserError
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
-def prepare(device: str, threads: int, *, deterministic: bool = True, index: int = 0) -> torch.device:
+def prepare(device: str, threads: int, *, deterministic: bool = True, index: int = 0, count: int = 1) -> torch.device:
     """Fix threads and deterministic algorithms; return the device that `auto`, `cpu` or `cuda` means here.
 
-    `index` numbers the GPU. TF32 is off until `arithmetic` turns it on: torch's own default differs by version.
+    `index` numbers the GPU of this process, of `count` that are wanted. TF32 is off until `Arithmetic` turns it on:
+    torch's own default differs by version.
 
     Raises
     ------
     UserError
-        when CUDA is asked for and there is none, or fewer GPUs than `index` asks for.
+        when CUDA is asked for and there is none, or there are fewer than `count` GPUs.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.set_num_threads(threads)
@@ -33,10 +34,10 @@ def prepare(device: str, threads: int, *, deterministic: bool = True, index: int
             "device: auto means a GPU on a cluster, and torch sees none in this job; write device: cpu to do without."
         )
     cuda = device != "cpu" and torch.cuda.is_available()
-    if cuda and index >= torch.cuda.device_count():
+    if cuda and count > torch.cuda.device_count():
         raise UserError(
-            f"engine: devices asks for {index + 1} GPUs, and torch sees {torch.cuda.device_count()} here; "
-            f"write devices: {torch.cuda.device_count()}."
+            f"engine: devices: {count} GPUs are asked for, and torch sees {torch.cuda.device_count()} here; write "
+            f"devices: {torch.cuda.device_count()}."
         )
     exact = deterministic or not cuda
     torch.use_deterministic_algorithms(exact)
@@ -46,7 +47,7 @@ def prepare(device: str, threads: int, *, deterministic: bool = True, index: int
     if not cuda:
         return torch.device("cpu")
     torch.cuda.set_device(index)
-    return torch.device("cuda", index) if index else torch.device("cuda")
+    return torch.device("cuda", index)
 
 
 def tf32(on: bool) -> None:

@@ -126,7 +126,9 @@ def compile_networks(networks: Networks, arithmetic: devices.Arithmetic, *, log:
     except Exception as error:  # compilers fail in many ways, and eager always works
         for network in modules:
             network._compiled_call_impl = None
-        log.event("not compiled", because=f"{type(error).__name__}: {error}".splitlines()[0][:300])
+        log.event(
+            "not compiled, training goes on without", because=f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        )
         return False
     finally:
         for network in modules:

@@ -1,8 +1,7 @@
-"""Batches for the training loop: the next one prepared meanwhile, the waiting measured, the state exact."""
+"""Batches for the training loop: the next one prepared meanwhile, the state exact."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -24,17 +23,12 @@ class Feed(Generic[T]):
         self._before: Any = None
         self._pending: Future[T] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="patches") if ahead else None
-        self.waited_s = 0.0
 
     def next(self) -> T:
-        begun = time.perf_counter()
         if self._pool is None:
-            batch = self._draw()
-        else:
-            batch = (self._pending or self._begin()).result()
-            self._pending = None
-            self._begin()
-        self.waited_s += time.perf_counter() - begun
+            return self._draw()
+        batch = (self._pending or self._begin()).result()
+        self._begin()
         return batch
 
     def state(self) -> Any:

@@ -210,7 +210,8 @@ def _check(name: str, iteration: int, losses: dict[str, float]) -> None:
 
 def write_history(history: list[dict[str, Any]], losses: tuple[str, ...], path: str | Path) -> None:
     """Write the history as CSV: iteration, losses, then what else was observed; what is not known is left empty."""
-    further = [column for column in (history[-1] if history else {}) if column not in ("iteration", *losses)]
+    # sorted, since the rows of a resumed training have passed through JSON
+    further = sorted(set(history[-1] if history else ()) - {"iteration", *losses})
     stream = io.StringIO()
     writer = csv.DictWriter(stream, ["iteration", *losses, *further], lineterminator="\n")
     writer.writeheader()

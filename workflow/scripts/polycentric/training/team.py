@@ -14,6 +14,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -69,6 +70,14 @@ class Team:
         torch.distributed.all_gather(parts, x)
         return torch.cat(parts)
 
+    def same(self, value: Any) -> Any:
+        """The first process's value, for all (JSON or anything that can be pickled)."""
+        if self.size == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0, group=self._hosts)
+        return box[0]
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""
         if self.size == 1:
@@ -103,7 +112,7 @@ def assemble(
     given = os.environ.get(VARIABLE)
     if given is not None:
         told = json.loads(given)
-        yield _join(told["rank"], size, Path(told["meeting"]), cuda)
+        yield _join(told["rank"], size, Path(told["meeting"]), cuda, ())
         torch.distributed.destroy_process_group()
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +121,7 @@ def assemble(
         call.write_bytes(pickle.dumps((function.__module__, function.__qualname__, dict(arguments))))
         others = [_start(rank, meeting, call, Path(folder) / f"{rank}.log") for rank in range(1, size)]
         try:
-            yield _join(0, size, meeting, cuda)
+            yield _join(0, size, meeting, cuda, others)
             for other in others:
                 other.wait(PATIENCE_S)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
@@ -129,14 +138,18 @@ def assemble(
                 torch.distributed.destroy_process_group()
 
 
-def _join(rank: int, size: int, meeting: Path, cuda: bool) -> Team:
-    torch.distributed.init_process_group(
-        "nccl" if cuda else "gloo",
-        init_method=meeting.as_uri(),
-        rank=rank,
-        world_size=size,
-        timeout=timedelta(seconds=PATIENCE_S),
-    )
+def _join(rank: int, size: int, meeting: Path, cuda: bool, others: Sequence[subprocess.Popen[bytes]]) -> Team:
+    """Wait until all are here, unless one of the `others` has ended; then connect."""
+    store = torch.distributed.FileStore(str(meeting), size)
+    store.add("here", 1)
+    begun = time.monotonic()
+    while store.add("here", 0) < size:
+        if any(other.poll() is not None for other in others) or time.monotonic() - begun > JOIN_S:
+            raise RuntimeError("the processes of the team have not come together")
+        time.sleep(0.1)
+    patience = timedelta(seconds=PATIENCE_S)
+    backend = "nccl" if cuda else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     return Team(rank, size, torch.distributed.new_group(backend="gloo"))
 
 
