@@ -9,12 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from phantoms import Phantom
-from polycentric import tables
+from polycentric import tables, volumes
 from polycentric.codehash import PACKAGE
 from polycentric.config.synthesis import Synthesis
-from polycentric.jobs import SILENT
-from polycentric.networks import devices
-from polycentric.synthesis.apply import Translator
+from polycentric.synthesis.apply import synthesize_shard
 from polycentric.synthesis.generators import Generators
 from polycentric.synthesis.train import train
 from polycentric.tables import schemas
@@ -42,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Phantom, Path]:
         "m", Synthesis(**SETTINGS), seed=1, scans=cohort.scans, patients=cohort.patient_table, split=cohort.split,
         manifests=[cohort.view], root=cohort.root, work=out / "work", fold="main",
         weights=out / "weights.safetensors", settings_out=out / "settings.json", history=out / "history.csv",
-        ledger=out / "ledger.json", device="cpu", upstream=[], settings_json="{}", code="0",
+        ledger=out / "ledger.json", samples=out / "samples", device="cpu", upstream=[], settings_json="{}", code="0",
     )  # fmt: skip
     return cohort, out
 
@@ -52,8 +50,13 @@ def test_generators_are_what_makes_the_view(trained: tuple[Phantom, Path]) -> No
     settings = Synthesis(**SETTINGS)
     generators = Generators(settings, out / "weights.safetensors", "cpu")
     hu = cohort.images["p4"]
-    view = Translator(settings, out / "weights.safetensors", devices.prepare("cpu", 1), "views: m", SILENT)(hu)
-    assert np.array_equal(np.rint(generators.translate(hu, generators.stride)), view)
+    synthesize_shard(
+        "made", settings, weights=out / "weights.safetensors", ledger=out / "ledger.json", source=cohort.view,
+        root=cohort.root, manifest=cohort.root / "views" / "made" / "main" / "all.tsv", fold="main",
+        settings_json="{}", code="0", device="cpu",
+    )  # fmt: skip
+    view = volumes.read(cohort.root / "views" / "made" / "main" / "all" / "scan-p4.nii").array
+    assert np.abs(generators.translate(hu, generators.stride) - view).max() < 1  # which has whole HU
     # one window by itself is what the sliding window makes of a volume of its size
     corner = hu[:8, :8, :8]
     assert np.array_equal(generators.predict(corner), generators.translate(corner, (3, 3, 3)))
