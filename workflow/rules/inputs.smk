@@ -274,6 +274,11 @@ def compared_ledgers(wildcards):
     return ledgers(dict.fromkeys(models))
 
 
+def summarised(file):
+    """A file of each analysis that a summary joins."""
+    return lambda wildcards: [result(f"analyses/{name}/{file}") for name in study.summarised(wildcards.analysis)]
+
+
 def shifted_split(wildcards):
     return split_table(study.synthesis[study.analyses[wildcards.analysis].synthesis].split)
 

@@ -39,7 +39,7 @@ from .stability import SelectedSet, StabilityAnalysis
 from .survival import SurvivalAnalysis
 from .survival import problems as survival_problems
 from .synthesis import Synthesis
-from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison
+from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison, SynthesisProbe, SynthesisSummary
 from .views import View
 
 Analysis = Annotated[
@@ -54,9 +54,15 @@ Analysis = Annotated[
     | ExplorationAnalysis
     | SynthesisComparison
     | Detectability
-    | FeatureShift,
+    | FeatureShift
+    | SynthesisProbe
+    | SynthesisSummary,
     Field(discriminator="kind"),
 ]
+
+
+# analyses of synthesis models that a summary joins
+JOINED = (FidelityAnalysis, SynthesisComparison, Detectability, FeatureShift, SynthesisProbe)
 
 
 class Centre(Section):
@@ -221,6 +227,19 @@ class Study(Section):
             own = self.synthesis[model]
             views += [own.source.view, own.target.view, made]
         return list(dict.fromkeys(views))
+
+    def summarised(self, name: str) -> list[str]:
+        """Analyses of synthesis models that a summary joins, in the order of the study."""
+        chosen = self.analyses[name].analyses
+        return [n for n, own in self.analyses.items() if isinstance(own, JOINED) and (not chosen or n in chosen)]
+
+    def summarised_models(self, name: str) -> list[str]:
+        """Models that a summary shows, in its order or else in that of the study."""
+        examined: set[str] = set()
+        for joined in self.summarised(name):
+            of = self.analyses[joined].synthesis
+            examined |= {of} if isinstance(of, str) else set(of)
+        return list(self.analyses[name].synthesis) or [m for m in self.synthesis if m in examined]
 
     def users_of_profile(self, profile: str, view: str) -> list[str]:
         """Analyses that describe a view by a profile."""
@@ -748,6 +767,12 @@ def _analysis_checks(
         if analysis.radiomics:
             for name in (analysis.radiomics.target, *analysis.radiomics.synthetic.values()):
                 yield from unknown(f"{where}.radiomics", name, "features")
+    if isinstance(analysis, SynthesisProbe) and analysis.synthesis in study.synthesis:
+        inputs = study.synthesis[analysis.synthesis].inputs
+        if inputs > 1:
+            yield f"{where}.synthesis", f"{analysis.synthesis!r} has {inputs} inputs; name a model of one input."
+    if isinstance(analysis, SynthesisSummary):
+        yield from _summary_checks(study, where, where.removeprefix("analyses."))
     if isinstance(analysis, FeatureShift):
         for key in ("before", "after"):
             yield from unknown(f"{where}.{key}", getattr(analysis, key), "features")
@@ -785,6 +810,25 @@ def _numbers_only(study: Study, where: str, name: str) -> Iterator[tuple[str, st
                 f"feature set {other!r} has categories ({', '.join(features.nominal[:5])}), and this needs numbers. "
                 "Import the table a second time with these columns under drop, and use that set here.",
             )
+
+
+def _summary_checks(study: Study, where: str, name: str) -> Iterator[tuple[str, str]]:
+    """Whether a summary has something to join, and models of which something is known."""
+    analysis = study.analyses[name]
+    possible = [n for n, own in study.analyses.items() if isinstance(own, JOINED)]
+    for other in analysis.analyses:
+        if other not in possible:
+            yield f"{where}.analyses", f"{other!r} examines no synthesis model; write some of: {', '.join(possible)}."
+    if not study.summarised(name):
+        yield f"{where}.analyses", "the study has no analysis of a synthesis model to join."
+        return
+    for model in analysis.synthesis:
+        if not any(model in _examined(study.analyses[n]) for n in study.summarised(name)):
+            yield f"{where}.synthesis", f"none of the joined analyses examines {model!r}."
+
+
+def _examined(analysis: Any) -> tuple[str, ...]:
+    return (analysis.synthesis,) if isinstance(analysis.synthesis, str) else tuple(analysis.synthesis)
 
 
 def _made_checks(study: Study, where: str, key: str, model: str, view: str | None) -> Iterator[tuple[str, str]]:

@@ -68,7 +68,7 @@ _TEXTS = {
     "rescale_type": "RescaleType", "lossy": "LossyImageCompression", "manufacturer": "Manufacturer",
     "model": "ManufacturerModelName", "kernel": "ConvolutionKernel", "burned_in": "BurnedInAnnotation",
     "identity_removed": "PatientIdentityRemoved", "contrast_agent": "ContrastBolusAgent",
-    "body_part": "BodyPartExamined",
+    "body_part": "BodyPartExamined", "synthetic": "SyntheticData",
 }  # fmt: skip
 _NUMBERS = {
     "echo_time_ms": "EchoTime", "instance_number": "InstanceNumber", "repetition_time_ms": "RepetitionTime",

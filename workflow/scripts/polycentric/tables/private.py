@@ -17,7 +17,7 @@ GEOMETRY_REPAIRS = ("shear", "resample", "interpolate")
 
 INDEX = Schema(
     "index",
-    2,
+    3,
     CENTRE
     | {
         "path": text("file relative to the centre's folder (see encode_path); archive.zip//member in an archive"),
@@ -86,6 +86,7 @@ INDEX = Schema(
         "field_of_view_mm": optional("number", "reconstruction diameter"),
         "pet": optional("text", "JSON: what standardised uptake values need, of PET"),
         "burned_in": optional("text", "burned-in annotation"),
+        "synthetic": optional("text", "whether the object says that its pixels were made by a model"),
         "identity_removed": optional("text", "patient identity removed, as the file says"),
         "identifying": optional("text", "keywords of identifying elements that hold a value, semicolon-separated"),
         "contrast_tagged": optional("flag", "whether a contrast agent tag is present, empty or not"),
