@@ -1,8 +1,8 @@
 """Is bfloat16 right and fast here? Every convolution of a network, at its real shape, against float32.
 
 Some releases of torch and cuDNN compute convolutions of half precision wrongly at large shapes (pytorch#163539) or many
-times slower than float32 (pytorch#166122). Torch 2.13 on a CPU gives the gradient of a Conv3d's weights wrongly where the input
-is smaller than the kernel, as it can be in a discriminator of small patches; found by this check.
+times slower than float32 (pytorch#166122). Torch 2.13 on a CPU gives the gradient of a Conv3d's weights wrongly where
+the input is smaller than the kernel, as it can be in a discriminator of small patches; found by this check.
 """
 
 from __future__ import annotations
