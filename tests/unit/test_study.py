@@ -94,6 +94,25 @@ def test_each_mistake_is_named_with_what_to_write(toy: dict, path: str, value: o
     assert any(words in message for message in found), found
 
 
+def test_further_inputs_of_a_synthesis_model_are_known_views(toy: dict) -> None:
+    model = toy["synthesis"]["decontrast"]
+    model["losses"]["identity"] = 0
+    model["generator"] |= {"skip": False, "branch_blocks": 1}
+    model["source"]["also"] = [{"view": "second", "where": "modality == 'MR'"}]
+    model["start_from"] = {"path": "nowhere.safetensors", "sha256": "0" * 64}
+    found = messages(toy)
+    assert any("synthesis.decontrast.source.also.0.view: 'second' is not defined" in m for m in found), found
+    assert any("synthesis.decontrast.start_from.path: there is no file 'nowhere.safetensors'" in m for m in found)
+    del model["start_from"]
+    model["source"]["also"][0]["view"] = "noncontrast"
+    assert any("also.0.view: this view is made by the model itself" in m for m in messages(toy))
+    # a fitted view among the inputs is a model behind the images
+    model["source"]["also"][0]["view"] = "standardised"
+    study = load(toy)
+    assert study.models_of_view("noncontrast") == ["decontrast", "standardised"]
+    assert study.synthesis["decontrast"].views == ("ct", "standardised")
+
+
 def test_a_wrong_entry_hides_no_other_mistake(toy: dict) -> None:
     toy["synthesis"]["decontrast"]["iterations"] = "many"
     toy["analyses"]["survival"]["models"] = {"a": {}}

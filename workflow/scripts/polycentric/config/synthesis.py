@@ -34,7 +34,7 @@ class FurtherInput(Section):
 
     view: Name = Field(description="view that the image is taken from; `onto` brings views to one grid")
     where: Expression | None = Field(
-        None, description="expression that selects its scan, such as sequence == 'T2'; empty: all scans of the view"
+        None, description="expression that selects its scan, such as kernel == 'out'; empty: all scans of the view"
     )
     within: Literal["session", "patient"] = Field(
         "session",
@@ -338,7 +338,7 @@ class Synthesis(Section):
         for view, where in dict.fromkeys(pair for pair in drawn if drawn.count(pair) > 1):
             yield (
                 f"source: also: view {view!r} with where {where!r} is an input twice; write another view or `where`, "
-                f"such as where: sequence == 'T2'"
+                f"such as where: kernel == 'out'"
             )
         if self.losses.identity > 0:
             yield (

@@ -62,12 +62,10 @@ class Generator(nn.Module):
         if skip and inputs != outputs:
             raise ValueError(f"skip needs as many outputs as inputs, not {outputs} and {inputs}")
         branches = inputs if merge != "input" else 1
-        if branches > 1 and branch_blocks > residual_blocks:
-            raise ValueError(f"{branch_blocks} of {residual_blocks} residual blocks cannot lie in the branches")
         self.skip, self.merge = skip, merge
         self.dimensions, self.padding, self.norm = dimensions, padding, norm
         deep = width * 2**downs
-        own = branch_blocks if branches > 1 else 0
+        own = min(branch_blocks, residual_blocks) if branches > 1 else 0
         shared = [*self._blocks(deep, residual_blocks - own), *self._up(width, downs, upsampling)]
         shared += [pad(dimensions, padding, kernel // 2), CONVOLUTION[dimensions](width, outputs, kernel), nn.Tanh()]
         if branches == 1:

@@ -64,15 +64,12 @@ def synthesize_shard(
     place = devices.prepare(settings.device or device, settings.threads)
     rows = tables.read(source, schemas.VIEWS).to_dict("records")
     chosen = {row["scan"] for row in rows}
-    first, candidates = chosen, []
-    if settings.inference.where is not None or settings.inputs > 1:
-        if scans is None or patients is None:
-            raise ValueError("inference: where and several inputs need the tables of scans and patients")
-        everyone = cohort.cohort(scans, patients)
+    everyone = None if scans is None or patients is None else cohort.cohort(scans, patients)
+    if settings.inference.where is not None:
+        if everyone is None:
+            raise ValueError("inference: where needs the tables of scans and patients")
         chosen &= set(cohort.select(everyone, settings.inference.where, where)["scan"])
-        if settings.inputs > 1:
-            first = set(cohort.select(everyone, settings.source.where, where)["scan"])
-            candidates = domains.candidates(settings, everyone, also, where)
+    further = domains.beside(settings, [row for row in rows if row["scan"] in chosen], everyone, also, where)
     translator = Translator(settings, weights, place, where, log)
     log.event("model", name=record["name"], device=place.type, scans=len(rows), translated=len(chosen))
     shapes = [[int(row[f"size_{a}"]) for a in "zyx"] for row in rows if row["status"] == "ok" and row["scan"] in chosen]
@@ -84,13 +81,10 @@ def synthesize_shard(
         key = {name: row[name] for name in schemas.SCAN} | {"view": view_name, "fold": fold}
         translate = row["scan"] in chosen
         inputs = (str(row["status"]), str(row["reason"]), str(row["sha256"]), state, place.type, str(translate))
-        others: list[Row] = []
-        if translate and candidates:
-            others, problem = domains.further(row, candidates)
-            problem = problem if row["scan"] in first else "the scan is not the first input of the model"
-            if problem and row["status"] == "ok":
-                row = row | {"status": "input", "reason": problem}
-            inputs = (*inputs, problem, *(str(other["sha256"]) for other in others))
+        others, problem = further.get(row["scan"], ((), ""))
+        if problem and row["status"] == "ok":
+            row = row | {"status": "input", "reason": problem}
+        inputs = (*inputs, *([problem] if problem else []), *(str(other["sha256"]) for other in others))
         items.append(shards.Item(row["scan"], key, inputs))
         sources[row["scan"]] = (row, others, translate)
 

@@ -39,12 +39,13 @@ class Placed:
         Values between voxels are interpolated linearly; beyond the volume its border continues.
         """
         if self.matrix is not None:
-            part = functional.grid_sample(
-                part[None],
-                functional.affine_grid(self._theta().to(part), [1, 1, *self.size], align_corners=True),
-                padding_mode="border",
-                align_corners=True,
-            )[0]
+            flat = self.size[0] == 1  # a slice is one in the volume, too
+            theta, size = self._theta().to(part), list(self.size)
+            if flat:
+                part, theta, size = part[:, 0], theta[:, :2, [0, 1, 3]], size[1:]
+            grid = functional.affine_grid(theta, [1, 1, *size], align_corners=True)
+            part = functional.grid_sample(part[None], grid, padding_mode="border", align_corners=True)[0]
+            part = part[:, None] if flat else part
         return part.flip([axis + 1 for axis in self.flip]) if self.flip else part
 
     def _theta(self) -> Tensor:
@@ -54,7 +55,6 @@ class Placed:
         half = (size - 1) / 2
         matrix = into[:, None] * self.matrix * half
         offset = into * (self.matrix @ half + self.offset - self.first) - 1
-        matrix[extent == 1], offset[extent == 1] = 0, 0
         return torch.from_numpy(np.concatenate([matrix[::-1, ::-1], offset[::-1, None]], axis=1))[None]
 
 

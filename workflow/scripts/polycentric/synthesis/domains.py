@@ -82,6 +82,29 @@ def further(first: Row, candidates: Sequence[Candidates]) -> tuple[list[Row], st
     return found, ""
 
 
+def beside(
+    settings: Synthesis, rows: Iterable[Row], cohort: pd.DataFrame | None, manifests: Iterable[Path], where: str
+) -> dict[str, tuple[list[Row], str]]:
+    """Rows of the further inputs of each scan, and why it cannot be translated (empty: it can), by scan.
+
+    Empty for a model of a single input. `manifests` are those of the views of further inputs.
+    """
+    from ..training.cohort import select
+
+    if settings.inputs == 1:
+        return {}
+    if cohort is None:
+        raise ValueError("several inputs need the tables of scans and patients")
+    first = set(select(cohort, settings.source.where, where)["scan"])
+    eligible = candidates(settings, cohort, manifests, where)
+    return {
+        row["scan"]: further(row, eligible)
+        if row["scan"] in first
+        else ([], "the scan is not the first input of the model")
+        for row in rows
+    }
+
+
 def off_grid(first: Row, other: Row) -> str | None:
     """What differs between the grids of two manifest rows; None: nothing of importance."""
     size = [[int(row[f"size_{a}"]) for a in "xyz"] for row in (first, other)]

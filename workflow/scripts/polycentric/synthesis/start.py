@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -31,6 +33,20 @@ def weights(settings: Synthesis, given: ImportedWeights, where: str) -> dict[str
             f"Write the same in this model, or start from other weights."
         )
     return tensors
+
+
+def refuse_seen(seen: Iterable[str], split: Path, training: set[str], where: str) -> None:
+    """Raise UserError if start weights know patients of a split that are not in its training part."""
+    from .. import tables
+    from ..tables import schemas
+
+    held_out = set(tables.read(split, schemas.SPLIT)["patient"]) - training
+    if known := sorted(held_out & set(seen)):
+        raise UserError(
+            f"{where}: start_from: seen: {len(known)} of the patients that its weights have seen are held out in split "
+            f"{split.stem!r} ({', '.join(known[:3])}{', ...' if len(known) > 3 else ''}). Write a split in which they "
+            f"are training patients, or start from other weights."
+        )
 
 
 def differences(settings: Synthesis, stated: dict[str, Any], *, ranges: bool = False) -> list[str]:

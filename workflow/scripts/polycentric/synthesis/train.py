@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
     from .domains import Row
 
-# settings that do not change the weights: those of inference, and how training is saved and watched
-# what the engine does is noted as it was decided
-BESIDE_TRAINING = {"inference", "checkpoint_minutes", "checkpoint_iterations", "device", "engine"}
+# settings that do not change the weights: those of inference, and how training is saved and watched; the weights that
+# training starts from are known by their hash, not by where they lie, and what the engine does is noted as decided
+BESIDE_TRAINING = {"inference", "checkpoint_minutes", "checkpoint_iterations", "device", "start_from", "engine"}
 AUTO_LIMIT_S = 2 * 3600.0
 SAMPLED = 2  # scans of each domain in sample pictures
 
@@ -97,6 +97,7 @@ def train(
         facts = identity | {
             "device": place.type,
             "settings": settings.model_dump(mode="json", exclude=BESIDE_TRAINING),
+            "start_from": settings.start_from.sha256 if settings.start_from else None,
             "scans": {
                 domain: sorted([fact for row in rows for fact in (row["scan"], row["sha256"])] for rows in found)
                 for domain, found in domains.items()
@@ -159,6 +160,8 @@ def _domains(
 
     everyone = cohort.cohort(scans, patients)
     allowed = cohort.training_patients(split, upstream, where)
+    if settings.start_from is not None:
+        start.refuse_seen(settings.start_from.seen, split, allowed, where)
     domains, wanting = {}, {}
     for domain in ("source", "target"):
         chosen, at = getattr(settings, domain), f"{where}: {domain}"
