@@ -489,6 +489,7 @@ def test_a_tiny_generator_learns_to_take_contrast_away(tmp_path: Path) -> None:
         "inference": {"stride": [8, 8]},
     }  # fmt: skip
     call(cohort, tmp_path / "model", **learn)
+    assert json.loads((tmp_path / "model" / "settings.json").read_text())["warnings"] == []
     settings = Synthesis(**(TINY | learn))
     path = tmp_path / "model" / "weights.safetensors"
     translate = apply.Translator(settings, path, devices.prepare("cpu", 1), "x", None)

@@ -105,6 +105,7 @@ def test_the_choice_of_auto_is_remembered_for_the_same_device_and_torch(
     memory = tmp_path / "precision.json"
     assert decided(Engine(), SLOW, monkeypatch, memory=memory).precision == "fp32"
     assert decided(Engine(), GOOD, monkeypatch, memory=memory).precision == "fp32"  # not asked again
+    assert decided(Engine(precision="bf16"), GOOD, monkeypatch, memory=memory).precision == "bf16"
     record = json.loads(memory.read_text()) | {"device": "cpu of another kind"}
     memory.write_text(json.dumps(record))
     assert decided(Engine(), GOOD, monkeypatch, memory=memory).precision == "bf16"

@@ -16,6 +16,7 @@ from phantoms import Phantom
 from PIL import Image
 from polycentric.config.synthesis import Synthesis
 from polycentric.errors import UserError
+from polycentric.files import sha256_file
 from polycentric.networks import weights
 from polycentric.randomness import generator as stream
 from polycentric.synthesis import cyclegan
@@ -234,6 +235,13 @@ def test_sample_pictures_show_the_scans_of_both_domains(alone: Path, cohort: Pha
     hu = cohort.images["p0"][10, 4:20, 4:20].astype(float)
     expected = np.clip((hu + 1000) / 2000, 0, 1) * 255
     assert np.abs(sheet[4:128:8, 4:128:8, 0] - expected).max() <= 1
+
+
+def test_imported_weights_have_no_samples(cohort: Phantom, alone: Path, tmp_path: Path) -> None:
+    given = {"path": str(alone / FILES[0]), "sha256": sha256_file(alone / FILES[0])}
+    train(**arguments(cohort, tmp_path, **{"import": given}))
+    assert list((tmp_path / "samples").iterdir()) == []
+    assert (tmp_path / FILES[0]).read_bytes() == (alone / FILES[0]).read_bytes()
 
 
 def gan(**changes) -> cyclegan.CycleGan:

@@ -25,8 +25,7 @@ rule train_synthesis:
     conda:
         "../../envs/torch.yaml"
     # a process for each device
-    threads: lambda wildcards: study.synthesis[wildcards.model].threads
-        * study.synthesis[wildcards.model].engine.devices
+    threads: lambda wildcards: study.synthesis[wildcards.model].threads * study.synthesis[wildcards.model].engine.devices
     resources:
         mem_mb=memory(16000),
         runtime=minutes(1440),

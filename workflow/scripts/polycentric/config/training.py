@@ -15,7 +15,7 @@ class Engine(Section):
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         "auto",
         description="arithmetic of convolutions: fp32 (exact), tf32 (CUDA alone) or bf16 (autocast; weights, "
-        "normalisation and losses stay fp32); auto: bf16 on a GPU of compute capability 8 or more and on a CPU with "
+        "sums and losses stay fp32); auto: bf16 on a GPU of compute capability 8 or more and on a CPU with "
         "AMX, if a check at the start finds it accurate and not slower, else fp32. The weights depend on it",
     )
     deterministic: bool = Field(

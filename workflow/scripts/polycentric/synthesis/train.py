@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
     from .domains import Row
 
-# settings that do not change the weights: those of inference, and how training is saved and watched; what the engine
-# does is noted as it was decided, and the weights that training starts from by their hash, not by where they lie
-BESIDE_TRAINING = {"inference", "checkpoint_minutes", "checkpoint_iterations", "device", "engine", "start_from"}
+# settings that do not change the weights: those of inference, and how training is saved and watched; the weights that
+# training starts from are known by their hash, not by where they lie, and what the engine does is noted as decided
+BESIDE_TRAINING = {"inference", "checkpoint_minutes", "checkpoint_iterations", "device", "start_from", "engine"}
 AUTO_LIMIT_S = 2 * 3600.0
 SAMPLED = 2  # scans of each domain in sample pictures
 

@@ -48,8 +48,10 @@ def decide(
     if wanted.precision == "tf32" and not cuda:
         raise UserError(f"{where}: engine: precision: tf32 exists on CUDA alone; write fp32 or auto.")
     precision: devices.Precision = "fp32" if wanted.precision == "auto" else wanted.precision
-    if wanted.precision == "bf16" or (wanted.precision == "auto" and _suits(device)):
-        precision = _remembered(memory, device) or _checked(wanted.precision, device, networks, where, log)
+    if wanted.precision == "bf16":
+        precision = _checked("bf16", device, networks, where, log)
+    elif wanted.precision == "auto" and _suits(device):
+        precision = _remembered(memory, device) or _checked("auto", device, networks, where, log)
         if memory is not None:
             write_json(memory, {"device": _described(device), "precision": precision})
     return devices.Arithmetic(device, precision, compiled)
