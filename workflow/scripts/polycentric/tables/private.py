@@ -17,7 +17,7 @@ GEOMETRY_REPAIRS = ("shear", "resample", "interpolate")
 
 INDEX = Schema(
     "index",
-    2,
+    3,
     CENTRE
     | {
         "path": text("file relative to the centre's folder (see encode_path); archive.zip//member in an archive"),
@@ -56,6 +56,9 @@ INDEX = Schema(
         "b_value": optional("number", "diffusion b-value, s/mm2"),
         "field_t": optional("number", "magnetic field strength, T"),
         "sequence": optional("text", "name of the pulse sequence"),
+        "scanning_sequence": optional("text", "kind of pulse sequence: SE, GR, IR, EP, backslash-separated"),
+        "sequence_variant": optional("text", "variants of the pulse sequence, backslash-separated"),
+        "acquisition_contrast": optional("text", "acquisition contrast, as enhanced MR gives it"),
         "rows": optional("integer", "pixels per column"),
         "columns": optional("integer", "pixels per row"),
         "frames": optional("integer", "frames"),
