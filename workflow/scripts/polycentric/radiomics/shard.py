@@ -130,7 +130,9 @@ def _extract(
         return [{"status": "missing", "reason": reasons[0]}]
     image = volumes.read(root / view["path"], view)
     plan = _plan(settings, found)
-    masks = _Masks(root, volume, image, found, {name: how for name, how in plan.items() if not isinstance(how, str)})
+    masks = _Masks(
+        root, view, volume, image, found, {name: how for name, how in plan.items() if not isinstance(how, str)}
+    )
     measured = extract_rois(image, masks, recipe)
     result: list[Row] = []
     for roi, how in plan.items():
@@ -173,16 +175,17 @@ class _Masks(Mapping[str, volumes.Volume]):
     def __init__(
         self,
         root: Path,
+        view: Row,
         volume: Row,
         image: volumes.Volume,
         rows: Mapping[str, Row],
         plan: Mapping[str, tuple[str, DerivedRoi | None]],
     ) -> None:
-        self.root, self.volume, self.image, self.rows, self.plan = root, volume, image, rows, plan
+        self.root, self.view, self.volume, self.image, self.rows, self.plan = root, view, volume, image, rows, plan
 
     def __getitem__(self, name: str) -> volumes.Volume:
         source, rule = self.plan[name]
-        mask = _mask(self.root, self.rows[source], self.volume)
+        mask = volumes.moved(_mask(self.root, self.rows[source], self.volume), self.view)
         return mask if rule is None else derive(mask, self.image, rule)
 
     def __iter__(self) -> Iterator[str]:
@@ -209,7 +212,7 @@ def _mask(root: Path, row: Row, volume: Row) -> volumes.Volume:
 
 def _state(row: Row) -> str:
     """What a manifest row says, as text: the item's result depends on all of it."""
-    names = ("roi", "status", "reason", "sha256", *GRID)
+    names = ("roi", "status", "reason", "sha256", "moved", *GRID)
     return canonical_json({n: None if pd.isna(row[n]) else row[n] for n in names if n in row})
 
 

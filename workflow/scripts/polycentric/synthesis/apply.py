@@ -98,7 +98,7 @@ def view_row(row: dict[str, Any], translator: Translator | None, root: Path, fol
         volume = volume.with_array(translator(volume.array))
     path = folder / f"{row['scan']}.nii"
     volumes.write(volume, path)
-    return {"path": path, **volume.geometry.columns()}
+    return {"path": path, **volume.geometry.columns(), "moved": row.get("moved")}
 
 
 class Translator:

@@ -286,10 +286,17 @@ DUPLICATES = Schema(
 )
 VIEWS = Schema(
     "views",
-    2,
+    3,
     SCAN
     | {"view": text("view"), "fold": text("fold"), **FILE, **GRID}
-    | {"diagnostics": optional("text", "JSON list of what the steps found: step, kind and figures")},
+    | {
+        "moved": optional(
+            "text",
+            "how registration moved the image against its scan: p' = R p + t in mm, LPS; R row-major, then t; "
+            "blank-separated, empty if it did not",
+        ),
+        "diagnostics": optional("text", "JSON list of what the steps found: step, kind and figures"),
+    },
     key=("scan", "view", "fold"),
 )
 MASKS = Schema(
