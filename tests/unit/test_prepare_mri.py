@@ -124,3 +124,23 @@ def test_white_stripe_agrees_with_another_implementation():
     np.testing.assert_allclose(
         np.polyfit(image.ravel(), made.ravel(), 1)[0], np.polyfit(image.ravel(), expected.ravel(), 1)[0], rtol=0.2
     )
+
+
+def test_the_field_between_its_points_is_that_of_itk():
+    """The spline evaluated on its own grid and interpolated, against ITK's evaluation at every voxel."""
+    import SimpleITK as sitk
+    from polycentric.prepare.steps.mri import _planes
+
+    rng = np.random.default_rng(2)
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (20, 90, 110)), indexing="ij")
+    array = (100 * np.exp(0.3 * x - 0.2 * y * z + 0.2 * y**2) + rng.normal(0, 2, x.shape)).astype(np.float32)
+    volume = Volume(array, Geometry(array.shape[::-1], (1.0, 1.2, 4.0)))
+    image = volume.to_sitk()
+    fit = sitk.N4BiasFieldCorrectionImageFilter()
+    fit.SetNumberOfThreads(1)
+    fit.SetMaximumNumberOfIterations([5, 5])
+    fit.Execute(sitk.Shrink(image, (4, 4, 1)), sitk.Shrink(image > 0, (4, 4, 1)))
+    expected = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image))
+    assert np.ptp(expected) > 0.1
+    found = np.stack(list(_planes(fit, volume, 2)))
+    np.testing.assert_allclose(found, expected, atol=2e-4)

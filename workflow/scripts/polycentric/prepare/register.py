@@ -117,7 +117,7 @@ def _optimised(fixed: Volume, moving: Volume, start: Rigid) -> Rigid:
 
 
 def _between(one: Rigid, other: Rigid, centre: np.ndarray) -> Rigid:
-    """Half way between two motions that differ little: the rotation nearest to the mean matrix, the mean of a centre."""
+    """Half way between two motions that differ little: the rotation nearest to the mean matrix, a centre's mean."""
     mean = (np.array(one.matrix) + np.array(other.matrix)).reshape(3, 3) / 2
     u, _, v = np.linalg.svd(mean)
     offset = (one.apply(centre[None]) + other.apply(centre[None]))[0] / 2 - u @ v @ centre
