@@ -77,19 +77,30 @@ def non_local_means(step: NonLocalMeans, volume: Volume, context: Context) -> Vo
 
 
 def _means(plane: np.ndarray, noise: float, step: NonLocalMeans) -> np.ndarray:
+    """The means of one slice. Two pixels weigh the same for each other: half of the offsets give all weights."""
     reach, half = step.search, step.patch
     rows, columns = plane.shape
-    wide = np.pad(plane, reach + half, mode="reflect" if min(plane.shape) > reach + half else "symmetric")
-    near = wide[reach : reach + rows + 2 * half, reach : reach + columns + 2 * half]
-    inner = slice(half, half + rows), slice(half, half + columns)
-    total, weights = np.zeros_like(plane), np.zeros_like(plane)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            other = wide[reach + dy : reach + dy + near.shape[0], reach + dx : reach + dx + near.shape[1]]
-            distance = ndimage.uniform_filter((near - other) ** 2, 2 * half + 1)[inner]
-            weight = np.exp(-np.maximum(distance - 2 * noise**2, 0) / (step.strength * noise) ** 2)
-            total += weight * other[inner]
-            weights += weight
+    pad = reach + half
+    wide = np.pad(plane, pad, mode="reflect" if min(plane.shape) > pad else "symmetric")
+
+    def part(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        return wide[pad + top : pad + bottom, pad + left : pad + right]
+
+    total, weights = plane.copy(), np.ones_like(plane)
+    for dy in range(reach + 1):
+        for dx in range(-reach if dy else 1, reach + 1):
+            # of every pixel q of the slice, or of the slice moved back by the offset: how it resembles q + offset
+            top, left, right = -dy, min(0, -dx), columns + max(0, -dx)
+            here = part(top - half, rows + half, left - half, right + half)
+            there = part(top - half + dy, rows + half + dy, left - half + dx, right + half + dx)
+            distance = ndimage.uniform_filter((here - there) ** 2, 2 * half + 1)[half:-half, half:-half]
+            weight = np.exp(np.minimum(2 * noise**2 - distance, 0) / (step.strength * noise) ** 2)
+            forth = weight[dy:, -left : -left + columns]
+            back = weight[:rows, -left - dx : -left - dx + columns]
+            total += forth * part(dy, rows + dy, dx, columns + dx)
+            total += back * part(-dy, rows - dy, -dx, columns - dx)
+            weights += forth
+            weights += back
     return total / weights
 
 
