@@ -11,6 +11,7 @@ import yaml
 from polycentric.config import plan
 from polycentric.config.codes import CODES
 from polycentric.config.study import Study, load, load_file
+from polycentric.config.views import View
 from polycentric.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -393,3 +394,38 @@ def test_a_caption_reaches_the_report_alone() -> None:
     changed = load(set_in(raw, ("analyses", "survival", "caption"), "Another caption."))
     reached = {rule for rule, w in jobs(study) if plan.settings(study, rule, w) != plan.settings(changed, rule, w)}
     assert reached == {"report"}
+
+
+def test_preparations_of_published_studies_load_from_a_study_file(toy: dict) -> None:
+    split = next(iter(toy["splits"]))
+    toy["views"] |= yaml.safe_load(f"""
+        at-mode:
+          from: scan
+          fit: {{split: {split}}}
+          steps: [{{kind: resample, spacing_mm: mode, interpolation: cubic}}]
+        minimal: {{from: at-mode, preset: minimalist}}
+        standard: {{from: at-mode, preset: standardisation}}
+        harmonised: {{from: at-mode, preset: harmonisation, fit: {{split: {split}}}}}
+        planar:
+          from: scan
+          steps: [{{kind: resize, size: [256, 512, 0]}}, {{kind: min-max, per: plane}}, {{kind: side-by-side}}]
+        onto-t1: {{from: scan, where: "sequence == 'T2'", onto: {{where: "sequence == 'T1+Gd'", register: rigid}}}}
+    """)
+    study = load(toy)
+    assert {"at-mode", "harmonised"} <= set(study.fitted_views)
+    for name, kinds in (
+        ("minimal", ["z-score", "shift"]),
+        ("standard", ["white-stripe", "shift"]),
+        ("harmonised", ["histogram-match", "clahe"]),
+        ("planar", ["resize", "min-max", "side-by-side"]),
+    ):
+        assert [step.kind for step in study.views[name].sequence()] == kinds
+    job = json.loads(plan.settings(study, "prepare", {"view": "onto-t1", "fold": "main", "shard": study.shards[0]}))
+    assert View.model_validate(job["view"]).onto.register_ == "rigid"
+
+
+def test_registered_views_are_refused_where_positions_of_the_scan_count(toy: dict) -> None:
+    toy["views"]["ct"] |= {"onto": {"where": "modality == 'CT'", "register": "rigid"}}
+    toy["views"]["ct"].pop("spacing_mm", None)
+    found = [m for m in messages(toy) if "is registered to another scan" in m]
+    assert any(m.startswith("segmentation.") for m in found)

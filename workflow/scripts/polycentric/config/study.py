@@ -586,6 +586,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         where = f"segmentation.{name}"
         yield from unknown(f"{where}.split", net.split, "splits")
         yield from unknown(f"{where}.view", net.view, "views")
+        yield from _unmoved(study, f"{where}.view", net.view, "masks lie where the scanner saw the patient")
         yield from unknown(f"{where}.masks", net.masks, "segmentation", *drawn)
         rois = dict.fromkeys(roi for source in drawn for roi in study.convert.rois_of(source))
         rois |= {n.roi: None for n in study.segmentation.values() if n is not net}
@@ -653,6 +654,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         yield from unknown(f"exports.{name}.view", export.view, "views")
         if export.view in study.views and not study.views[export.view].synthesis:
             yield f"exports.{name}.view", f"{export.view!r} is not made by a synthesis model. Write a view that is."
+        yield from _unmoved(study, f"exports.{name}.view", export.view, "DICOM positions are those of the scan")
         if exported.count(export.view) > 1:
             yield f"exports.{name}.view", f"{export.view!r} is exported more than once. Leave one export of it."
     for name, reader in study.readers.items():
@@ -668,6 +670,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                         f"{where}.split",
                         f"its images come from model {model!r} of split {by!r}; use that or one 'within: {by}.test'.",
                     )
+
+
+def _unmoved(study: Study, where: str, view: str, why: str) -> Iterator[tuple[str, str]]:
+    """A view that registration has moved cannot be used where the scan's own positions count."""
+    for name in study.view_chain(view):
+        if (onto := study.views[name].onto) and onto.register_ != "none":
+            yield where, f"view {name!r} is registered to another scan, and {why}. Take a view without `register`."
 
 
 def _behind(study: Study, view: str) -> set[str]:
@@ -758,6 +767,10 @@ def _analysis_checks(
         value = getattr(analysis, field, None)
         if isinstance(value, str):
             yield from unknown(f"{where}.{field}", value, section, *also)
+    if isinstance(analysis, FidelityAnalysis) and (analysis.masks or analysis.masks_after):
+        for domain in ("source", "target") if analysis.synthesis in study.synthesis else ():
+            view = getattr(study.synthesis[analysis.synthesis], domain).view
+            yield from _unmoved(study, f"{where}.masks", view, "masks lie where the scanner saw the patient")
     if isinstance(analysis, FidelityAnalysis | Detectability):
         yield from _made_checks(study, where, f"{where}.view", analysis.synthesis, analysis.view)
     if isinstance(analysis, SynthesisComparison):

@@ -123,7 +123,7 @@ def view_row(
     if geometry.size != image.shape[::-1]:
         raise ValueError(f"{row['scan']}: size {image.shape[::-1]} is not the manifest's {geometry.size}")
     path = folder / f"{row['scan']}.nii"
-    facts: Row = {"path": path, **geometry.columns()}
+    facts: Row = {"path": path, **geometry.columns(), "moved": row.get("moved")}
     fetch(image)
     if translator is None:
         with volumes.writing(path, geometry, image.dtype.newbyteorder("=")) as put:
