@@ -26,13 +26,14 @@ from pathlib import Path
 
 from polycentric import tables
 from polycentric.config.curation import CurationSettings
-from polycentric.convert.pixels import Plane, decode
+from polycentric.convert.pixels import decode
+from polycentric.convert.stack import Plane
 from polycentric.curation import curate
+from polycentric.elements import DEFLATED, IMPLICIT, Irregular, Short, meta, scan
 from polycentric.errors import ScanError
 from polycentric.index import build, guard
 from polycentric.index.build import Task, _Earlier, _entries, _row, _table
-from polycentric.index.elements import Irregular, Short, scan
-from polycentric.index.headers import DEFLATED, IMPLICIT, _meta, read_header
+from polycentric.index.headers import read_header
 from polycentric.jobs import Log
 from polycentric.tables.private import FILES, INDEX
 from pydicom.data import get_testdata_files
@@ -70,7 +71,7 @@ def seeds(*folders: Path, per_folder: int = 2) -> list[Path]:
 def _start(data: bytes) -> tuple[str, int]:
     """Transfer syntax, and where the data set begins; 0 where the file has no plain meta information."""
     try:
-        syntax, _, start = _meta(data, len(data))
+        syntax, _, start = meta(data, len(data))
         return (syntax, start) if data[128:132] == b"DICM" else ("", 0)
     except (Irregular, Short, struct.error):
         return "", 0

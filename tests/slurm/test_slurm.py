@@ -15,6 +15,7 @@ import yaml
 
 PROJECT = Path(__file__).parents[2]
 SLURM = Path(__file__).with_name("slurm.sh")
+TINY = Path(__file__).with_name("tiny.yaml")
 PARTS = ("Snakefile", "config", "workflow", "profiles", "slurm", "envs", "requirements", "resources")
 GPU_RULES = {"train_synthesis", "synthesize", "train_segmentation", "segment"}
 ACCOUNT = "polycentric"
@@ -50,6 +51,8 @@ def copy_project(target: Path) -> Path:
             shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.exists():
             shutil.copy(source, target / part)
+    (target / "tests" / "slurm").mkdir(parents=True)
+    shutil.copy(TINY, target / "tests" / "slurm")
     return target
 
 
@@ -71,7 +74,8 @@ def rule_of(job: dict[str, str]) -> str:
 @pytest.mark.parametrize(
     "study",
     [
-        pytest.param("config/studies/smoke.yaml", id="smoke"),
+        pytest.param("tests/slurm/tiny.yaml", id="tiny"),
+        pytest.param("config/studies/smoke.yaml", id="smoke", marks=pytest.mark.slow),
         pytest.param("config/config.yaml", id="toy", marks=pytest.mark.slow),
     ],
 )

@@ -13,7 +13,7 @@ STUDY = {
     "analyses": {"survival": {}},
     "readers": {},
     "profiles": {"default": {}},
-    "exports": {"pacs": {"view": "ct"}},
+    "exports": {"pacs": {"kind": "dicom", "view": "ct"}, "slicer": {"kind": "nrrd", "view": "scan"}},
 }
 
 
@@ -21,6 +21,7 @@ def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
     keep = [
         "cohort/examined/north-0.tsv", "quicklook/north-1.tsv", "shareable/deidentification.json", "models/scaled/x",
         "profiles/default/ct/main/north-0.tsv", "dicom/ct/main/north-0.tsv",
+        "nrrd/slicer/north-0.tsv", "nrrd/slicer/north-0/V-1.nrrd", "features/mixed.perturbed.parquet",
         "volumes/north-0.tsv", "volumes/north-1/V-1.nii", "views/ct/main/north-0.tsv",
         "masks/manual/main/north-0/a.nii",
         "masks/unet/main/north-1.tsv", "features/mixed.parquet", "features/mixed/north-0.parquet",
@@ -29,7 +30,8 @@ def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
     ]  # fmt: skip
     gone = [
         "volumes/north-2.tsv", "volumes/south-0/V-2.nii", "views/old/main/north-0.tsv", "views/ct/main/south-0.tsv",
-        "masks/old/main/north-0.tsv", "features/old.parquet", "analyses/old/metrics.json",
+        "masks/old/main/north-0.tsv", "features/old.parquet", "features/old.perturbed.parquet",
+        "nrrd/slicer/south-0.tsv", "nrrd/pacs/north-0.tsv", "dicom/scan/main/north-0.tsv", "analyses/old/metrics.json",
         "models/old/main/ledger.json",
         "cohort/splits/old.tsv", "readers/old/items.tsv",
     ]  # fmt: skip

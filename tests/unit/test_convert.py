@@ -8,17 +8,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pipeline
 import pytest
 import SimpleITK as sitk
 import tiny_dicom
-from polycentric import tables, volumes
-from polycentric.cohort import CentreFacts, assemble
-from polycentric.config.curation import ConvertSettings, CurationSettings, Limits
-from polycentric.convert import convert_shard
-from polycentric.curation import curate
-from polycentric.index import build
+from polycentric import volumes
+from polycentric.config.curation import ConvertSettings, CurationSettings
 from polycentric.jobs import Log
-from polycentric.tables.schemas import MASKS, VOLUMES
 from pydicom.dataset import Dataset
 
 LOG = Log()
@@ -26,51 +22,9 @@ LOG = Log()
 
 def convert(folder: Path, rois: dict[str, object] | None = None, curation: dict | None = None, **settings: object):
     """Volumes, masks and the results folder of a folder of DICOM, through index, curation and cohort."""
-    out = folder.parent / f"{folder.name}-out"
-    private, root = out / "private", out / "results"
-    build("north", folder, output=private / "index.parquet", log=LOG)
-    curate(
-        "north",
-        private / "index.parquet",
-        settings=CurationSettings(**(curation or {})),
-        salt=b"s" * 32,
-        curation=root / "c.parquet",
-        files=private / "f.parquet",
-        log=LOG,
-    )
-    assemble(
-        [root / "c.parquet"],
-        [private / "f.parquet"],
-        centres={"north": CentreFacts("development", 1)},
-        clinical=None,
-        clinical_settings=None,
-        salt=b"s" * 32,
-        accepted_out=root / "accepted.tsv",
-        patients=root / "patients.tsv",
-        flow=root / "flow.tsv",
-        curation_out=root / "curation.parquet",
-        shards={"north-0": root / "shards" / "north-0.tsv"},
-        private_shards={"north-0": private / "north-0.parquet"},
-        pseudonyms=private / "pseudonyms.tsv",
-        log=LOG,
-        limits=Limits(accepted_scans=0),
-    )
-    options = ConvertSettings(**({"rois": rois} if rois else {}), **settings)
-    convert_shard(
-        root / "shards" / "north-0.tsv",
-        private / "north-0.parquet",
-        folder,
-        settings=options,
-        root=root,
-        volumes=root / "volumes" / "north-0.tsv",
-        masks={"manual": root / "masks" / "manual" / "main" / "north-0.tsv"},
-        settings_json=options.model_dump_json(),
-        code="code",
-        log=LOG,
-    )
-    made = tables.read(root / "volumes" / "north-0.tsv", VOLUMES)
-    masks = tables.read(root / "masks" / "manual" / "main" / "north-0.tsv", MASKS)
-    return made, masks, root
+    centre = pipeline.curated(folder, CurationSettings(**(curation or {})), log=LOG)
+    pipeline.converted(centre, ConvertSettings(**({"rois": rois} if rois else {}), **settings), log=LOG)
+    return centre.volumes(), centre.masks(), centre.root
 
 
 def series(count: int = 12, **options: object) -> list[Dataset]:

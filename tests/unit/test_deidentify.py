@@ -15,14 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pipeline
 import pydicom
 import pytest
 import tiny_dicom
 from polycentric import sources, tables
-from polycentric.cohort import CentreFacts, assemble
-from polycentric.config.curation import CurationSettings, Limits
+from polycentric.config.curation import CurationSettings
 from polycentric.config.deidentify import DeidentifySettings
-from polycentric.curation import curate
 from polycentric.deidentify import share_shard
 from polycentric.deidentify.clean import Policy, deidentify, with_identifiers
 from polycentric.deidentify.identity import Identifiers, Key, registered, shift_date, shift_datetime
@@ -31,7 +30,6 @@ from polycentric.deidentify.share import SHAREABLE, copy_object, encode
 from polycentric.deidentify.words import Words
 from polycentric.errors import ScanError
 from polycentric.files import read_json
-from polycentric.index import build
 from polycentric.jobs import Log
 from pydantic import ValidationError
 from pydicom.data import get_testdata_files
@@ -759,37 +757,11 @@ def test_no_new_error_in_real_data(realdata, tmp_path: Path) -> None:
 
 def share(folder: Path, code: str = "code", **settings: object):
     """The manifest and the results folder of a folder of DICOM, through index, curation and cohort."""
-    out = folder.parent / f"{folder.name}-out"
-    private, root = out / "private", out / "results"
-    if not (private / "north-0.parquet").exists():
-        build("north", folder, output=private / "index.parquet", log=LOG)
-        curate(
-            "north",
-            private / "index.parquet",
-            # curation would reject it before; the copy must refuse it by itself
-            settings=CurationSettings(verdicts={"PHI_BURNED_IN": "flag"}),
-            salt=SALT,
-            curation=root / "c.parquet",
-            files=private / "f.parquet",
-            log=LOG,
-        )
-        assemble(
-            [root / "c.parquet"],
-            [private / "f.parquet"],
-            centres={"north": CentreFacts("development", 1)},
-            clinical=None,
-            clinical_settings=None,
-            salt=SALT,
-            accepted_out=root / "accepted.tsv",
-            patients=root / "patients.tsv",
-            flow=root / "flow.tsv",
-            curation_out=root / "curation.parquet",
-            shards={"north-0": root / "shards" / "north-0.tsv"},
-            private_shards={"north-0": private / "north-0.parquet"},
-            pseudonyms=private / "pseudonyms.tsv",
-            log=LOG,
-            limits=Limits(accepted_scans=0),
-        )
+    centre = pipeline.Centre(folder, folder.parent / f"{folder.name}-out")
+    private, root = centre.private, centre.root
+    if not centre.files.exists():
+        # curation would reject it before; the copy must refuse it by itself
+        pipeline.curated(folder, CurationSettings(verdicts={"PHI_BURNED_IN": "flag"}), log=LOG)
     options = DeidentifySettings(**settings)
     share_shard(
         root / "shards" / "north-0.tsv",

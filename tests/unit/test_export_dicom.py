@@ -8,22 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pipeline
 import pydicom
 import pytest
 import tiny_dicom
 from polycentric import tables, volumes
-from polycentric.cohort import CentreFacts, assemble
-from polycentric.config.curation import ConvertSettings, CurationSettings, Limits
+from polycentric.config.curation import ConvertSettings
 from polycentric.config.export import DicomExport
-from polycentric.convert import convert_shard
-from polycentric.curation import curate
 from polycentric.deidentify.identity import Key
 from polycentric.export import dataset, export_shard
 from polycentric.export.shard import EXPORTED
 from polycentric.files import sha256_file
-from polycentric.index import build
-from polycentric.jobs import SILENT
-from polycentric.tables.schemas import VIEWS, VOLUMES
+from polycentric.tables.schemas import CURATION, VIEWS
 from polycentric.volumes import Geometry, Volume
 from pydantic import ValidationError
 
@@ -34,26 +30,8 @@ OBLIQUE = (1, 0, 0, 0, np.cos(0.1), np.sin(0.1))
 
 def convert(folder: Path, **settings: object) -> tuple[pd.DataFrame, Path]:
     """A folder of DICOM through index, curation, cohort and conversion: rows of the volumes, results folder."""
-    out = folder.parent / "out"
-    private, root, salt = out / "private", out / "results", b"s" * 32
-    build("north", folder, output=private / "index.parquet", log=SILENT)
-    curate(
-        "north", private / "index.parquet", settings=CurationSettings(), salt=salt, curation=root / "c.parquet",
-        files=private / "f.parquet", log=SILENT,
-    )  # fmt: skip
-    assemble(
-        [root / "c.parquet"], [private / "f.parquet"], centres={"north": CentreFacts("development", 1)}, clinical=None,
-        clinical_settings=None, salt=salt, accepted_out=root / "scans.tsv", patients=root / "patients.tsv",
-        flow=root / "flow.tsv", curation_out=root / "curation.parquet",
-        shards={"north-0": root / "shards" / "north-0.tsv"}, private_shards={"north-0": private / "north-0.parquet"},
-        pseudonyms=private / "pseudonyms.tsv", log=SILENT, limits=Limits(accepted_scans=0),
-    )  # fmt: skip
-    options = ConvertSettings(**settings)
-    convert_shard(
-        root / "shards" / "north-0.tsv", private / "north-0.parquet", folder, settings=options, root=root,
-        volumes=root / "volumes" / "north-0.tsv", masks={}, settings_json="{}", code="0", log=SILENT,
-    )  # fmt: skip
-    return tables.read(root / "volumes" / "north-0.tsv", VOLUMES), root
+    centre = pipeline.converted(pipeline.curated(folder), ConvertSettings(**settings))
+    return centre.volumes(), centre.root
 
 
 def study(folder: Path, geometry: Geometry | None = None, **options: object) -> tuple[Path, Path, Volume]:
@@ -100,6 +78,10 @@ def test_our_own_reader_gets_the_same_image_back(tmp_path: Path, options: dict) 
     np.testing.assert_allclose(volume.geometry.spacing, image.geometry.spacing, atol=1e-6)
     np.testing.assert_allclose(volume.geometry.origin, image.geometry.origin, atol=1e-4)
     np.testing.assert_allclose(volume.geometry.direction, image.geometry.direction, atol=1e-6)
+    # and does not take it for an acquisition
+    curated = tables.read(again / "c.parquet", CURATION)
+    assert curated["verdict"].tolist() == ["flag"]
+    assert "SYNTHETIC_IMAGE" in curated["codes"][0].split(";")
 
 
 def test_a_grid_that_runs_downwards_is_the_same_image(tmp_path: Path) -> None:

@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pipeline
 import pytest
 import SimpleITK as sitk
+from polycentric import volumes
+from polycentric.config.curation import ConvertSettings, CurationSettings
 from polycentric.config.images import ImageTable
 from polycentric.errors import UserError
 from polycentric.formats import Unreadable, read_facts, suffix_of
@@ -204,6 +207,77 @@ def test_slices_in_files_of_their_own_form_a_stack(folder: Path, step: float) ->
     for mask, own in zip(masks, slices, strict=True):
         assert json.loads(mask["structure"])["instances"] == [own["sop_instance"]]
         assert mask["position_z_mm"] == own["position_z_mm"]
+
+
+def _stack(folder: Path, absent: tuple[int, ...] = ()) -> tuple[list[dict[str, Any]], dict[int, np.ndarray]]:
+    """Slices 1 to 8 in files of their own, in no order, with a mask each; those of slices 1 and 2 are both empty."""
+    rng, table, masks = np.random.default_rng(0), [], {}
+    for n in (3, 1, 7, 2, 8, 4, 6, 5):
+        picture = rng.integers(0, 255, (24, 20)).astype(np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / f"s{n}.png"))
+        masks[n] = np.zeros((24, 20), np.uint8)
+        if n > 2:
+            masks[n][n : n + 6, 2:12] = 255
+        sitk.WriteImage(sitk.GetImageFromArray(masks[n]), str(folder / f"m{n}.png"))
+        if n not in absent:
+            table.append({"path": f"s{n}.png", "patient_id": "a", "series": "x", "no": n, "mask": f"m{n}.png"})
+    return table, masks
+
+
+def _converted(
+    folder: Path, table: list[dict[str, Any]], verdicts: dict[str, Any] | None = None, **wanted: Any
+) -> tuple[pd.Series, np.ndarray]:
+    """The row of the mask of a stack of pictures, and the mask."""
+    file = folder.parent / "slices.csv"
+    pd.DataFrame(table).to_csv(file, index=False)
+    listed = ImageTable(
+        file=str(file), scan="series", slice="no", spacing_mm=(0.5, 0.6, 2.5), modality="MR",
+        masks={"manual": {"tumour": "mask"}},
+    )  # fmt: skip
+    centre = pipeline.curated(
+        folder,
+        CurationSettings(verdicts=verdicts or {}, modalities=("MR",), slices=(1, 1000), length_mm=(1.0, 800.0)),
+        table=listed,
+    )
+    pipeline.converted(centre, ConvertSettings(rois={"tumour": "tumour"}, **wanted), verdicts=verdicts)
+    (row,) = (row for _, row in centre.masks().iterrows())
+    return row, volumes.read(centre.root / row["path"]).array if row["path"] else np.zeros(0)
+
+
+def test_masks_of_slices_in_files_of_their_own_are_one_mask(folder: Path) -> None:
+    table, masks = _stack(folder)
+    row, made = _converted(folder, table)
+    assert row["status"] == "ok", row["reason"]
+    assert np.array_equal(made, np.stack([masks[n] for n in range(1, 9)]) > 0)
+
+
+def test_a_slice_without_a_mask_file_has_no_region_and_a_file_may_be_of_several_slices(folder: Path) -> None:
+    table, masks = _stack(folder)
+    named = {5: "m6.png", 6: "m6.png", 7: ""}
+    row, made = _converted(folder, [r | {"mask": named.get(r["no"], r["mask"])} for r in table])
+    assert row["status"] == "ok", row["reason"]
+    masks |= {5: masks[6], 7: np.zeros_like(masks[7])}
+    assert np.array_equal(made, np.stack([masks[n] for n in range(1, 9)]) > 0)
+
+
+def test_the_region_goes_through_a_slice_that_is_missing(folder: Path) -> None:
+    table, masks = _stack(folder, absent=(5,))
+    row, made = _converted(folder, table, verdicts={"GEOM_MISSING_SLICE": "repair"})
+    assert row["status"] == "ok", row["reason"]
+    assert made.shape == (8, 24, 20)
+    kept = [n for n in range(1, 9) if n != 5]
+    assert np.array_equal(made[[n - 1 for n in kept]], np.stack([masks[n] for n in kept]) > 0)
+    # slices 4 and 6 hold rows 4 to 9 and 6 to 11 of columns 2 to 11
+    assert made[4][5:11, 4:10].all()
+    made[4][5:11, 2:12] = 0
+    assert not made[4].any()
+
+
+def test_a_mask_picture_of_another_size_costs_the_mask_alone(folder: Path) -> None:
+    table, _ = _stack(folder)
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((20, 24), np.uint8)), str(folder / "m4.png"))
+    row, _ = _converted(folder, table)
+    assert (row["status"], row["codes"]) == ("rejected", "SEG_GRID_MISMATCH")
 
 
 def test_pages_of_a_picture_are_planes_of_a_volume_where_their_distance_is_given(folder: Path) -> None:

@@ -17,9 +17,9 @@ import pydicom
 import pytest
 import tiny_dicom
 from polycentric import sources, tables
+from polycentric.elements import Irregular
 from polycentric.errors import UserError
 from polycentric.index import build, guard, headers
-from polycentric.index.elements import Irregular
 from polycentric.index.headers import read_header
 from polycentric.jobs import Log
 from polycentric.tables.private import INDEX, decode_path

@@ -556,8 +556,9 @@ def test_pictures_are_masks_of_planar_images_of_their_size(tmp_path: Path) -> No
     labels = np.random.default_rng(1).integers(0, 2, (24, 32)).astype(np.uint8) * 255
     (tmp_path / "in").mkdir()
     sitk.WriteImage(sitk.GetImageFromArray(labels), str(tmp_path / "in" / "mask.png"))
-    row = stacks.structure_row(tmp_path / "in", "mask.png", kind="image", regions=[{"name": "GTV-1", "value": 255}])
     slices = stacks.slice_rows(tiny_dicom.series(2))[:1]
+    facts = {"regions": [{"name": "GTV-1", "value": 255}], "instances": [slices[0]["sop_instance"]]}
+    row = stacks.structure_row(tmp_path / "in", "mask.png", kind="image", **facts)
     for size, status in (((32, 24, 1), "ok"), ((24, 32, 1), "rejected")):
         place = Geometry(size, grid.spacing).columns() | {"position_mm": None}
         rows = [slices[0] | place, row]

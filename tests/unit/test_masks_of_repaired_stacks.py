@@ -8,16 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pipeline
 import pytest
 import tiny_dicom
-from polycentric import tables, volumes
-from polycentric.cohort import CentreFacts, assemble
-from polycentric.config.curation import ConvertSettings, CurationSettings, Limits
-from polycentric.convert import convert_shard
-from polycentric.curation import curate
-from polycentric.index import build
-from polycentric.jobs import SILENT
-from polycentric.tables.schemas import MASKS, VOLUMES
+from polycentric import volumes
+from polycentric.config.curation import ConvertSettings, CurationSettings
 from pydicom.dataset import Dataset
 
 CENTRE, RADIUS = np.array([-35.0, -28.0, 130.0]), 17.0
@@ -41,30 +36,11 @@ def contours(heights: np.ndarray) -> list[np.ndarray]:
 
 
 def convert(folder: Path, verdicts: dict[str, str], **curation: Any) -> tuple[pd.Series, pd.Series, Path]:
-    out = folder.parent / f"{folder.name}-out"
-    private, root = out / "private", out / "results"
-    build("north", folder, output=private / "index.parquet", log=SILENT)
-    settings = CurationSettings(verdicts=verdicts, **curation)
-    curate(
-        "north", private / "index.parquet", settings=settings, salt=b"s" * 32, curation=root / "c.parquet",
-        files=private / "f.parquet", log=SILENT,
-    )  # fmt: skip
-    assemble(
-        [root / "c.parquet"], [private / "f.parquet"], centres={"north": CentreFacts("development", 1)},
-        clinical=None, clinical_settings=None, salt=b"s" * 32, accepted_out=root / "accepted.tsv",
-        patients=root / "patients.tsv", flow=root / "flow.tsv", curation_out=root / "curation.parquet",
-        shards={"north-0": root / "shards" / "north-0.tsv"}, private_shards={"north-0": private / "north-0.parquet"},
-        pseudonyms=private / "pseudonyms.tsv", log=SILENT, limits=Limits(accepted_scans=0),
-    )  # fmt: skip
-    wanted = ConvertSettings(rois={"ball": "GTV-1"})
-    convert_shard(
-        root / "shards" / "north-0.tsv", private / "north-0.parquet", folder, settings=wanted, root=root,
-        volumes=root / "v.tsv", masks={"manual": root / "m.tsv"}, settings_json=wanted.model_dump_json(), code="code",
-        log=SILENT, verdicts=verdicts,
-    )  # fmt: skip
-    made, masks = tables.read(root / "v.tsv", VOLUMES), tables.read(root / "m.tsv", MASKS)
+    centre = pipeline.curated(folder, CurationSettings(verdicts=verdicts, **curation))
+    pipeline.converted(centre, ConvertSettings(rois={"ball": "GTV-1"}), verdicts=verdicts)
+    made, masks = centre.volumes(), centre.masks()
     assert len(made) == len(masks) == 1
-    return made.iloc[0], masks.iloc[0], root
+    return made.iloc[0], masks.iloc[0], centre.root
 
 
 EVEN = 100 + 2.0 * np.arange(31)

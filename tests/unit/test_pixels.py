@@ -21,8 +21,9 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 from polycentric import volumes
-from polycentric.convert import decoder, pixels, plausible
-from polycentric.convert.pixels import Plane, decode, pixels_sha256, rescale
+from polycentric.convert import decoder, direct, pixels, plausible
+from polycentric.convert.pixels import decode, pixels_sha256, rescale
+from polycentric.convert.stack import Plane, Stack
 from polycentric.errors import ScanError
 from polycentric.volumes import Geometry
 from pydicom.uid import (
@@ -39,7 +40,7 @@ from scans import make, save, scan, slices
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
-def stored(path: Path, frames: int = 1) -> pixels.Stack:
+def stored(path: Path, frames: int = 1) -> Stack:
     header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     planes = [Plane(path.name, n) for n in range(frames)]
     return decode(planes, path.parent, (header.Columns, header.Rows, frames))
@@ -86,6 +87,44 @@ def test_other_encodings_agree_with_pydicom(name: str, frames: int) -> None:
         pytest.skip("needs a plugin of pydicom")
     found = stored(SAMPLES / f"{name}.dcm").array
     assert np.array_equal(np.squeeze(found), np.squeeze(expected if expected.shape[-1] != 3 else expected[..., 0]))
+
+
+PLAIN_WORDS = {
+    "signed": ("i2", 16, {}),
+    "unsigned 12 of 16": ("u2", 12, {}),
+    "four bytes": ("i4", 32, {}),
+    "implicit": ("u2", 16, {"syntax": ImplicitVRLittleEndian}),
+    "dark is high": ("u2", 12, {"PhotometricInterpretation": "MONOCHROME1"}),
+    "signed, dark is high": ("i2", 12, {"PhotometricInterpretation": "MONOCHROME1"}),
+    "beside other bits": ("u2", 16, {"HighBit": 13, "BitsStored": 12}),
+    "padding and units": ("u2", 12, {"PixelPaddingValue": 63, "Units": "BQML"}),
+    "several frames": ("u2", 12, {"frames": 3}),
+}
+
+
+@pytest.mark.parametrize("keep_dark", [True, False])
+@pytest.mark.parametrize("name", PLAIN_WORDS)
+def test_plain_words_are_read_without_a_decoder_and_as_the_decoder_does(
+    name: str, keep_dark: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, bits, options = PLAIN_WORDS[name]
+    tags = dict(options)
+    frames, rng = tags.pop("frames", 1), np.random.default_rng(3)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if kind[0] == "i" else (0, 2**bits)
+    planes = []
+    for number in range(2):
+        array = rng.integers(low, high, (frames, 6, 5)).astype(kind)
+        save(make(array if frames > 1 else array[0], bits=bits, **tags), tmp_path / f"{number}.dcm")
+        planes += [Plane(f"{number}.dcm", frame) for frame in reversed(range(frames))]
+    size = (5, 6, len(planes))
+    with monkeypatch.context() as without:
+        without.setattr(direct, "read", lambda *_, **__: None)
+        decoded = decode(planes, tmp_path, size, keep_dark=keep_dark)
+    monkeypatch.setattr(pixels, "isolated", None)
+    plain = decode(planes, tmp_path, size, keep_dark=keep_dark)
+    assert np.array_equal(plain.array, decoded.array)
+    assert plain.array.dtype == decoded.array.dtype
+    assert plain.facts == decoded.facts
 
 
 def test_jpeg_with_loss_is_decoded_at_12_bits() -> None:

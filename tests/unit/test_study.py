@@ -11,6 +11,7 @@ import yaml
 from polycentric.config import plan
 from polycentric.config.codes import CODES
 from polycentric.config.study import Study, load, load_file
+from polycentric.config.views import View
 from polycentric.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -69,7 +70,12 @@ def test_a_missing_parent_is_an_error_with_the_path_to_write(tmp_path: Path) -> 
         ("analyses.severity.kind", "classify", "analyses.severity: kind 'classify' is not known. Write one of:"),
         ("analyses.severity.features", ["mixd"], "did you mean 'mixed'?"),
         ("analyses.survival.outcome", "surviva", "did you mean 'survival'?"),
+        ("analyses.survival.outcome", "severe", "survival needs a time-to-event outcome"),
+        ("analyses.survival.models.clinical", {"clinical": ["age_year"]}, "did you mean 'age_years'?"),
         ("analyses.fidelity.synthesis", "unet", "analyses.fidelity.synthesis"),
+        ("analyses.probe", {"kind": "synthesis-probe", "synthesis": "unet"}, "analyses.probe.synthesis"),
+        ("analyses.all", {"kind": "synthesis-summary", "analyses": ["severity"]}, "'severity' examines no synthesis"),
+        ("analyses.all", {"kind": "synthesis-summary", "synthesis": ["other"]}, "none of the joined analyses examines"),
         ("readers.turing.split", "outcom", "did you mean 'outcome'?"),
         ("centres.north", {"images": "data/north", "simulate": {}}, "write either 'images"),
         ("review", "nowhere.tsv", "review: there is no file 'nowhere.tsv'"),
@@ -180,6 +186,8 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "synthesis-comparison": "compare_synthesis",
         "detectability": "detectability",
         "feature-shift": "feature_shift",
+        "synthesis-probe": "probe_synthesis",
+        "synthesis-summary": "summarise_synthesis",
     }
     shards = [{"shard": shard} for shard in study.shards]
     single = ("pseudonym_key", "cohort", "establish", "provenance", "report")
@@ -200,7 +208,7 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         found += [("train_segmentation", {"model": model, "fold": "main"})]
         found += [("segment", {"model": model, "fold": "main", **s}) for s in shards]
     found += [("extract", {"set": n, **s}) for n in radiomics for s in shards]
-    found += [("merge_features", {"set": n}) for n in radiomics]
+    found += [(rule, {"set": n}) for n in radiomics for rule in ("merge_features", "merge_perturbed")]
     found += [("harmonise", {"set": n}) for n, f in study.features.items() if f.kind == "harmonised"]
     found += [("select_features", {"set": n}) for n, f in study.features.items() if f.kind == "selected"]
     found += [("fit_view", {"view": n, "fold": "main"}) for n in study.fitted_views]
@@ -211,8 +219,10 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         if study.users_of_profile(p, v)
         for s in shards
     ]
-    found += [("export_dicom", {"view": e.view, "fold": "main", **s}) for e in study.exports.values() for s in shards]
+    found += [("export_dicom", {"view": e.view, "fold": "main", **s}) for e in study.dicom_exports for s in shards]
+    found += [("export_nrrd", {"export": n, **s}) for n, e in study.exports.items() if e.kind == "nrrd" for s in shards]
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
+    found += [("join_features", {"set": n}) for n, f in study.features.items() if f.kind == "joined"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
     return found
@@ -226,12 +236,13 @@ DIRECT: dict[str, set[str]] = {
     "private": set(),
     "workers": set(),
     "seed": {
-        "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "train_synthesis", "synthesize",
-        "train_segmentation", "segment", "describe", "classify", "survive", "fidelity", "segmentation_quality",
-        "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis", "detectability",
-        "feature_shift", "export_readers", "ingest_readers",
+        "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "extract", "train_synthesis",
+        "synthesize", "train_segmentation", "segment", "describe", "classify", "survive", "fidelity",
+        "segmentation_quality", "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis",
+        "detectability", "feature_shift", "probe_synthesis", "summarise_synthesis", "export_readers",
+        "ingest_readers",
     },
-    "device": {"train_synthesis", "synthesize", "train_segmentation", "segment", "profile_images"},
+    "device": {"train_synthesis", "synthesize", "train_segmentation", "segment", "profile_images", "probe_synthesis"},
     "centres.*.role": {"cohort"},
     "centres.*.shards": {"cohort"},
     "centres.*.simulate": {"plan_cohort", "simulate_centre"},
@@ -243,6 +254,7 @@ DIRECT: dict[str, set[str]] = {
     "deidentify": {"share"},
     "quicklook": {"quicklook"},
     "clinical": {"cohort", "describe"},
+    "clinical.columns": {"cohort", "describe", "classify", "survive"},
     "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive"},
     "curation": {"curate"},
     "curation.limits": {"cohort"},
@@ -251,16 +263,18 @@ DIRECT: dict[str, set[str]] = {
     "convert.sources": {"convert", "share"},
     "splits": {"split"},
     "views": {"prepare", "fit_view", "synthesize", "export_dicom"},
-    "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability"},
+    "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability", "probe_synthesis",
+                  "summarise_synthesis"},
     "profiles": {"profile_images", "compare_synthesis"},
-    "exports": {"export_dicom"},
-    "synthesis.*.inference": {"synthesize"},
+    "exports": {"export_dicom", "export_nrrd"},
+    "synthesis.*.inference": {"synthesize", "fidelity", "probe_synthesis"},
     "segmentation": {"train_segmentation", "segment", "segmentation_quality"},
     "segmentation.*.inference": {"segment"},
-    "features": {"extract", "harmonise", "select_features", "import_features"},
+    "features": {"extract", "harmonise", "select_features", "import_features", "join_features"},
     "analyses": {
         "describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement", "stability",
         "harmonisation", "explore", "compare_synthesis", "detectability", "feature_shift", "profile_images",
+        "probe_synthesis", "summarise_synthesis",
     },
     "analyses.*.title": set(),
     "analyses.*.question": set(),
@@ -380,3 +394,38 @@ def test_a_caption_reaches_the_report_alone() -> None:
     changed = load(set_in(raw, ("analyses", "survival", "caption"), "Another caption."))
     reached = {rule for rule, w in jobs(study) if plan.settings(study, rule, w) != plan.settings(changed, rule, w)}
     assert reached == {"report"}
+
+
+def test_preparations_of_published_studies_load_from_a_study_file(toy: dict) -> None:
+    split = next(iter(toy["splits"]))
+    toy["views"] |= yaml.safe_load(f"""
+        at-mode:
+          from: scan
+          fit: {{split: {split}}}
+          steps: [{{kind: resample, spacing_mm: mode, interpolation: cubic}}]
+        minimal: {{from: at-mode, preset: minimalist}}
+        standard: {{from: at-mode, preset: standardisation}}
+        harmonised: {{from: at-mode, preset: harmonisation, fit: {{split: {split}}}}}
+        planar:
+          from: scan
+          steps: [{{kind: resize, size: [256, 512, 0]}}, {{kind: min-max, per: plane}}, {{kind: side-by-side}}]
+        onto-t1: {{from: scan, where: "sequence == 'T2'", onto: {{where: "sequence == 'T1+Gd'", register: rigid}}}}
+    """)
+    study = load(toy)
+    assert {"at-mode", "harmonised"} <= set(study.fitted_views)
+    for name, kinds in (
+        ("minimal", ["z-score", "shift"]),
+        ("standard", ["white-stripe", "shift"]),
+        ("harmonised", ["histogram-match", "clahe"]),
+        ("planar", ["resize", "min-max", "side-by-side"]),
+    ):
+        assert [step.kind for step in study.views[name].sequence()] == kinds
+    job = json.loads(plan.settings(study, "prepare", {"view": "onto-t1", "fold": "main", "shard": study.shards[0]}))
+    assert View.model_validate(job["view"]).onto.register_ == "rigid"
+
+
+def test_registered_views_are_refused_where_positions_of_the_scan_count(toy: dict) -> None:
+    toy["views"]["ct"] |= {"onto": {"where": "modality == 'CT'", "register": "rigid"}}
+    toy["views"]["ct"].pop("spacing_mm", None)
+    found = [m for m in messages(toy) if "is registered to another scan" in m]
+    assert any(m.startswith("segmentation.") for m in found)

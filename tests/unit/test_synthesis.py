@@ -61,6 +61,7 @@ def call(
         settings_out=out / "settings.json",
         history=out / "history.csv",
         ledger=out / "ledger.json",
+        samples=out / "samples",
         device="cpu",
         upstream=upstream or [],
         settings_json="{}",
@@ -88,7 +89,8 @@ def test_outputs(trained: Path) -> None:
     assert {n.split(".")[0] for n in tensors} == {"forward", "backward"}
     assert facts["settings"]["patch"] == [8, 8, 8]
     history = (trained / "history.csv").read_text().splitlines()
-    assert history[0].split(",") == ["iteration", *cyclegan.loss_names(1)]
+    further = ["variety_backward", "variety_forward", "warnings"]
+    assert history[0].split(",") == ["iteration", *cyclegan.loss_names(1), *further]
     assert [line.split(",")[0] for line in history[1:]] == ["4", "6"]
     told = json.loads((trained / "settings.json").read_text())
     assert [scan for scan, _ in told["scans"]["source"]] == ["scan-p0", "scan-p2"]
@@ -487,6 +489,7 @@ def test_a_tiny_generator_learns_to_take_contrast_away(tmp_path: Path) -> None:
         "inference": {"stride": [8, 8]},
     }  # fmt: skip
     call(cohort, tmp_path / "model", **learn)
+    assert json.loads((tmp_path / "model" / "settings.json").read_text())["warnings"] == []
     settings = Synthesis(**(TINY | learn))
     path = tmp_path / "model" / "weights.safetensors"
     translate = apply.Translator(settings, path, devices.prepare("cpu", 1), "x", None)

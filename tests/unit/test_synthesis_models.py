@@ -91,6 +91,7 @@ def call(cohort: Several, out: Path, *, manifests: list[Path] | None = None, **c
         settings_out=out / "settings.json",
         history=out / "history.csv",
         ledger=out / "ledger.json",
+        samples=out / "samples",
         device="cpu",
         upstream=[],
         settings_json="{}",

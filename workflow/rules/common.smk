@@ -4,7 +4,8 @@ import re
 
 from polycentric import codehash
 from polycentric.config import plan
-from polycentric.config.features import HarmonisedSet, ImportedSet, RadiomicsSet, SelectedSet
+from polycentric.config.export import NrrdExport
+from polycentric.config.features import HarmonisedSet, ImportedSet, JoinedSet, RadiomicsSet, SelectedSet
 from polycentric.config.analyses import features_of
 from polycentric.jobs import THREAD_VARIABLES
 
@@ -95,6 +96,11 @@ def split_table(name):
 
 def feature_table(name):
     return result(f"features/{name}.parquet")
+
+
+def perturbed_table(name):
+    """Rows of perturbed images; the table of a set has none, so that nobody counts a patient twice."""
+    return result(f"features/{name}.perturbed.parquet")
 
 
 def ledgers(models, fold=MAIN):

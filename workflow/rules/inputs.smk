@@ -210,6 +210,10 @@ def analysis_outputs(category):
     }
 
 
+def perturbed_tables(wildcards):
+    return [perturbed_table(name) for name in study.analyses[wildcards.analysis].perturbed]
+
+
 def fidelity_model(wildcards):
     return study.analyses[wildcards.analysis].synthesis
 
@@ -270,6 +274,11 @@ def compared_ledgers(wildcards):
     return ledgers(dict.fromkeys(models))
 
 
+def summarised(file):
+    """A file of each analysis that a summary joins."""
+    return lambda wildcards: [result(f"analyses/{name}/{file}") for name in study.summarised(wildcards.analysis)]
+
+
 def shifted_split(wildcards):
     return split_table(study.synthesis[study.analyses[wildcards.analysis].synthesis].split)
 
@@ -288,11 +297,20 @@ def exported_weights(wildcards):
 def exported(_):
     """Manifests of all exports; those with original identities lie in the private folder."""
     place = {"original": study.private_root, "pseudonym": study.root}
-    return [
-        f"{place[export.identity]}/dicom/{export.view}/{MAIN}/{shard}.tsv"
-        for export in study.exports.values()
-        for shard in study.shards
-    ]
+    dicom = [f"{place[export.identity]}/dicom/{export.view}/{MAIN}" for export in study.dicom_exports]
+    nrrd = [result(f"nrrd/{name}") for name, export in study.exports.items() if isinstance(export, NrrdExport)]
+    return [f"{folder}/{shard}.tsv" for folder in (*dicom, *nrrd) for shard in study.shards]
+
+
+def exported_images(wildcards):
+    """Manifest of the images that an NRRD export writes."""
+    view = study.exports[wildcards.export].view
+    return result(f"volumes/{wildcards.shard}.tsv") if view == "scan" else view_manifest(view, MAIN, wildcards.shard)
+
+
+def exported_masks(wildcards):
+    source = study.exports[wildcards.export].masks
+    return masks(source, [wildcards.shard]) if source else []
 
 
 def judged_model(wildcards):

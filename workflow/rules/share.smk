@@ -1,5 +1,5 @@
 # Not part of a run: `snakemake share` writes a de-identified DICOM copy, `snakemake quicklook` a picture of every scan,
-# `snakemake export` synthetic images as DICOM.
+# `snakemake export` synthetic images as DICOM, volumes and masks as NRRD.
 
 
 rule share_shard:
@@ -77,7 +77,7 @@ rule export_dicom:
         timing("export_dicom", "{place}", "{view}", "{fold}", "{shard}")
     wildcard_constraints:
         place=any_of(map(re.escape, (study.root, study.private_root))),
-        view=any_of(export.view for export in study.exports.values()),
+        view=any_of(export.view for export in study.dicom_exports),
     conda:
         "../../envs/dicom.yaml"
     threads: study.workers
@@ -91,6 +91,33 @@ rule export_dicom:
         salt=private("salt"),
     script:
         "../scripts/export_dicom.py"
+
+
+rule export_nrrd:
+    input:
+        images=exported_images,
+        volumes=result("volumes/{shard}.tsv"),
+        masks=exported_masks,
+    output:
+        manifest=result("nrrd/{export}/{shard}.tsv"),
+    log:
+        logfile("export_nrrd", "{export}", "{shard}"),
+    benchmark:
+        timing("export_nrrd", "{export}", "{shard}")
+    wildcard_constraints:
+        export=any_of(name for name, export in study.exports.items() if isinstance(export, NrrdExport)),
+    conda:
+        "../../envs/dicom.yaml"
+    threads: study.workers
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(120),
+    params:
+        settings=settings("export_nrrd"),
+        code=code("export_nrrd"),
+        root=results_root,
+    script:
+        "../scripts/export_nrrd.py"
 
 
 rule export:

@@ -18,7 +18,7 @@ extract_shard(
     masks=Path(snakemake.input.masks),
     root=Path(snakemake.params.root),
     output=Path(snakemake.output.features),
-    settings_json=snakemake.params.settings,
+    seed=job["seed"],
     code=snakemake.params.code,
     log=log,
     workers=snakemake.threads,

@@ -13,6 +13,7 @@ analyse(
     snakemake.wildcards.analysis,
     StabilityAnalysis.model_validate(job["analysis"]),
     features={Path(path).stem: Path(path) for path in snakemake.input.features},
+    perturbed={Path(path).name.removesuffix(".perturbed.parquet"): Path(path) for path in snakemake.input.perturbed},
     scans=Path(snakemake.input.scans),
     split=Path(snakemake.input.split[0]) if snakemake.input.split else None,
     ledgers=[Path(path) for path in snakemake.input.ledgers],

@@ -1,13 +1,14 @@
 """Perturbations of an image and its masks: pure functions of image, masks, settings and a random stream.
 
-Image and masks are volumes on one grid; results are again on one grid. Zwanenburg et al., Sci Rep 9 (2019) 614, name
-rotation, translation, noise, growth and contour randomisation as stand-ins for test-retest images.
+Zwanenburg et al., Sci Rep 9 (2019) 614, name rotation, translation, noise, growth and contour randomisation as
+stand-ins for test-retest images.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,116 +17,180 @@ from scipy import ndimage, special
 
 from .config.perturb import Contour, Growth, Noise, Perturbation, Rotation, Thickness, Translation
 from .errors import ScanError
+from .grids import box, crop, crop_geometry, same, to_indices, to_points
 from .volumes import Geometry, Volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-Masks = dict[str, Volume]
 Stream = Callable[..., np.random.Generator]
+Point = tuple[float, float, float]
 
 
 def perturb(
-    image: Volume, masks: Mapping[str, Volume], steps: Sequence[Perturbation], stream: Stream
-) -> tuple[Volume, Masks]:
-    """Apply steps one after another; `stream(step, roi)` gives the random generator of a step and a region.
+    image: Volume, steps: Sequence[Perturbation], stream: Stream
+) -> tuple[Volume, Callable[[str, Volume], Volume]]:
+    """Apply steps one after another to an image; the function that comes with it does the same to the mask of a region.
 
     Parameters
     ----------
-    image, masks
-        float image and masks (0 or 1) by region, on one grid.
+    image
+        of any type of numbers; whole numbers stay whole numbers of the same type, as from a scanner.
     stream
-        such as ``lambda *names: randomness.generator(seed, "perturb", set, perturbation, scan, *names)``.
+        gives the random generator of a step, `stream(step)`, and of a step and a region, `stream(step, roi)`, such as
+        ``lambda *names: randomness.generator(seed, "perturb", set, perturbation, scan, *names)``. What becomes of a
+        region does not depend on the others.
 
     Returns
     -------
-    Image and masks on one grid, which rotation, noise, contour and growth leave as it was.
+    The image, and a function of the name and the mask (0 or 1) of a region. A mask may have a grid of its own, which
+    it keeps or, for translations, which is shifted as far as the image's.
 
     Raises
     ------
     ScanError
-        PERTURBED_MASK_EMPTY if a mask has no voxel left.
+        THICKNESS_BELOW_SPACING, THICKNESS_ABOVE_STACK; of the function PERTURBED_MASK_CUT if part of the mask leaves
+        the image, and PERTURBED_MASK_EMPTY if no voxel of it is left.
     """
-    made: Masks = dict(masks)
+    grids = [image.geometry]
+    dtype = image.array.dtype
     for number, step in enumerate(steps):
         match step:
             case Rotation():
-                union = np.any([m.array > 0 for m in made.values()], axis=0) if made else np.ones_like(image.array)
-                image, made = rotate(image, made, step, centre_mm(image.with_array(union)))
+                image = rotate(image, step, image.geometry)
             case Translation():
-                image, made = translate(image, made, step)
+                image = translate(image, step, image.geometry)
             case Noise():
                 image = add_noise(image, step, stream(number))
-            case Contour():
-                made = {roi: move_contour(mask, step, stream(number, roi)) for roi, mask in made.items()}
-            case Growth():
-                made = {roi: grow(mask, step.mm) for roi, mask in made.items()}
             case Thickness():
-                image, made = thicken(image, made, step)
-    for roi, mask in made.items():
-        if not mask.array.any():
-            raise ScanError(
-                "PERTURBED_MASK_EMPTY", f"nothing of {roi} is left after {', '.join(s.kind for s in steps)}"
-            )
-    return image, made
+                image = thicken(image, step)
+        grids.append(image.geometry)
+    if dtype.kind in "iu" and image.array.dtype != dtype:
+        limits, made = np.iinfo(dtype), image.array
+        np.clip(np.rint(made, out=made), limits.min, limits.max, out=made)
+        image = image.with_array(made.astype(dtype))
+
+    def move(roi: str, mask: Volume) -> Volume:
+        for number, step in enumerate(steps):
+            match step:
+                case Rotation():
+                    mask = rotate(mask, step, grids[number], mask=True)
+                case Translation():
+                    mask = translate(mask, step, grids[number], mask=True)
+                case Contour():
+                    mask = move_contour(mask, step, stream(number, roi))
+                case Growth():
+                    mask = grow(mask, step.mm)
+                case Thickness() if same(mask.geometry, grids[number]):
+                    mask = replace(thicken(mask, step, mask=True), geometry=grids[number + 1])
+            if not mask.array.any():
+                raise ScanError("PERTURBED_MASK_EMPTY", f"nothing of the ROI is left after {step.kind}")
+        return mask
+
+    return image, move
 
 
-def centre_mm(mask: Volume) -> tuple[float, float, float]:
-    """Centre of gravity of a mask in the patient, mm (x, y, z)."""
-    index = np.array(ndimage.center_of_mass(mask.array > 0))[::-1]
-    return tuple(_point(mask.geometry, index))
-
-
-def _point(geometry: Geometry, index: np.ndarray) -> np.ndarray:
-    return np.array(geometry.origin) + _axes(geometry) @ (np.array(geometry.spacing) * index)
+def middle_mm(geometry: Geometry) -> Point:
+    """Middle of a grid in the patient, mm (x, y, z)."""
+    return tuple(map(float, to_points(geometry, (np.array([geometry.size]) - 1) / 2)[0]))
 
 
 def _axes(geometry: Geometry) -> np.ndarray:
     return np.array(geometry.direction).reshape(3, 3)
 
 
-def rotate(
-    image: Volume, masks: Mapping[str, Volume], settings: Rotation, centre: tuple[float, float, float]
-) -> tuple[Volume, Masks]:
-    """Turn image and masks about `centre` (mm), on the grid as it was: linear interpolation, masks at 0.5.
+def rotate(volume: Volume, settings: Rotation, grid: Geometry, *, mask: bool = False) -> Volume:
+    """Turn an image about the middle and an axis of `grid`, that of the image, or a mask with it; each keeps its grid.
 
-    What comes from outside the image takes its smallest value.
+    Linear interpolation; masks are taken from 0.5 upwards. What comes from outside the image takes its smallest value.
+
+    Raises
+    ------
+    ScanError
+        PERTURBED_MASK_CUT if voxels of a mask would lie outside of its grid.
     """
     import SimpleITK as sitk
 
-    axis = _axes(image.geometry)[:, "xyz".index(settings.axis)]
+    axis, angle = _axes(grid)[:, "xyz".index(settings.axis)], math.radians(settings.degrees)
     # the transform takes points of the result to points of the source, so it turns the other way
-    transform = sitk.VersorTransform([float(v) for v in axis], -math.radians(settings.degrees))
     full = sitk.VersorRigid3DTransform()
-    full.SetMatrix(transform.GetMatrix())
-    full.SetCenter([float(v) for v in centre])
-    return _resampled(image, masks, image.geometry, full)
+    full.SetMatrix(sitk.VersorTransform([float(v) for v in axis], -angle).GetMatrix())
+    full.SetCenter(middle_mm(grid))
+    return _mask_through(volume, volume.geometry, full) if mask else _through(volume, volume.geometry, full)
 
 
-def translate(image: Volume, masks: Mapping[str, Volume], settings: Translation) -> tuple[Volume, Masks]:
-    """Sample image and masks on a grid that is shifted by a fraction of a voxel: linear, masks at 0.5."""
+def translate(volume: Volume, settings: Translation, grid: Geometry, *, mask: bool = False) -> Volume:
+    """Sample an image, or a mask with it, on its grid shifted by a fraction of a voxel of `grid`, that of the image.
+
+    Linear interpolation; masks are taken from 0.5 upwards. The content does not move in the patient.
+    """
     import SimpleITK as sitk
 
-    geometry = image.geometry
-    grid = replace(geometry, origin=tuple(float(v) for v in _point(geometry, np.array(settings.fraction))))
-    return _resampled(image, masks, grid, sitk.Transform(3, sitk.sitkIdentity))
+    shift = _axes(grid) @ (np.array(grid.spacing) * settings.fraction)
+    shifted = replace(
+        volume.geometry, origin=tuple(float(a + b) for a, b in zip(volume.geometry.origin, shift, strict=True))
+    )
+    transform = sitk.Transform(3, sitk.sitkIdentity)
+    return _mask_through(volume, shifted, transform) if mask else _through(volume, shifted, transform)
 
 
-def _resampled(
-    image: Volume, masks: Mapping[str, Volume], grid: Geometry, transform: sitk.Transform
-) -> tuple[Volume, Masks]:
+def _through(image: Volume, grid: Geometry, transform: sitk.Transform, fill: float | None = None) -> Volume:
     import SimpleITK as sitk
 
-    def through(volume: Volume, fill: float) -> np.ndarray:
-        source = sitk.Cast(volume.to_sitk(), sitk.sitkFloat64)
-        made = sitk.Resample(
-            source, grid.size, transform, sitk.sitkLinear, grid.origin, grid.spacing, grid.direction, fill
-        )
-        return sitk.GetArrayFromImage(made)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    fill = float(image.array.min()) if fill is None else fill
+    made = sitk.Resample(
+        image.to_sitk(), grid.size, transform, sitk.sitkLinear, grid.origin, grid.spacing, grid.direction, fill,
+        sitk.sitkFloat32,
+    )  # fmt: skip
+    array = sitk.GetArrayFromImage(made)
+    # voxel positions are rounded at 1e-16, which single precision hides but for a zero between other values: it would
+    # cross the edge of a bin
+    least = 1e-9 * max(abs(fill), float(image.array.max()))
+    for plane in array:
+        plane[np.abs(plane) < least] = 0
+    return Volume(array, grid)
 
-    fill = float(image.array.min())
-    masks = {roi: Volume((through(m, 0.0) >= 0.5).astype(np.uint8), grid) for roi, m in masks.items()}
-    return Volume(through(image, fill).astype(np.float32), grid), masks
+
+def _mask_through(mask: Volume, grid: Geometry, transform: sitk.Transform) -> Volume:
+    """A mask on a grid, computed where it comes to lie."""
+    inside = mask.array > 0
+    result = np.zeros(grid.size[::-1], np.uint8)
+    bounds = box(inside)
+    if bounds is None:
+        return Volume(result, grid)
+    low, high = np.array(bounds[0]), np.array(bounds[1])
+    onto = transform.GetInverse()
+
+    def places(indices: np.ndarray) -> np.ndarray:
+        points = to_points(mask.geometry, indices)
+        return to_indices(grid, np.array([onto.TransformPoint([float(v) for v in p]) for p in points]))
+
+    corners = places(np.array(list(itertools.product(*zip(low - 1.0, high + 1.0, strict=True)))))
+    size = np.array(grid.size)
+    if (corners < 0).any() or (corners > size - 1).any():
+        _check_inside(inside, places, size)
+    first = np.clip(np.floor(corners.min(0)), 0, size - 1).astype(int)
+    last = np.clip(np.ceil(corners.max(0)), 0, size - 1).astype(int)
+    # a margin of background keeps the interpolation as it is on the whole grid
+    source = crop(
+        mask.with_array(inside.astype(np.uint8)),
+        np.maximum(low - 2, 0).tolist(),
+        np.minimum(high + 2, np.array(mask.geometry.size) - 1).tolist(),
+    )
+    part = _through(source, crop_geometry(grid, first.tolist(), last.tolist()), transform, 0.0)
+    result[tuple(slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True))] = part.array >= 0.5
+    return Volume(result, grid)
+
+
+def _check_inside(inside: np.ndarray, places: Callable[[np.ndarray], np.ndarray], size: np.ndarray) -> None:
+    """That no voxel comes to lie a voxel or more beyond the grid; the ends of rows show it, as a grid is convex."""
+    z, y = np.nonzero(inside.any(axis=2))
+    rows = inside[z, y]
+    ends = np.concatenate([rows.argmax(axis=1), rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1)])
+    at = places(np.stack([ends, np.tile(y, 2), np.tile(z, 2)], axis=1).astype(float))
+    if ((at <= -1) | (at >= size)).any():
+        raise ScanError("PERTURBED_MASK_CUT", "part of the ROI comes to lie outside of the image")
 
 
 def noise_sd(array: np.ndarray) -> float:
@@ -134,17 +199,23 @@ def noise_sd(array: np.ndarray) -> float:
     Donoho and Johnstone, Biometrika 81 (1994) 425. Areas without any noise (air that was set to a constant) are left
     out, since they would say that there is none. Noise that a reconstruction has smoothed is underestimated.
     """
-    even = array[:, : array.shape[1] // 2 * 2, : array.shape[2] // 2 * 2].astype(float)
-    a, b, c, d = even[:, ::2, ::2], even[:, ::2, 1::2], even[:, 1::2, ::2], even[:, 1::2, 1::2]
-    flat = (a == b) & (b == c) & (c == d)
-    detail = ((a - b - c + d) / 2)[~flat]
-    return float(np.median(np.abs(detail)) / special.ndtri(0.75)) if detail.size else 0.0
+    found = []
+    for plane in array:
+        even = plane[: plane.shape[0] // 2 * 2, : plane.shape[1] // 2 * 2].astype(float)
+        a, b, c, d = even[::2, ::2], even[::2, 1::2], even[1::2, ::2], even[1::2, 1::2]
+        flat = (a == b) & (b == c) & (c == d)
+        found.append(np.abs((a - b - c + d) / 2)[~flat].astype(np.float32))
+    detail = np.concatenate(found)
+    return float(np.median(detail) / special.ndtri(0.75)) if detail.size else 0.0
 
 
 def add_noise(image: Volume, settings: Noise, rng: np.random.Generator) -> Volume:
     """Add white Gaussian noise with the SD of the settings, or with that of the image's own noise."""
     sd = settings.sd if settings.sd is not None else noise_sd(image.array)
-    return image.with_array((image.array + rng.normal(0, sd, image.array.shape)).astype(np.float32))
+    made = np.empty(image.array.shape, np.float32)
+    for plane, old in zip(made, image.array, strict=True):
+        plane[...] = old + rng.normal(0, sd, old.shape)
+    return image.with_array(made)
 
 
 SMOOTHING = 0.8  # voxels; enough to see a surface between voxels, little enough to keep small lesions
@@ -222,20 +293,13 @@ def move_contour(mask: Volume, settings: Contour, rng: np.random.Generator) -> V
     inside = mask.array > 0
     if not inside.any():
         return mask
-    spacing = np.array(mask.geometry.spacing[::-1])
-    box = tuple(slice(int(v.min()), int(v.max()) + 1) for v in np.nonzero(inside))
-    sd = contour_sd_mm(_crop(mask, box, 2), settings)
+    sd = contour_sd_mm(_around(inside, 0, mask.geometry)[1], settings)
     # the surface moves by less than five SD; beyond, the field is not needed
-    margin = np.ceil(5 * sd / spacing).astype(int) + 1
-    grown = tuple(
-        slice(max(0, b.start - int(m)), min(n, b.stop + int(m)))
-        for b, m, n in zip(box, margin, inside.shape, strict=True)
-    )
-    part = Volume(inside[grown].astype(np.uint8), replace(mask.geometry, size=_size(inside[grown])))
-    sigma = settings.length_mm / math.sqrt(2) / spacing
+    near, part = _around(inside, 5 * sd, mask.geometry)
+    sigma = settings.length_mm / math.sqrt(2) / np.array(mask.geometry.spacing[::-1])
     field = _smooth_noise(part.array.shape, sigma, rng)
     moved = np.zeros(inside.shape, dtype=np.uint8)
-    moved[grown] = distance_mm(part) + sd * field > 0
+    moved[near] = distance_mm(part) + sd * field > 0
     return mask.with_array(moved)
 
 
@@ -252,24 +316,30 @@ def _smooth_noise(shape: tuple[int, ...], sigma: np.ndarray, rng: np.random.Gene
     return field[tuple(slice(r, r + n) for n, r in zip(shape, reach, strict=True))] / norm
 
 
-def _crop(mask: Volume, box: tuple[slice, ...], margin: int) -> Volume:
-    part = np.pad(mask.array[box] > 0, margin).astype(np.uint8)
-    return Volume(part, replace(mask.geometry, size=_size(part)))
-
-
-def _size(array: np.ndarray) -> tuple[int, int, int]:
-    return tuple(int(n) for n in array.shape[::-1])
+def _around(inside: np.ndarray, mm: float, grid: Geometry) -> tuple[tuple[slice, ...], Volume]:
+    """The part of a mask that holds it and what lies within `mm` around it: where it is (z, y, x), and the part."""
+    bounds = box(inside)
+    assert bounds is not None
+    margin = [math.ceil(mm / s) + 2 for s in grid.spacing]
+    first = [max(0, a - m) for a, m in zip(bounds[0], margin, strict=True)]
+    last = [min(n - 1, b + m) for n, b, m in zip(grid.size, bounds[1], margin, strict=True)]
+    near = tuple(slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True))
+    return near, Volume(inside[near].astype(np.uint8), crop_geometry(grid, first, last))
 
 
 def grow(mask: Volume, mm: float) -> Volume:
     """Move the surface of a mask outwards by `mm` (inwards if negative)."""
-    if not (mask.array > 0).any():
+    inside = mask.array > 0
+    if not inside.any():
         return mask
-    return mask.with_array((distance_mm(mask) + mm > 0).astype(np.uint8))
+    near, part = _around(inside, max(mm, 0), mask.geometry)
+    grown = np.zeros(inside.shape, np.uint8)
+    grown[near] = distance_mm(part) + mm > 0
+    return mask.with_array(grown)
 
 
-def thicken(image: Volume, masks: Mapping[str, Volume], settings: Thickness) -> tuple[Volume, Masks]:
-    """Average slices into thicker ones of `mm`, as long as whole ones fit, centred in the stack; masks at 0.5.
+def thicken(volume: Volume, settings: Thickness, *, mask: bool = False) -> Volume:
+    """Average slices into thicker ones of `mm`, as long as whole ones fit, centred in the stack; a mask at 0.5.
 
     A new slice is the mean of the old ones weighted by how much of each lies in it.
 
@@ -278,7 +348,7 @@ def thicken(image: Volume, masks: Mapping[str, Volume], settings: Thickness) -> 
     ScanError
         THICKNESS_BELOW_SPACING if the slices are already further apart.
     """
-    geometry = image.geometry
+    geometry = volume.geometry
     old, count = geometry.spacing[2], geometry.size[2]
     if settings.mm < old * (1 - 1e-6):
         raise ScanError(
@@ -302,8 +372,10 @@ def thicken(image: Volume, masks: Mapping[str, Volume], settings: Thickness) -> 
         geometry.direction,
     )
 
-    def averaged(array: np.ndarray) -> np.ndarray:
-        return np.tensordot(weights, array.astype(float), axes=(1, 0))
-
-    made = {roi: Volume((averaged(m.array > 0) >= 0.5 - 1e-9).astype(np.uint8), grid) for roi, m in masks.items()}
-    return Volume(averaged(image.array).astype(np.float32), grid), made
+    made = np.empty((new_count, *volume.array.shape[1:]), np.uint8 if mask else np.float32)
+    for plane, shares in zip(made, weights, strict=True):
+        used = np.flatnonzero(shares)
+        slices = volume.array[used] > 0 if mask else volume.array[used]
+        mean = np.tensordot(shares[used], slices.astype(float), axes=(0, 0))
+        plane[...] = mean >= 0.5 - 1e-9 if mask else mean
+    return Volume(made, grid)

@@ -54,6 +54,52 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Rigid:
+    """A rigid motion in the patient: p' = matrix p + offset, in mm, LPS; the matrix is a rotation, row-major."""
+
+    matrix: tuple[float, ...] = IDENTITY
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @staticmethod
+    def from_text(text: Any) -> Rigid | None:
+        """The motion in the column `moved` of a view's manifest; None where there is none."""
+        if not isinstance(text, str) or not text:
+            return None
+        values = tuple(float(v) for v in text.split())
+        return Rigid(values[:9], values[9:])
+
+    def to_text(self) -> str:
+        return " ".join(repr(float(v)) for v in (*self.matrix, *self.offset))
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Where points (n, 3) go."""
+        return points @ np.array(self.matrix).reshape(3, 3).T + np.array(self.offset)
+
+    def inverse(self) -> Rigid:
+        matrix = np.array(self.matrix).reshape(3, 3).T
+        return _rigid(matrix, -matrix @ np.array(self.offset))
+
+    def then(self, other: Rigid) -> Rigid:
+        """This motion, followed by another one."""
+        matrix = np.array(other.matrix).reshape(3, 3)
+        return _rigid(matrix @ np.array(self.matrix).reshape(3, 3), other.apply(np.array([self.offset]))[0])
+
+    def angle_deg(self) -> float:
+        """Angle of the rotation about its axis."""
+        return float(np.degrees(np.arccos(np.clip((np.trace(np.array(self.matrix).reshape(3, 3)) - 1) / 2, -1, 1))))
+
+    def place(self, geometry: Geometry) -> Geometry:
+        """The grid of an image that makes this motion; its voxels keep their values."""
+        direction = np.array(self.matrix).reshape(3, 3) @ np.array(geometry.direction).reshape(3, 3)
+        origin = self.apply(np.array([geometry.origin]))[0]
+        return replace(geometry, origin=tuple(map(float, origin)), direction=tuple(map(float, direction.ravel())))
+
+
+def _rigid(matrix: np.ndarray, offset: np.ndarray) -> Rigid:
+    return Rigid(tuple(map(float, matrix.ravel())), tuple(map(float, offset)))
+
+
+@dataclass(frozen=True)
 class Volume:
     """An image or mask: `array` (z, y, x) and its `geometry`."""
 
@@ -138,6 +184,12 @@ def read(path: str | Path, row: Any | None = None) -> Volume:
     if geometry.size != volume.geometry.size:
         raise ValueError(f"{Path(path).name}: size {volume.geometry.size} is not the manifest's {geometry.size}")
     return Volume(volume.array, geometry)
+
+
+def moved(volume: Volume, row: Any) -> Volume:
+    """A volume of a scan, such as its mask, where the view of this manifest row shows it: moved if the view was."""
+    motion = Rigid.from_text(row.get("moved"))
+    return volume if motion is None else Volume(volume.array, motion.place(volume.geometry))
 
 
 def upright(volume: Volume) -> tuple[np.ndarray, tuple[float, float, float]]:

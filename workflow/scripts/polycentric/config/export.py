@@ -1,10 +1,10 @@
-"""Section `exports`: synthetic images as DICOM."""
+"""Section `exports`: synthetic images as DICOM, volumes and masks as NRRD."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, StringConstraints, model_validator
+from pydantic import Discriminator, Field, PositiveInt, StringConstraints, Tag, model_validator
 
 from .base import Name, Section
 
@@ -12,6 +12,7 @@ from .base import Name, Section
 class DicomExport(Section):
     """Images of a synthetic view as CT images in DICOM: marked as derived, secondary and synthetic."""
 
+    kind: Literal["dicom"] = Field("dicom", description="which kind of export this is")
     view: Name = Field(description="synthetic view to write, in HU")
     identity: Literal["pseudonym", "original"] = Field(
         "pseudonym",
@@ -29,3 +30,28 @@ class DicomExport(Section):
         if self.window[0] >= self.window[1]:
             raise ValueError(f"window {list(self.window)} must rise; write the lower value first")
         return self
+
+
+class NrrdExport(Section):
+    """Volumes and masks under pseudonyms as NRRD, for other programs: gzip, LPS, each with the geometry that it has."""
+
+    kind: Literal["nrrd"] = Field(description="which kind of export this is")
+    view: Name = Field("scan", description="view to write; scan: the volumes as converted")
+    masks: Name | None = Field(None, description="mask source to write too, on the grid of the scan; null: none")
+    rois: tuple[str, ...] = Field((), description="regions of interest; empty: all that the mask source has")
+
+    @model_validator(mode="after")
+    def _masks(self) -> Self:
+        if self.rois and self.masks is None:
+            raise ValueError("rois belong to a mask source: write masks, such as `masks: manual`, or remove rois")
+        return self
+
+
+def _kind(value: Any) -> str:
+    return value.get("kind", "dicom") if isinstance(value, dict) else value.kind
+
+
+Export = Annotated[
+    Annotated[DicomExport, Tag("dicom")] | Annotated[NrrdExport, Tag("nrrd")],
+    Discriminator(_kind, custom_error_type="export_kind", custom_error_message="kind must be dicom or nrrd"),
+]

@@ -10,7 +10,7 @@ from .base import Section
 
 
 class Rotation(Section):
-    """Rotation about the centre of the mask."""
+    """Rotation about the middle of the image."""
 
     kind: Literal["rotation"] = Field(description="Which kind of perturbation this is.")
     degrees: float = Field(description="Angle in degrees, positive from x to y (about z).")
@@ -25,12 +25,12 @@ class Translation(Section):
 
 
 class Noise(Section):
-    """Added Gaussian noise."""
+    """Added white Gaussian noise."""
 
     kind: Literal["noise"] = Field(description="Which kind of perturbation this is.")
     sd: float | None = Field(
         None,
-        gt=0,
+        ge=0,
         description="Standard deviation in units of the image; null: that of the image's own noise, estimated.",
     )
 
@@ -70,3 +70,5 @@ Perturbation = Annotated[
     Rotation | Translation | Noise | Contour | Growth | Thickness,
     Field(discriminator="kind"),
 ]
+UNPERTURBED = "none"  # what designs call images as they are
+Chain = Annotated[tuple[Perturbation, ...], Field(min_length=1)]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files import canonical_json, sha256_file
+from .analyses import clinical_of
 from .base import Section
 from .codes import CODES
 from .features import RadiomicsSet, find_recipe, load_recipe
@@ -104,11 +105,11 @@ def cohort(study: Study, _: Wildcards) -> dict[str, Any]:
 @_rule
 def split(study: Study, w: Wildcards) -> dict[str, Any]:
     own = study.splits[w["split"]]
-    outcomes = dump_all(study.clinical.outcomes) if study.clinical else {}
+    declared = study.clinical.outcomes if study.clinical else {}
     return {
         "seed": study.seed,
         "split": dump(own),
-        "outcomes": {name: outcomes[name] for name in own.stratify if name in outcomes},
+        "outcomes": {name: dump(study.clinical.resolved(name)) for name in own.stratify if name in declared},
     }
 
 
@@ -156,7 +157,9 @@ def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 def network(section: Section) -> dict[str, Any]:
+    """A trained network's settings; how its training was computed shows in its weights."""
     record = dump(section)
+    record.pop("engine", None)
     for key in ("import", "start_from"):
         if record.get(key):
             del record[key]["source"]
@@ -180,7 +183,8 @@ def training(section: Section) -> dict[str, Any]:
 
 @_rule
 def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"seed": study.seed, "synthesis": training(study.synthesis[w["model"]]), "device": study.device}
+    own = study.synthesis[w["model"]]
+    return {"seed": study.seed, "synthesis": training(own) | {"engine": dump(own.engine)}, "device": study.device}
 
 
 @_rule
@@ -204,7 +208,8 @@ def segment(study: Study, w: Wildcards) -> dict[str, Any]:
 def extract(study: Study, w: Wildcards) -> dict[str, Any]:
     features = study.features[w["set"]]
     assert isinstance(features, RadiomicsSet)
-    return {"features": dump(features), "recipe": dump(load_recipe(find_recipe(features.recipe)))}
+    recipe = load_recipe(find_recipe(features.recipe))
+    return {"features": dump(features), "recipe": dump(recipe), "seed": study.seed if features.perturb else None}
 
 
 @_rule
@@ -213,8 +218,18 @@ def merge_features(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def merge_perturbed(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {}
+
+
+@_rule
 def import_features(study: Study, w: Wildcards) -> dict[str, Any]:
     return {"features": without_origin(study.features[w["set"]]), "withdraw": sorted(study.withdraw)}
+
+
+@_rule
+def join_features(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"features": dump(study.features[w["set"]])}
 
 
 @_rule
@@ -225,8 +240,17 @@ def harmonise(study: Study, w: Wildcards) -> dict[str, Any]:
 def _analysis(study: Study, w: Wildcards) -> dict[str, Any]:
     analysis = study.analyses[w["analysis"]]
     outcome = getattr(analysis, "outcome", None)
-    declared = study.clinical.outcomes[outcome] if study.clinical and outcome else None
+    declared = study.clinical.resolved(outcome) if study.clinical and outcome else None
     return {"seed": study.seed, "analysis": without_prose(analysis), "outcome": dump(declared)}
+
+
+def _with_columns(study: Study, w: Wildcards) -> dict[str, Any]:
+    """Settings of an analysis whose models have clinical columns, with what these may hold."""
+    declared = study.clinical.columns if study.clinical else {}
+    columns = {name: dump(declared[name]) for name in clinical_of(study.analyses[w["analysis"]]) if name in declared}
+    # where a column stands in the file, and its limits, are of the cohort
+    kept = ("type", "values", "reference")
+    return _analysis(study, w) | {"columns": {name: {k: own[k] for k in kept} for name, own in columns.items()}}
 
 
 @_rule
@@ -258,20 +282,27 @@ def explore(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def classify(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
+    return _with_columns(study, w)
 
 
 @_rule
 def survive(study: Study, w: Wildcards) -> dict[str, Any]:
     # canonical JSON sorts keys, but the first model is the one that the others are compared with
-    return _analysis(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
+    return _with_columns(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
 
 
 @_rule
 def fidelity(study: Study, w: Wildcards) -> dict[str, Any]:
     analysis = study.analyses[w["analysis"]]
-    model = training(study.synthesis[analysis.synthesis])
+    # with the windows of the inference, at whose borders seams are looked for
+    model = network(study.synthesis[analysis.synthesis])
     return _analysis(study, w) | {"synthesis": model, "view": study.fidelity_view(analysis)}
+
+
+@_rule
+def probe_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    model = network(study.synthesis[study.analyses[w["analysis"]].synthesis])
+    return _analysis(study, w) | {"synthesis": model, "device": study.device}
 
 
 @_rule
@@ -310,8 +341,16 @@ def feature_shift(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def summarise_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    models = study.summarised_models(w["analysis"])
+    split = study.synthesis[models[0]].split
+    joined = study.summarised(w["analysis"])
+    return _analysis(study, w) | {"models": models, "joined": joined, "split": split}
+
+
+@_rule
 def export_dicom(study: Study, w: Wildcards) -> dict[str, Any]:
-    (export,) = (own for own in study.exports.values() if own.view == w["view"])
+    (export,) = (own for own in study.dicom_exports if own.view == w["view"])
     images = images_folder(study, centre_of(w["shard"]))
     return {"export": dump(export), "images": images, "model": study.views[w["view"]].synthesis}
 
@@ -325,6 +364,11 @@ def segmentation_quality(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def feature_agreement(study: Study, w: Wildcards) -> dict[str, Any]:
     return _analysis(study, w)
+
+
+@_rule
+def export_nrrd(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"export": dump(study.exports[w["export"]])}
 
 
 @_rule

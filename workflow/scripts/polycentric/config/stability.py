@@ -30,7 +30,9 @@ class Design(Section):
     )
     rois: tuple[str, ...] | None = Field(None, description="Only these regions of interest; null: all, pooled.")
     levels: tuple[str, ...] | None = Field(
-        None, description="Repeats that are compared, such as names of readers; null: all that occur."
+        None,
+        description="Repeats that are compared, such as names of readers or of perturbations (`none`: the images as "
+        "they are); null: all that occur.",
     )
     statistic: Statistic = Field(
         "icc-a",
@@ -72,6 +74,12 @@ class StabilityAnalysis(Analysis):
     @property
     def features(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for design in self.designs.values() for name in design.features))
+
+    @property
+    def perturbed(self) -> tuple[str, ...]:
+        """Feature sets whose rows of perturbed images are needed."""
+        designs = [design for design in self.designs.values() if design.repeat == "perturbation"]
+        return tuple(dict.fromkeys(name for design in designs for name in design.features))
 
 
 class SelectedSet(Section):

@@ -12,20 +12,21 @@ from pydantic import Field, ValidationError
 
 from ..errors import UserError
 from .agreement import FeatureAgreementAnalysis
-from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis, features_of
+from .analyses import ClassificationAnalysis, CohortAnalysis, features_of
 from .base import Name, Section, Source
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
 from .examine import EstablishSettings, ExamineSettings
 from .explore import ExplorationAnalysis
-from .export import DicomExport
-from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
+from .export import DicomExport, Export, NrrdExport
+from .features import FeatureSet, HarmonisedSet, ImportedSet, JoinedSet, RadiomicsSet, find_recipe, load_recipe
 from .harmonise import HarmonisationAnalysis
 from .idc import IdcSource
 from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
 from .images import ImageTable
+from .perturb import UNPERTURBED
 from .profiles import ProfileSettings
 from .quicklook import QuicklookSettings
 from .readers import ReaderStudy
@@ -35,8 +36,10 @@ from .simulate import SimulatedCentre, Simulation
 from .simulate import problems as simulation_problems
 from .splits import Split
 from .stability import SelectedSet, StabilityAnalysis
+from .survival import SurvivalAnalysis
+from .survival import problems as survival_problems
 from .synthesis import Synthesis
-from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison
+from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison, SynthesisProbe, SynthesisSummary
 from .views import View
 
 Analysis = Annotated[
@@ -51,9 +54,15 @@ Analysis = Annotated[
     | ExplorationAnalysis
     | SynthesisComparison
     | Detectability
-    | FeatureShift,
+    | FeatureShift
+    | SynthesisProbe
+    | SynthesisSummary,
     Field(discriminator="kind"),
 ]
+
+
+# analyses of synthesis models that a summary joins
+JOINED = (FidelityAnalysis, SynthesisComparison, Detectability, FeatureShift, SynthesisProbe)
 
 
 class Centre(Section):
@@ -120,8 +129,10 @@ class Study(Section):
     profiles: dict[Name, ProfileSettings] = Field(
         {"default": ProfileSettings()}, description="Ways to describe axial slices, for the evaluation of synthesis."
     )
-    exports: dict[Name, DicomExport] = Field(
-        {}, description="Synthetic views that `snakemake export` writes as DICOM, marked as derived and synthetic."
+    exports: dict[Name, Export] = Field(
+        {},
+        description="What `snakemake export` writes for other programs: synthetic views as DICOM, marked as derived "
+        "and synthetic; volumes and masks as NRRD.",
     )
     features: dict[Name, FeatureSet] = Field({}, description="Feature sets.")
     analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
@@ -217,6 +228,19 @@ class Study(Section):
             views += [own.source.view, own.target.view, made]
         return list(dict.fromkeys(views))
 
+    def summarised(self, name: str) -> list[str]:
+        """Analyses of synthesis models that a summary joins, in the order of the study."""
+        chosen = self.analyses[name].analyses
+        return [n for n, own in self.analyses.items() if isinstance(own, JOINED) and (not chosen or n in chosen)]
+
+    def summarised_models(self, name: str) -> list[str]:
+        """Models that a summary shows, in its order or else in that of the study."""
+        examined: set[str] = set()
+        for joined in self.summarised(name):
+            of = self.analyses[joined].synthesis
+            examined |= {of} if isinstance(of, str) else set(of)
+        return list(self.analyses[name].synthesis) or [m for m in self.synthesis if m in examined]
+
     def users_of_profile(self, profile: str, view: str) -> list[str]:
         """Analyses that describe a view by a profile."""
         return [
@@ -230,6 +254,10 @@ class Study(Section):
             return []
         return [source, *self.models_of_view(self.segmentation[source].view)]
 
+    @property
+    def dicom_exports(self) -> list[DicomExport]:
+        return [export for export in self.exports.values() if isinstance(export, DicomExport)]
+
     def sets_behind(self, name: str) -> list[str]:
         """Feature sets that a set is made from or fitted on, itself first."""
         found: list[str] = []
@@ -242,6 +270,8 @@ class Study(Section):
             features = self.features[name]
             if isinstance(features, HarmonisedSet | SelectedSet):
                 todo.append(features.of)
+            if isinstance(features, JoinedSet):
+                todo += features.of
             if isinstance(features, HarmonisedSet) and features.phantom and features.phantom.features:
                 todo.append(features.phantom.features)
             if isinstance(features, SelectedSet) and features.stable in self.analyses:
@@ -556,6 +586,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         where = f"segmentation.{name}"
         yield from unknown(f"{where}.split", net.split, "splits")
         yield from unknown(f"{where}.view", net.view, "views")
+        yield from _unmoved(study, f"{where}.view", net.view, "masks lie where the scanner saw the patient")
         yield from unknown(f"{where}.masks", net.masks, "segmentation", *drawn)
         rois = dict.fromkeys(roi for source in drawn for roi in study.convert.rois_of(source))
         rois |= {n.roi: None for n in study.segmentation.values() if n is not net}
@@ -586,6 +617,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                 yield from unknown(f"{where}.of", features.of, "features")
                 if any(name in study.sets_behind(other) for other in study.sets_behind(name)[1:]):
                     yield f"{where}.of", "a set cannot be made from itself, nor fitted on what is made from it."
+                yield from _numbers_only(study, f"{where}.of", features.of)
                 if name in study.synthesis or name in study.segmentation:
                     yield where, "a model has the same name. Choose another one."
                 if isinstance(features, SelectedSet):
@@ -598,18 +630,31 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                     if features.phantom and features.phantom.features:
                         yield from unknown(f"{where}.phantom.features", features.phantom.features, "features")
             case ImportedSet():
-                if features.centre:
-                    yield from unknown(f"{where}.centre", features.centre, "centres")
-                if not Path(features.table).is_file():
-                    yield f"{where}.table", f"the file {features.table!r} does not exist. Write its path."
+                told = "table" if isinstance(features.table, dict) else "centre"
+                for centre in dict.fromkeys(centre for _, centre in features.files if centre):
+                    yield from unknown(f"{where}.{told}", centre, "centres")
+                for path, _ in features.files:
+                    if not Path(path).is_file():
+                        yield f"{where}.table", f"the file {path!r} does not exist. Write its path."
+            case JoinedSet():
+                for other in features.of:
+                    yield from unknown(f"{where}.of", other, "features")
+                if any(name in study.sets_behind(other) for other in features.of):
+                    yield f"{where}.of", "a set cannot be made from itself."
 
     for name, analysis in study.analyses.items():
         yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
-    exported = [export.view for export in study.exports.values()]
+    exported = [export.view for export in study.dicom_exports]
     for name, export in study.exports.items():
+        if isinstance(export, NrrdExport):
+            yield from unknown(f"exports.{name}.view", export.view, "views", "scan")
+            if export.masks is not None:
+                yield from unknown(f"exports.{name}.masks", export.masks, "segmentation", *drawn)
+            continue
         yield from unknown(f"exports.{name}.view", export.view, "views")
         if export.view in study.views and not study.views[export.view].synthesis:
             yield f"exports.{name}.view", f"{export.view!r} is not made by a synthesis model. Write a view that is."
+        yield from _unmoved(study, f"exports.{name}.view", export.view, "DICOM positions are those of the scan")
         if exported.count(export.view) > 1:
             yield f"exports.{name}.view", f"{export.view!r} is exported more than once. Leave one export of it."
     for name, reader in study.readers.items():
@@ -625,6 +670,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                         f"{where}.split",
                         f"its images come from model {model!r} of split {by!r}; use that or one 'within: {by}.test'.",
                     )
+
+
+def _unmoved(study: Study, where: str, view: str, why: str) -> Iterator[tuple[str, str]]:
+    """A view that registration has moved cannot be used where the scan's own positions count."""
+    for name in study.view_chain(view):
+        if (onto := study.views[name].onto) and onto.register_ != "none":
+            yield where, f"view {name!r} is registered to another scan, and {why}. Take a view without `register`."
 
 
 def _behind(study: Study, view: str) -> set[str]:
@@ -678,8 +730,12 @@ def _analysis_checks(
         near = difflib.get_close_matches(outcome, outcomes, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"write one of: {', '.join(outcomes) or '(none is defined)'}."
         yield f"{where}.outcome", f"{outcome!r} is not defined under clinical.outcomes:; {hint}"
+    if isinstance(analysis, SurvivalAnalysis) and study.clinical:
+        yield from survival_problems(where, analysis, study.clinical)
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
+        if analysis.kind not in ("classification", "survival", "exploration"):
+            yield from _numbers_only(study, f"{where}.features", name)
         if not split:
             continue
         for model in study.models_of_features(name):
@@ -699,6 +755,8 @@ def _analysis_checks(
                     f"feature set {fitted!r} was fitted on the training patients of split {by!r}; "
                     f"use that split here, or one with 'within: {by}.test'.",
                 )
+    if isinstance(analysis, StabilityAnalysis):
+        yield from _perturbation_checks(study, where, analysis)
     for field, section, also in (
         ("synthesis", "synthesis", ()),
         ("segmentation", "segmentation", ()),
@@ -709,6 +767,10 @@ def _analysis_checks(
         value = getattr(analysis, field, None)
         if isinstance(value, str):
             yield from unknown(f"{where}.{field}", value, section, *also)
+    if isinstance(analysis, FidelityAnalysis) and (analysis.masks or analysis.masks_after):
+        for domain in ("source", "target") if analysis.synthesis in study.synthesis else ():
+            view = getattr(study.synthesis[analysis.synthesis], domain).view
+            yield from _unmoved(study, f"{where}.masks", view, "masks lie where the scanner saw the patient")
     if isinstance(analysis, FidelityAnalysis | Detectability):
         yield from _made_checks(study, where, f"{where}.view", analysis.synthesis, analysis.view)
     if isinstance(analysis, SynthesisComparison):
@@ -718,6 +780,12 @@ def _analysis_checks(
         if analysis.radiomics:
             for name in (analysis.radiomics.target, *analysis.radiomics.synthetic.values()):
                 yield from unknown(f"{where}.radiomics", name, "features")
+    if isinstance(analysis, SynthesisProbe) and analysis.synthesis in study.synthesis:
+        inputs = study.synthesis[analysis.synthesis].inputs
+        if inputs > 1:
+            yield f"{where}.synthesis", f"{analysis.synthesis!r} has {inputs} inputs; name a model of one input."
+    if isinstance(analysis, SynthesisSummary):
+        yield from _summary_checks(study, where, where.removeprefix("analyses."))
     if isinstance(analysis, FeatureShift):
         for key in ("before", "after"):
             yield from unknown(f"{where}.{key}", getattr(analysis, key), "features")
@@ -725,6 +793,55 @@ def _analysis_checks(
         yield from unknown(f"{where}.profile", profile, "profiles")
         if isinstance(analysis, Detectability) and profile in study.profiles and not study.profiles[profile].network:
             yield f"{where}.profile", f"{profile!r} has no network, whose features this analysis needs."
+
+
+def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) -> Iterator[tuple[str, str]]:
+    """Whether designs that repeat over perturbations name sets that have them."""
+    for key, design in analysis.designs.items():
+        for name in design.features if design.repeat == "perturbation" else ():
+            if name not in study.features:
+                continue
+            made = getattr(study.features[name], "perturb", {})
+            if not made:
+                yield (
+                    f"{where}.designs.{key}.features",
+                    f"feature set {name!r} has no perturbations. Write 'perturb:' in a set of kind radiomics.",
+                )
+            elif absent := [level for level in design.levels or () if level not in (*made, UNPERTURBED)]:
+                yield (
+                    f"{where}.designs.{key}.levels",
+                    f"{absent[0]!r} is no perturbation of {name!r}; write some of: {UNPERTURBED}, {', '.join(made)}.",
+                )
+
+
+def _numbers_only(study: Study, where: str, name: str) -> Iterator[tuple[str, str]]:
+    for other in study.sets_behind(name):
+        features = study.features[other]
+        if isinstance(features, ImportedSet) and features.nominal:
+            yield (
+                where,
+                f"feature set {other!r} has categories ({', '.join(features.nominal[:5])}), and this needs numbers. "
+                "Import the table a second time with these columns under drop, and use that set here.",
+            )
+
+
+def _summary_checks(study: Study, where: str, name: str) -> Iterator[tuple[str, str]]:
+    """Whether a summary has something to join, and models of which something is known."""
+    analysis = study.analyses[name]
+    possible = [n for n, own in study.analyses.items() if isinstance(own, JOINED)]
+    for other in analysis.analyses:
+        if other not in possible:
+            yield f"{where}.analyses", f"{other!r} examines no synthesis model; write some of: {', '.join(possible)}."
+    if not study.summarised(name):
+        yield f"{where}.analyses", "the study has no analysis of a synthesis model to join."
+        return
+    for model in analysis.synthesis:
+        if not any(model in _examined(study.analyses[n]) for n in study.summarised(name)):
+            yield f"{where}.synthesis", f"none of the joined analyses examines {model!r}."
+
+
+def _examined(analysis: Any) -> tuple[str, ...]:
+    return (analysis.synthesis,) if isinstance(analysis.synthesis, str) else tuple(analysis.synthesis)
 
 
 def _made_checks(study: Study, where: str, key: str, model: str, view: str | None) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from .base import Expression, ImportedWeights, Name, Section
 from .inference import Size, SynthesisInference, size_problems
+from .training import Engine
 
 Range = tuple[float, float]
 Device = Literal["auto", "cpu", "cuda"]
@@ -248,6 +249,7 @@ class Synthesis(Section):
     )
     threads: PositiveInt = Field(2, description="CPU threads of training; sums, and so the weights, depend on it")
     device: Device | None = Field(None, description="auto, cpu or cuda; empty: as the study says")
+    engine: Engine = Field(Engine(), description="how training is computed: precision, memory, devices")
     inference: SynthesisInference = Field(SynthesisInference(), description="how whole images are translated")
 
     @property
@@ -369,6 +371,13 @@ class Synthesis(Section):
                 f"schedule: start {start} is not before the last of {self.iterations} iterations; write a lower one, "
                 f"such as {self.iterations // 2}"
             )
+        if self.batch % self.engine.devices:
+            yield (
+                f"engine: devices: {self.engine.devices} devices cannot share a batch of {self.batch} evenly; write a "
+                f"batch of {self.engine.devices * -(-self.batch // self.engine.devices)}, or devices: 1"
+            )
+        if self.engine.devices > 1 and "batch" in (self.generator.norm, self.discriminator.norm):
+            yield "norm: batch would see a part of each batch on several devices; write norm: instance, or devices: 1"
         if self.dimensions == 2 and "z" in self.augment.flip:
             yield "augment: flip: slices have no z axis; write x or y"
         if self.import_ is not None and self.start_from is not None:

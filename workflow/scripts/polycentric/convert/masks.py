@@ -30,7 +30,16 @@ from .contours import Filled, Outlined, draw, read_structure_set
 from .findings import Findings
 from .names import shown
 from .planes import Planes
-from .segments import Label, Segment, draw_label, draw_segment, read_label_image, read_segmentation
+from .segments import (
+    Label,
+    Segment,
+    draw_label,
+    draw_segment,
+    is_picture,
+    pile,
+    read_label_image,
+    read_segmentation,
+)
 
 FOLD = "main"
 Region = Outlined | Segment | Label
@@ -48,6 +57,12 @@ class MaskFile:
     sop_instance: str
     content_sha256: str
     facts: dict[str, Any]
+    slices: tuple[int, ...] = ()  # of the scan, that a mask image is of
+
+    @property
+    def picture(self) -> bool:
+        """Whether it is a planar picture, which lies where the slices do that it is of."""
+        return self.kind == "image" and is_picture(decode_path(self.path))
 
     @property
     def kind(self) -> str:
@@ -151,11 +166,17 @@ def _item(row: Row, used: pd.DataFrame, folder: Path, source: str, chosen: MaskS
     slices = used[used["use"] == "slice"].sort_values("order")
     files = []
     structures = used[used["use"] == "structure"].sort_values(["sop_instance", "content_sha256", "path"])
-    # copies of a file are one file
-    copied = structures.duplicated("content_sha256") & (structures["content_sha256"] != "")
-    for one in structures[~copied].to_dict("records"):
+    orders: dict[str, list[int]] = {}
+    for order, instance in enumerate(slices["sop_instance"]):
+        orders.setdefault(instance, []).append(order)
+    known: set[tuple[str, tuple[int, ...]]] = set()
+    for one in structures.to_dict("records"):
         facts = json.loads(one["structure"]) if one.get("structure") else {}
-        file = MaskFile(folder, one["path"], one["sop_instance"], one["content_sha256"], facts)
+        of = tuple(sorted(n for instance in facts.get("instances", []) for n in orders.get(instance, [])))
+        file = MaskFile(folder, one["path"], one["sop_instance"], one["content_sha256"], facts, of)
+        if file.content_sha256 and (file.content_sha256, of) in known:
+            continue  # copies of a file are one file
+        known.add((file.content_sha256, of))
         place = decode_path(file.path).replace("//", "/")
         if chosen.takes(file.kind, str(facts.get("label", "")), str(facts.get("description", "")), place):
             files.append(file)
@@ -164,7 +185,7 @@ def _item(row: Row, used: pd.DataFrame, folder: Path, source: str, chosen: MaskS
     across = tuple(zip(*(map(float, slices[f"offset_{a}_mm"].astype("float64")) for a in "xy"), strict=True))
     repair = str(slices["geometry_repair"].iloc[0] or "") if len(slices) else ""
     settled = hash_of([None if geometry is None else geometry.columns(), repr(along), repr(across), repair])
-    held = [hash_of([f.kind, f.facts.get("regions"), f.facts.get("frames"), f.saved]) for f in files]
+    held = [hash_of([f.kind, f.facts.get("regions"), f.facts.get("frames"), f.saved, f.slices]) for f in files]
     if not all(f.content_sha256 for f in files):
         held.append(row["files_sha256"])
     return MaskItem(
@@ -209,10 +230,11 @@ def mask_rows(
     if not item.files:
         return [_refused(name, "RT_ROI_MISSING", "the scan has no contours or masks of this source") for name in rois]
     try:
-        read = [Read(file, _regions(file, rois)) for file in item.files]
+        planes = item.planes
+        read = [Read(file, _regions(file, rois)) for file in item.files if not file.picture]
+        read += [_piled(files, planes, item) for files in _sets(item.files)]
     except ScanError as error:
         return [_refused(name, error.code, error.reason) for name in rois]
-    planes = item.planes
     return [_mask(name, roi, read, planes, settings, verdicts, item, folder) for name, roi in rois.items()]
 
 
@@ -223,7 +245,7 @@ def _refused(roi: str, code: str, reason: str) -> Row:
 def _regions(file: MaskFile, rois: Mapping[str, RoiSettings]) -> list[Region]:
     if file.kind == "image":
         with _readable(file) as path:
-            return list(read_label_image(path, file.facts.get("regions") or [], decode_path(file.path)))
+            return list(read_label_image(path, file.facts.get("regions") or []))
     try:
         stream = open_file(file.folder, file.path)
     except (OSError, KeyError):
@@ -236,6 +258,35 @@ def _regions(file: MaskFile, rois: Mapping[str, RoiSettings]) -> list[Region]:
     frames = {*file.facts.get("frames", [])}
     mine = [r for r in regions if not r.frame or r.frame in frames]
     return list(mine if frames and mine else regions)
+
+
+def _sets(files: Sequence[MaskFile]) -> list[list[MaskFile]]:
+    """Pictures that together are one mask of several slices: those of a set, as long as none is of another's slice."""
+    sets: list[list[MaskFile]] = []
+    for file in files:
+        if not file.picture:
+            continue
+        for others in sets:
+            taken = {n for other in others for n in other.slices}
+            if file.facts.get("set") == others[0].facts.get("set") and taken.isdisjoint(file.slices):
+                others.append(file)
+                break
+        else:
+            sets.append([file])
+    return sets
+
+
+def _piled(files: Sequence[MaskFile], planes: Planes, item: MaskItem) -> Read:
+    """The regions of the pictures of a set, each on the planes of the slices that it is of."""
+    heights = np.array(item.along, dtype=float)
+    # where slices are missing, planes stand in for them
+    among = np.arange(len(heights)) if len(heights) == planes.shape[0] else planes.nearest(heights)
+    pictures = []
+    for file in files:
+        with _readable(file) as path:
+            labels = read_label_image(path, file.facts.get("regions") or [])
+        pictures.append((labels, among[list(file.slices)]))
+    return Read(files[0], list(pile(pictures, planes)))
 
 
 @contextmanager

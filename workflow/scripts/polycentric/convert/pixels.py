@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,88 +17,24 @@ import SimpleITK as sitk
 from pydicom.encaps import get_frame
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from ..elements import Parsed
 from ..errors import ScanError
 from ..sources import local_file, open_file
 from ..volumes import Geometry
+from . import direct
 from .decoder import CODE, Channel, isolated
+from .header import FLOATS, Facts, Header, read_words, settled, start_of_pixels
+from .stack import Plane, Slots, Stack
 
 VOXELS = 2**32  # of a scan: more is a mistake or a trap
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
 J2K = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.93")
-PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
-OVERLAYS = range(0x6000, 0x6020, 2)  # groups that may keep a picture in the unused bits
-FLOATS = {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A slice: `frame` of the file at `path` (as tables have it), its rescaling (NaN where unknown).
-
-    An `image` is no DICOM file: SimpleITK finds out what it is and applies the scaling that it holds itself.
-    """
-
-    path: str
-    frame: int = 0
-    image: bool = False
-    slope: float = float("nan")
-    intercept: float = float("nan")
-
-
-@dataclass
-class Facts:
-    """What the files say about their values, beyond the values."""
-
-    bits: int = 0
-    signed: bool = False
-    colour: int = 0
-    dark_is_high: int = 0
-    sign_differs: int = 0
-    excess: int = 0
-    units: str = ""
-    padding: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Stored values (z, y, x) as the files hold them, and facts about them."""
-
-    array: np.ndarray
-    facts: Facts
-
-
-class _Slots:
-    """Room for the slices as they come, as wide as the widest of their types."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.array: np.ndarray | None = None
-        self.narrow: tuple[int, np.ndarray] | None = None
-
-    def room(self, number: int, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
-        """Where to put a slice of this type; what was put there is kept by the next call or `settle`."""
-        self.settle()
-        wide = np.dtype(np.int16) if kind.itemsize == 1 else kind
-        if self.array is None:
-            self.array = np.empty((self.count, *shape), wide)
-        if shape != self.array.shape[1:]:
-            raise ScanError("GEOM_MATRIX_MIXED", f"slice {number} is not {self.array.shape[2]} x {self.array.shape[1]}")
-        if (wider := np.result_type(self.array.dtype, wide)) != self.array.dtype:
-            self.array = self.array.astype(wider)
-        if self.array.dtype == kind:
-            return self.array[number]
-        self.narrow = number, np.empty(shape, kind)
-        return self.narrow[1]
-
-    def settle(self) -> None:
-        if self.narrow is not None and self.array is not None:
-            self.array[self.narrow[0]] = self.narrow[1]
-            self.narrow = None
 
 
 def decode(
     planes: Sequence[Plane], folder: Path, size: tuple[int, int, int], *, smaller: bool = False, keep_dark: bool = True
 ) -> Stack:
-    """Stored values of the slices, decoded in a process of their own.
+    """Stored values of the slices; those that are not plain words are decoded in a process of their own.
 
     Parameters
     ----------
@@ -124,13 +58,15 @@ def decode(
     columns, rows, _ = size
     if columns * rows * len(planes) > VOXELS:
         raise ScanError(CODE, f"{len(planes)} slices of {columns} x {rows} are more than a scan can be")
+    if (plain := direct.read(planes, folder, (rows, columns), smaller=smaller, keep_dark=keep_dark)) is not None:
+        return plain
     largest = max((_bytes(folder, path) for path in {p.path for p in planes}), default=0)
     frames = max(Counter(p.path for p in planes).values(), default=1)
     # a decoder holds a file's frames, and one more as whole numbers and wavelets; few bytes that ask for far more than
     # any compression explains are a bomb
     frames_bytes = min(16 * columns * rows * (frames + 1), max(2**28, 2000 * largest))
     memory = 2**29 + frames_bytes + 4 * largest
-    slots = _Slots(len(planes))
+    slots = Slots(len(planes))
     # decoders read files by name; the folder is the parent's, so that it goes even when the child is killed
     with tempfile.TemporaryDirectory(prefix="frames-") as scratch:
         work = partial(_read, planes, folder, (rows, columns), smaller, keep_dark, Path(scratch))
@@ -229,15 +165,14 @@ def _dicom(
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
         data = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-        header = _Header.of(data)
+        implicit, little = data.original_encoding
+        assumed = ImplicitVRLittleEndian if implicit else (ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
+        header = Header.of(Parsed(data), str(data.file_meta.get("TransferSyntaxUID") or assumed))
         check(numbers[0], (header.rows, header.columns))
         if frames and max(frames) >= header.frames:
             raise ScanError(CODE, f"slice {numbers[0]}: the file has {header.frames} frames")
-        facts.bits, facts.signed = max(facts.bits, header.stored), facts.signed or header.signed
-        facts.units = facts.units or str(data.get("Units") or "")
-        if isinstance(padding := data.get("PixelPaddingValue"), int):
-            facts.padding.append(padding)
-        start = _start_of_pixels(stream, header) if header.plain else -1
+        facts.add(header)
+        start = start_of_pixels(stream, header) if header.plain else -1
         if start < 0:  # compressed, deflated, floating point, colour, single bits
             stream.seek(0)
             data = pydicom.dcmread(stream, force=True)
@@ -250,125 +185,14 @@ def _dicom(
                 if plane.shape != (header.rows, header.columns):
                     raise ScanError("GEOM_MATRIX_MIXED", f"slice {number} is not {header.columns} x {header.rows}")
             else:
-                plane = _plain(stream, start + frame * header.bytes, header, number)
+                plane = np.empty((header.rows, header.columns), header.dtype)
+                read_words(stream, start + frame * header.bytes, plane, header, number)
             if header.whole and header.samples == 1 and not header.palette:
-                plane = _tidy(plane, header, facts)
-                if header.dark_is_high:
-                    facts.dark_is_high += 1
-                    if not keep_dark:
-                        low = -(2 ** (header.stored - 1)) if header.signed else 0
-                        plane = (2 * low + 2**header.stored - 1 - plane.astype(np.int64)).astype(plane.dtype)
+                plane = settled(plane, header, facts, keep_dark)
             channel.send(number, plane)
 
 
-@dataclass(frozen=True)
-class _Header:
-    rows: int
-    columns: int
-    samples: int
-    frames: int
-    allocated: int
-    stored: int
-    high: int
-    signed: bool
-    syntax: str
-    whole: bool
-    dark_is_high: bool
-    palette: bool
-    overlay_bits: bool
-
-    @staticmethod
-    def of(data: pydicom.Dataset) -> _Header:
-        implicit, little = data.original_encoding
-        assumed = ImplicitVRLittleEndian if implicit else (ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
-        whole = not any(keyword in data for keyword in FLOATS)
-        allocated = int(data.BitsAllocated)
-        stored = int(data.get("BitsStored") or allocated)
-        high = data.get("HighBit")
-        found = _Header(
-            rows=int(data.Rows),
-            columns=int(data.Columns),
-            samples=int(data.get("SamplesPerPixel") or 1),
-            frames=int(data.get("NumberOfFrames") or 1),
-            allocated=allocated,
-            stored=stored,
-            high=stored - 1 if high is None else int(high),
-            signed=int(data.get("PixelRepresentation") or 0) == 1,
-            syntax=str(data.file_meta.get("TransferSyntaxUID") or assumed),
-            whole=whole,
-            dark_is_high=data.get("PhotometricInterpretation") == "MONOCHROME1",
-            # colours of a scintigram or PET are for display; its stored values are what was counted
-            palette=data.get("PhotometricInterpretation") == "PALETTE COLOR"
-            and data.get("Modality") not in ("NM", "PT"),
-            overlay_bits=stored < allocated and any((g, 0x0102) in data and data[g, 0x0102].value for g in OVERLAYS),
-        )
-        if not (found.rows > 0 and found.columns > 0 and 0 < found.stored <= found.allocated <= 64):
-            raise ScanError(CODE, "the header gives no possible size of its pixels")
-        return found
-
-    @property
-    def plain(self) -> bool:
-        """Whether the pixels are words of two or four bytes, one after the other."""
-        return self.whole and self.samples == 1 and self.allocated in (16, 32) and self.syntax in PLAIN
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(f"{'i' if self.signed else 'u'}{self.allocated // 8}")
-
-    @property
-    def bytes(self) -> int:
-        return self.rows * self.columns * self.allocated // 8
-
-
-def _start_of_pixels(stream: BinaryIO, header: _Header) -> int:
-    """Where the pixels begin, right after the element that the reader stopped before; -1 if they do not lie there."""
-    order = ">" if header.syntax == ExplicitVRBigEndian else "<"
-    element = stream.read(12)
-    if len(element) < 12 or struct.unpack(order + "HH", element[:4]) != (0x7FE0, 0x0010):
-        return -1
-    if header.syntax == ImplicitVRLittleEndian:
-        length, start = struct.unpack("<I", element[4:8])[0], stream.tell() - 4
-    elif element[4:6] in (b"OW", b"OB"):
-        length, start = struct.unpack(order + "I", element[8:12])[0], stream.tell()
-    else:
-        return -1
-    return start if length != 0xFFFFFFFF else -1
-
-
-def _plain(stream: BinaryIO, start: int, header: _Header, number: int) -> np.ndarray:
-    stream.seek(start)
-    plane = np.empty((header.rows, header.columns), header.dtype)
-    view = memoryview(plane).cast("B")
-    while view:  # members of archives come in pieces
-        got = stream.readinto(view)  # type: ignore[attr-defined]
-        if not got:
-            raise ScanError(CODE, f"slice {number} is cut off")
-        view = view[got:]
-    return plane.byteswap(inplace=True) if header.syntax == ExplicitVRBigEndian else plane
-
-
-def _tidy(plane: np.ndarray, header: _Header, facts: Facts) -> np.ndarray:
-    """Take the stored bits out of their words and extend the sign, where the words hold anything else beside them."""
-    bits, above = header.stored, header.high + 1 - header.stored
-    if bits >= 8 * plane.dtype.itemsize or plane.dtype.kind not in "iu":
-        return plane
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.signed else (0, 2**bits - 1)
-    smallest, largest = int(plane.min()), int(plane.max())
-    if smallest >= low and largest <= high and above <= 0:
-        return plane
-    words = plane.astype(np.int64)
-    if above > 0:
-        words >>= above
-    elif not header.overlay_bits and (smallest < low or largest >= 2**bits):
-        facts.excess += 1  # more bits than declared: the values stay, since cutting them off would fold them
-        return plane
-    words &= 2**bits - 1
-    if header.signed:
-        words -= (words >> (bits - 1)) << bits
-    return words.astype(plane.dtype)
-
-
-def _decoded(data: pydicom.Dataset, header: _Header, frame: int, facts: Facts, scratch: Path) -> np.ndarray:
+def _decoded(data: pydicom.Dataset, header: Header, frame: int, facts: Facts, scratch: Path) -> np.ndarray:
     """One frame by whichever decoder can: GDCM within SimpleITK for grey ones, else pydicom's plugins."""
     for keyword, kind in FLOATS.items():
         if keyword in data:
@@ -397,14 +221,14 @@ def _decoded(data: pydicom.Dataset, header: _Header, frame: int, facts: Facts, s
     return plane
 
 
-def _frame(data: pydicom.Dataset, header: _Header, frame: int) -> bytes:
+def _frame(data: pydicom.Dataset, header: Header, frame: int) -> bytes:
     extended = None
     if "ExtendedOffsetTable" in data:
         extended = (data.ExtendedOffsetTable, data.ExtendedOffsetTableLengths)
     return get_frame(data.PixelData, frame, number_of_frames=header.frames, extended_offsets=extended)
 
 
-def _gdcm(data: pydicom.Dataset, header: _Header, code: bytes, scratch: Path) -> np.ndarray:
+def _gdcm(data: pydicom.Dataset, header: Header, code: bytes, scratch: Path) -> np.ndarray:
     """Decode one frame from a file that holds it and nothing else that could change its values."""
     single = pydicom.Dataset()
     single.SOPClassUID, single.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"

@@ -139,8 +139,11 @@ def clipped(array: np.ndarray, top: float, stored_high: float) -> int:
     """Voxels at the highest value `top`, if that is a limit of 12 bits and more of them than values just below tell."""
     if stored_high not in LIMITS_12_BIT and top != 3071:
         return 0
-    at = int(np.count_nonzero(array == top))
-    below = int(np.count_nonzero((array >= top - 20) & (array < top)))
+    at = below = 0
+    for plane in array:  # which the processor's cache holds
+        at += int(np.count_nonzero(plane == top))
+        below += int(np.count_nonzero(plane >= top - 20))
+    below -= at
     return at if at >= 10 and at > below / 4 else 0
 
 

@@ -71,13 +71,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Label:
-    """A label of a label image; `value` None stands for anything but 0."""
+    """A label of a label image; `value` None stands for anything but 0. If `piled`, the image is one of a scan's planes
+    and has no geometry of its own."""
 
     name: str
     number: int
     image: Volume
-    planar: bool
     value: float | None
+    piled: bool = False
     frame: str = ""
 
     @property
@@ -277,15 +278,18 @@ def _resampled(segment: Segment, numbers: Sequence[int], planes: Planes, finding
 _PLANAR = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
-def read_label_image(path: Path, regions: Sequence[dict[str, Any]], stem: str) -> list[Label]:
+def is_picture(path: str) -> bool:
+    """Whether a file is a planar picture, by its name."""
+    return path.lower().endswith(_PLANAR)
+
+
+def read_label_image(path: Path, regions: Sequence[dict[str, Any]]) -> list[Label]:
     """Labels of a NIfTI, NRRD or MetaImage file, or of a planar picture.
 
     Parameters
     ----------
     regions
         ``{"name": ..., "value": ...}``; without a value, anything but 0.
-    stem
-        name of the file in the table, whose suffix tells planar pictures.
 
     Raises
     ------
@@ -295,7 +299,6 @@ def read_label_image(path: Path, regions: Sequence[dict[str, Any]], stem: str) -
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    planar = stem.lower().endswith(_PLANAR)
     try:
         image = sitk.ReadImage(str(path))
         if image.GetDimension() == 2:
@@ -306,18 +309,41 @@ def read_label_image(path: Path, regions: Sequence[dict[str, Any]], stem: str) -
         raise ScanError("MASK_UNREADABLE", "the mask image has more than three dimensions, or colours")
     volume = Volume.from_sitk(image)
     named = list(regions) or [{"name": "mask"}]
+    return [Label(str(r.get("name") or ""), n, volume, r.get("value")) for n, r in enumerate(named, start=1)]
+
+
+def pile(pictures: Sequence[tuple[Sequence[Label], np.ndarray]], planes: Planes) -> list[Label]:
+    """Labels of planar pictures as labels of all the planes of a scan.
+
+    Parameters
+    ----------
+    pictures
+        the labels of each picture, with the numbers of the planes that its pages, or its only page, are of; other
+        planes stay empty.
+
+    Raises
+    ------
+    ScanError
+        SEG_GRID_MISMATCH if a picture has another size than the slices.
+    """
+    found: dict[str, np.ndarray] = {}
+    for labels, places in pictures:
+        for label in labels:
+            chosen = label.chosen()
+            if chosen.shape[1:] != planes.shape[1:] or len(chosen) not in (1, len(places)):
+                raise ScanError("SEG_GRID_MISMATCH", "the picture of the mask has another size than the image")
+            found.setdefault(label.name, np.zeros(planes.shape, dtype=np.uint8))[places] |= chosen.astype(np.uint8)
     return [
-        Label(str(r.get("name") or ""), n, volume, planar, r.get("value")) for n, r in enumerate(named, start=1)
-    ]  # fmt: skip
+        Label(name, number, Volume(array, planes.grid), None, piled=True)
+        for number, (name, array) in enumerate(found.items(), start=1)
+    ]
 
 
 def draw_label(label: Label, planes: Planes, findings: Findings) -> Filled:
     """The mask of a label on the grid of a scan."""
     chosen = label.chosen().astype(np.uint8)
-    if label.planar:  # a picture has no geometry, so it must be of the scan's size
-        if chosen.shape != (planes.grid.size[2], planes.grid.size[1], planes.grid.size[0]):
-            raise ScanError("SEG_GRID_MISMATCH", "the picture of the mask has another size than the image")
-        return Filled(chosen, on_grid=True)
+    if label.piled:
+        return Filled(chosen)
     return onto(label.image.with_array(chosen), planes.grid, findings)
 
 

@@ -23,7 +23,8 @@ from ..shards import Item, Row, process
 from ..tables.schemas import VOLUMES
 from ..volumes import Geometry, Volume, write
 from . import plausible, repair
-from .pixels import Plane, Stack, decode, pixels_sha256, rescale
+from .pixels import decode, pixels_sha256, rescale
+from .stack import Plane, Stack
 
 _KEYS = ("centre", "patient", "session", "scan")
 PADDING_HU = -1024.0

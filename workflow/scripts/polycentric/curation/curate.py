@@ -18,14 +18,14 @@ from ..jobs import SILENT, Log
 from ..pseudonyms import patient, pseudonym
 from ..tables.private import FILES
 from ..tables.schemas import CURATION
-from . import contrast, suv, visits
+from . import contrast, sequences, suv, visits
 from .candidates import Candidate, examine
 from .checks import checks_for
 from .fragments import merge
 from .frames import expand, load
 from .grid import layout
 from .headers import captures, collides, patients_by_path
-from .structures import Match, for_conversion, match
+from .structures import Match, copies, for_conversion, match
 
 STRUCTURE = "RTSTRUCT"
 Row = dict[str, Any]
@@ -51,8 +51,8 @@ def curate(
     table = patients_by_path(load(index), by_path)
     readable = table["reading"].isin(["ok", "forced", "image"])
     structures = table[readable & (table["structure"] != "")]
-    copies = structures[structures.duplicated(["patient_id", "content_sha256"])]
-    structures = structures.drop(index=copies.index)
+    again = structures[copies(structures)]
+    structures = structures.drop(index=again.index)
     objects = slices_of(table[readable & (table["structure"] == "")])
     candidates = find(objects, settings, log)
     matches = _matches(structures, candidates)
@@ -78,9 +78,9 @@ def curate(
         rows.append(row)
         uses.append(used)
     uses.append(_skipped(centre, table[~readable]))
-    uses.append(_uses({"centre": centre}, copies, "skipped", code="DUP_EXACT"))
+    uses.append(_uses({"centre": centre}, again, "skipped", code="DUP_EXACT"))
     paths = set(table["path"])
-    del table, objects, structures, copies, candidates, matches, of_candidate  # gigabytes of a large centre
+    del table, objects, structures, again, candidates, matches, of_candidate  # gigabytes of a large centre
     used = _stack(uses)
     del uses
     if set(used["path"]) != paths:
@@ -251,6 +251,12 @@ def _describe(
         "contrast": next((c for c in said if c != "unknown"), settings.contrast_if_untagged),
         "contrast_tag": said[0],
         "contrast_description": said[1],
+        "sequence_tag": sequences.by_tag(files),
+        "sequence_description": sequences.by_description(files),
+        "echo_time_ms": _median(files["echo_time_ms"]),
+        "repetition_time_ms": _median(files["repetition_time_ms"]),
+        "inversion_time_ms": _median(files["inversion_time_ms"]),
+        "field_t": _median(files["field_t"]),
         "transfer_syntax": _first(files["transfer_syntax"]),
         "structures": len(usable),
     }

@@ -42,6 +42,18 @@ def facts(row: pd.Series) -> dict[str, Any]:
     return {"kind": "RTSTRUCT", "series": [], "frames": [], "instances": []} | json.loads(row["structure"] or "{}")
 
 
+def copies(structures: pd.DataFrame) -> pd.Series:
+    """Which files are copies of an earlier one of the patient.
+
+    Pictures of equal content are masks of several slices, empty ones say, unless they are of the same slices.
+    """
+    of = [
+        "\n".join(known["instances"]) if (known := facts(row))["kind"] == "image" else ""
+        for _, row in structures.iterrows()
+    ]
+    return structures.assign(of=of).duplicated(["patient_id", "content_sha256", "of"])
+
+
 def for_conversion(row: pd.Series, one: Match) -> str:
     """JSON for conversion (column `structure` of `FILES`): how to read a file, and what mask sources choose by."""
     known = facts(row)
@@ -50,6 +62,8 @@ def for_conversion(row: pd.Series, one: Match) -> str:
     # the description of the series is a column of its own in the index; a structure set may have another
     description = known.get("description") or row.get("series_description") or ""
     kept |= {"description": description, "regions": regions, "named": one.named, "frames": list(one.frames)}
+    if known["kind"] == "image":  # pictures have no positions: they lie where their slices do, a set of them together
+        kept |= {"instances": known["instances"], "set": row.get("series_uid") or ""}
     return json.dumps(kept, sort_keys=True, ensure_ascii=False)
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..tiling import Shape, borders, seams, starts
+
+if TYPE_CHECKING:
+    from ..config.synthesis import Synthesis
 
 __all__ = [
     "Convergence",
@@ -17,10 +21,18 @@ __all__ = [
     "borders",
     "convergence",
     "disagreement",
+    "of",
     "seams",
     "starts",
     "steganography",
 ]
+
+
+def of(synthesis: Synthesis) -> tuple[Shape, Shape]:
+    """Window and stride with which a model made its views (z, y, x); flat ones have one voxel along z."""
+    window, stride = synthesis.inference.used(synthesis.patch)
+    full = [tuple(reversed((*size, 1) if len(size) == 2 else size)) for size in (window, stride)]
+    return full[0], full[1]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -41,10 +53,12 @@ def convergence(
     *,
     window: Shape,
     within: np.ndarray,
+    hounsfield: bool = True,
 ) -> list[Convergence]:
     """How the synthetic image depends on the stride, against the finest one (most windows) of `strides`.
 
-    `translate(image, stride)` passes an image in HU (z, y, x) through the generator.
+    `translate(image, stride)` passes an image (z, y, x) through the generator. Seams are looked for in what it changed,
+    or, of an image that has no HU, in what it made.
     """
 
     def count(stride: Shape) -> int:
@@ -57,7 +71,15 @@ def convergence(
         made = reference if stride == ordered[0] else translate(image, stride).astype(np.float64)
         difference = np.abs(made - reference)[within]
         mean, largest = (float(f(difference)) if difference.size else float("nan") for f in (np.mean, np.max))
-        found.append(Convergence(stride, count(stride), mean, largest, seams(made - image, within, window, stride)))
+        found.append(
+            Convergence(
+                stride,
+                count(stride),
+                mean,
+                largest,
+                seams(made - image if hounsfield else made, within, window, stride),
+            )
+        )
     return found
 
 

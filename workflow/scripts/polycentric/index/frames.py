@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .elements import Elements, first, nested, tag_of, vector
+from ..elements import Elements, first, nested, tag_of, vector
 
 MOST_FRAMES = 2**16
 Row = dict[str, Any]

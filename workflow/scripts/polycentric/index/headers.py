@@ -19,16 +19,24 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 
 from .. import sources
-from .elements import (
+from ..elements import (
+    DEFLATED,
+    EXPLICIT_BE,
+    HEAD,
+    IMPLICIT,
+    LARGEST_HEADER,
     PIXELS,
     UNDEFINED,
+    Deflated,
     Elements,
     Irregular,
     Parsed,
     Scanned,
     Short,
     first,
+    meta,
     nested,
+    read_plain,
     scan,
     tag_of,
     vector,
@@ -38,9 +46,8 @@ from .structures import contours, segments
 
 DICOMDIR = "1.2.840.10008.1.3.10"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-IMPLICIT, EXPLICIT_BE, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-# bytes that are read at once, the most that a header may take, deflated or not, the most pixels that are inflated
-HEAD, LARGEST_HEADER, LARGEST_INFLATED_HEADER, LARGEST_INFLATED = 2**15, 2**28, 2**25, 2**29
+# the most bytes that a deflated header may take, and the most pixels that are inflated
+LARGEST_INFLATED_HEADER, LARGEST_INFLATED = 2**25, 2**29
 # of pydicom, three for each element; and empty elements without a tag, one after another
 MOST_READS, MOST_ZEROS = 2_000_000, 4096
 # a frame with more bytes must not have been compressed more than this; run lengths cannot do better than 64, nor
@@ -61,7 +68,8 @@ _TEXTS = {
     "rescale_type": "RescaleType", "lossy": "LossyImageCompression", "manufacturer": "Manufacturer",
     "model": "ManufacturerModelName", "kernel": "ConvolutionKernel", "burned_in": "BurnedInAnnotation",
     "identity_removed": "PatientIdentityRemoved", "contrast_agent": "ContrastBolusAgent",
-    "body_part": "BodyPartExamined",
+    "body_part": "BodyPartExamined", "synthetic": "SyntheticData", "scanning_sequence": "ScanningSequence",
+    "sequence_variant": "SequenceVariant", "acquisition_contrast": "AcquisitionContrast",
 }  # fmt: skip
 _NUMBERS = {
     "echo_time_ms": "EchoTime", "instance_number": "InstanceNumber", "repetition_time_ms": "RepetitionTime",
@@ -161,30 +169,11 @@ def _read(stream: BinaryIO, size: int) -> Row:
 
 def _plain(stream: BinaryIO, size: int) -> _Object:
     """Scan a file with preamble in little endian; raises Irregular for every other."""
-    data = stream.read(min(HEAD, size))
-    if data[128:132] != b"DICM":
-        raise Irregular
-    while True:
-        try:
-            syntax, meta_class, start = _meta(data, size)
-            if syntax == EXPLICIT_BE:
-                raise Irregular
-            if syntax == DEFLATED:
-                return _deflated(_Inflated(stream, start), meta_class)
-            implicit = syntax == IMPLICIT
-            if implicit and data[start + 4 : start + 6].isalpha() and data[start + 4 : start + 6].isupper():
-                raise Irregular  # explicit, whatever its syntax says
-            found, end = scan(data, start, size, implicit)
-            return _Object(Scanned(data, found, implicit), "ok", syntax, meta_class, stream, size, end, implicit)
-        except Short as short:
-            wanted = min(size, max(short.need + HEAD, 2 * len(data)))
-            if wanted > LARGEST_HEADER and short.need > LARGEST_HEADER:
-                raise sources.Refused("header too large") from None
-            stream.seek(len(data))
-            more = stream.read(wanted - len(data))
-            if not more:
-                raise Irregular from None
-            data += more
+    try:
+        one = read_plain(stream, size)
+    except Deflated as found:
+        return _deflated(_Inflated(stream, found.start), found.meta_class)
+    return _Object(one.elements, "ok", one.syntax, one.meta_class, stream, size, one.end, one.implicit)
 
 
 def _deflated(stream: _Inflated, meta_class: str) -> _Object:
@@ -203,30 +192,6 @@ def _deflated(stream: _Inflated, meta_class: str) -> _Object:
             continue
         elements = Scanned(data, found, False)
         return _Object(elements, "ok", DEFLATED, meta_class, stream, UNDEFINED, position, False)
-
-
-def _meta(data: bytes, size: int) -> tuple[str, str, int]:
-    """Transfer syntax, class of the object, and where the meta information ends."""
-    position, values = 132, {}
-    while True:
-        if position + 12 > len(data):
-            raise Short(position + 12) if position + 12 <= size else Irregular
-        group, element, vr, length = struct.unpack_from("<HH2sH", data, position)
-        if group != 2:
-            return values.get(0x10, ""), values.get(0x02, ""), position
-        position += 8
-        if vr in (b"OB", b"UN"):
-            (length,) = struct.unpack_from("<I", data, position)
-            position += 4
-        elif vr not in (b"UI", b"UL", b"SH", b"AE", b"UR"):
-            raise Irregular
-        if position + length > size:
-            raise Irregular
-        if position + length > len(data):
-            raise Short(position + length)
-        if vr == b"UI":
-            values[element] = data[position : position + length].decode("ascii", "replace").rstrip("\0 ")
-        position += length
 
 
 class _Inflated(io.RawIOBase):
@@ -307,7 +272,7 @@ def _odd(stream: BinaryIO, size: int) -> _Object | Row:
     reading = "ok"
     if head[128:132] == b"DICM":
         try:
-            syntax, meta_class, start = _meta(head, size)
+            syntax, meta_class, start = meta(head, size)
         except (Irregular, Short):
             syntax, meta_class, start = "", "", 0
         if syntax == DEFLATED:
@@ -332,9 +297,9 @@ def _odd(stream: BinaryIO, size: int) -> _Object | Row:
         kind = Parsed(dataset).text(tag_of("SOPClassUID"))
         if not (kind.startswith("1.2.840.10008.") and "Modality" in dataset) and _RECORDS not in dataset:
             return {"reading": "not-dicom", "error": "no DICOM preamble"}
-    meta = Parsed(dataset.file_meta) if hasattr(dataset, "file_meta") else None
-    syntax = meta.text(tag_of("TransferSyntaxUID")) if meta else ""
-    meta_class = meta.text(tag_of("MediaStorageSOPClassUID")) if meta else ""
+    stated = Parsed(dataset.file_meta) if hasattr(dataset, "file_meta") else None
+    syntax = stated.text(tag_of("TransferSyntaxUID")) if stated else ""
+    meta_class = stated.text(tag_of("MediaStorageSOPClassUID")) if stated else ""
     implicit = syntax == IMPLICIT if syntax else bool(dataset.is_implicit_VR)
     return _Object(Parsed(dataset), reading, syntax, meta_class, stream, size, stream.tell(), implicit)
 
@@ -365,6 +330,7 @@ def _row(one: _Object) -> Row:
     row["sequence"] = next(
         (t for k in ("SequenceName", "PulseSequenceName", "ScanningSequence") if (t := elements.text(tag_of(k)))), ""
     )
+    row["scanning_sequence"] = row["scanning_sequence"] or _echo(elements)
     row["b_value"] = _b_value(elements)
     row["identifying"] = _identifying(elements)
     if row["modality"] == "PT":
@@ -395,6 +361,13 @@ def _exposure(elements: Elements) -> float | None:
         return value / 1000
     current, time = first(elements, _CURRENT), first(elements, _TIME)
     return None if current is None or time is None else current * time / 1000
+
+
+def _echo(elements: Elements) -> str:
+    """The pulse sequence of enhanced MR (PS3.3 C.8.13.4) in the words of the older element."""
+    echo, planar = (elements.text(tag_of(k)).upper() for k in ("EchoPulseSequence", "EchoPlanarPulseSequence"))
+    kind = {"SPIN": "SE", "GRADIENT": "GR", "BOTH": "SE\\GR"}.get(echo, "")
+    return "\\".join(filter(None, ("EP" if planar == "YES" else "", kind)))
 
 
 def _b_value(elements: Elements) -> float | None:

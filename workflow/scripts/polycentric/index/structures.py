@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from .elements import Elements, first, nested, tag_of
+from ..elements import Elements, first, nested, tag_of
 
 _FRAME_UID, _SERIES_UID, _INSTANCE = map(
     tag_of, ("FrameOfReferenceUID", "SeriesInstanceUID", "ReferencedSOPInstanceUID")

@@ -1,14 +1,15 @@
-"""A shard of a feature set: a row per scan and ROI."""
+"""A shard of a feature set: a row per scan, ROI and perturbation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import shards, tables, volumes
@@ -17,6 +18,7 @@ from ..errors import ScanError
 from ..files import canonical_json
 from ..grids import corner_distance_mm
 from ..jobs import SILENT, Log
+from ..randomness import generator
 from ..shards import Item, Row
 from ..tables.schemas import FEATURES, GRID, MASKS, SCAN, VIEWS, VOLUMES
 from ..volumes import Geometry
@@ -37,7 +39,7 @@ def extract_shard(
     root: Path,
     output: Path,
     fold: str = "main",
-    settings_json: str = "",
+    seed: int | None = None,
     code: str = "",
     log: Log = SILENT,
     workers: int = 1,
@@ -48,7 +50,8 @@ def extract_shard(
     masks) and of the mask source. The text column `diagnostics` holds JSON about the extraction: voxel counts,
     versions.
     An ROI that cannot be measured keeps its row, with a status and a reason. What a scan gave is kept in a sidecar in a
-    folder beside `output`.
+    folder beside `output`, and another one for each perturbation, so that a further one measures only itself. `seed` is
+    needed for perturbations.
 
     Raises
     ------
@@ -64,19 +67,24 @@ def extract_shard(
         outlines.setdefault(row["scan"], []).append(row)
     seen = tables.read(views, VIEWS).to_dict("records")
     jobs = {row["scan"]: (row, grid_of.get(row["scan"]), outlines.get(row["scan"], [])) for row in seen}
+    whole = settings.model_dump(mode="json")
+    chains: dict[str, Any] = {"": None, **dict(sorted(whole.pop("perturb").items()))}
     items = []
     for row in seen:
         key = {name: row[name] for name in SCAN}
         key |= {"set": set_name, "view": settings.view, "source": settings.masks, "roi": "*", "fold": fold}
         view, volume, rois = jobs[row["scan"]]
         inputs = [_state(view), "" if volume is None else _state(volume), *map(_state, rois)]
-        items.append(Item(row["scan"], key, tuple(inputs)))
+        for name, chain in chains.items():
+            own = [canonical_json([seed, set_name, name, chain])] if name else []
+            item = f"{row['scan']}--{name}" if name else row["scan"]
+            items.append(Item(item, key | {"perturbation": name}, (*inputs, *own)))
     rows = shards.process(
         items,
-        partial(_extract, settings=settings, recipe=recipe, jobs=jobs, root=root),
+        partial(_extract, settings=settings, recipe=recipe, jobs=jobs, root=root, seed=seed),
         folder=output.parent / output.stem,
         root=root,
-        settings=settings_json,
+        settings=canonical_json({"features": whole, "recipe": recipe.model_dump(mode="json")}),
         code=code,
         log=log,
         workers=workers,
@@ -84,12 +92,15 @@ def extract_shard(
     tables.write(frame_of(rows), output, FEATURES)
 
 
-def merge(parts: Sequence[Path], output: Path) -> None:
-    """The shards of a set as one table, sorted by centre, patient, scan and ROI."""
+def merge(parts: Sequence[Path], output: Path, *, perturbed: bool = False) -> None:
+    """The shards of a set as one table, sorted by centre, patient, scan and ROI: the rows of images as they are, or the
+    others, which thus reach nobody but those who ask for them."""
     frames = [tables.read(path, FEATURES) for path in parts]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(FEATURES.columns))
+    frame = frame[frame["perturbation"].ne("") == perturbed]
     names = feature_names(frame)
-    frame = frame.sort_values(["centre", "patient", "scan", "roi", "fold"], kind="stable", ignore_index=True)
+    order = ["centre", "patient", "scan", "roi", "fold", "perturbation"]
+    frame = frame.sort_values(order, kind="stable", ignore_index=True)
     # a shard without a measured ROI has no feature columns: the order must not depend on which shard that is
     frame = frame[[*(c for c in frame.columns if c not in names), *sorted(names)]]
     tables.write(frame.astype(dict.fromkeys(names, "float64")), output, FEATURES)
@@ -118,8 +129,9 @@ def _extract(
     recipe: Recipe,
     jobs: dict[str, tuple[Row, Row | None, list[Row]]],
     root: Path,
+    seed: int | None,
 ) -> list[Row]:
-    view, volume, rois = jobs[item.key]
+    view, volume, rois = jobs[item.row["scan"]]
     if view["status"] != "ok":
         return [{"status": "missing", "reason": view["reason"]}]
     if volume is None or volume["status"] != "ok":
@@ -129,8 +141,16 @@ def _extract(
         reasons = [row["reason"] for row in rois] or [f"MASKS_MISSING: {settings.masks} has no row for the scan"]
         return [{"status": "missing", "reason": reasons[0]}]
     image = volumes.read(root / view["path"], view)
+    move = None
+    if name := item.row["perturbation"]:
+        from ..perturb import perturb
+
+        assert seed is not None
+        names = ("perturb", item.row["set"], name, item.row["scan"])
+        image, move = perturb(image, settings.perturb[name], lambda *step: generator(seed, *names, *step))
     plan = _plan(settings, found)
-    masks = _Masks(root, volume, image, found, {name: how for name, how in plan.items() if not isinstance(how, str)})
+    wanted = {name: how for name, how in plan.items() if not isinstance(how, str)}
+    masks = _Masks(root, view, volume, image, found, wanted, move)
     measured = extract_rois(image, masks, recipe)
     result: list[Row] = []
     for roi, how in plan.items():
@@ -168,21 +188,26 @@ def _plan(settings: RadiomicsSet, found: Mapping[str, Row]) -> Plan:
 
 
 class _Masks(Mapping[str, volumes.Volume]):
-    """The masks of a scan by ROI, read (and derived) when they are asked for, so that only one is in memory."""
+    """The masks of a scan by ROI, read, perturbed and derived when asked for, so that only one is in memory."""
 
     def __init__(
         self,
         root: Path,
+        view: Row,
         volume: Row,
         image: volumes.Volume,
         rows: Mapping[str, Row],
         plan: Mapping[str, tuple[str, DerivedRoi | None]],
+        move: Callable[[str, volumes.Volume], volumes.Volume] | None,
     ) -> None:
-        self.root, self.volume, self.image, self.rows, self.plan = root, volume, image, rows, plan
+        self.root, self.view, self.volume, self.image = root, view, volume, image
+        self.rows, self.plan, self.move = rows, plan, move
 
     def __getitem__(self, name: str) -> volumes.Volume:
         source, rule = self.plan[name]
-        mask = _mask(self.root, self.rows[source], self.volume)
+        mask = volumes.moved(_mask(self.root, self.rows[source], self.volume), self.view)
+        if self.move is not None and mask.array.any() and np.isfinite(mask.array).all():  # else there is a reason
+            mask = self.move(source, mask)
         return mask if rule is None else derive(mask, self.image, rule)
 
     def __iter__(self) -> Iterator[str]:
@@ -209,7 +234,7 @@ def _mask(root: Path, row: Row, volume: Row) -> volumes.Volume:
 
 def _state(row: Row) -> str:
     """What a manifest row says, as text: the item's result depends on all of it."""
-    names = ("roi", "status", "reason", "sha256", *GRID)
+    names = ("roi", "status", "reason", "sha256", "moved", *GRID)
     return canonical_json({n: None if pd.isna(row[n]) else row[n] for n in names if n in row})
 
 

@@ -42,6 +42,7 @@ def analyse(
     folder: Path,
     settings_json: str = "",
     code: str = "",
+    perturbed: Mapping[str, Path] | None = None,
     log: Log = SILENT,
 ) -> dict[str, Any]:
     """Judge every feature in every design; write the analysis folder and `stable.tsv`; return the metrics.
@@ -50,6 +51,8 @@ def analyse(
     ----------
     features
         feature tables by set, for all of `settings.features`.
+    perturbed
+        tables of their rows of perturbed images, for all of `settings.perturbed`.
     scans
         table of scans, for designs that repeat over its columns or choose by them; None where there is none.
     split
@@ -62,6 +65,8 @@ def analyse(
     """
     where = f"analyses: {name}"
     sets = {key: tables.read(features[key], FEATURES) for key in settings.features}
+    further = {key: tables.read((perturbed or {})[key], FEATURES) for key in settings.perturbed}
+    with_perturbed = sets | {key: pd.concat([sets[key], rows], ignore_index=True) for key, rows in further.items()}
     facts = None if scans is None else tables.read(scans, SCANS)
     patients = None
     if settings.split is not None:
@@ -71,7 +76,8 @@ def analyse(
         patients = set(parts.loc[parts["part"].eq("training"), "patient"])
     found: dict[str, tuple[Repeats, Concordance]] = {}
     for number, (key, design) in enumerate(settings.designs.items(), start=1):
-        measured = repeats(design, sets, facts, patients, f"{where}: designs: {key}")
+        own = with_perturbed if design.repeat == "perturbation" else sets
+        measured = repeats(design, own, facts, patients, f"{where}: designs: {key}")
         found[key] = measured, concordance(measured.values, level=settings.level)
         log.progress("designs", number, len(settings.designs), design=key, **measured.counts)
     table = pd.concat([_rows(key, settings, *result) for key, result in found.items()], ignore_index=True)

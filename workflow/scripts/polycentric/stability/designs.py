@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..config.perturb import UNPERTURBED
 from ..config.stability import Design
 from ..errors import UserError
 from ..feature_names import columns
@@ -44,8 +45,11 @@ def repeats(
     shared = set.intersection(*({*columns(sets[name])} for name in design.features))
     features = sorted(shared)
     everything = {c for name in design.features for c in columns(sets[name])}
+    lost = frame["status"].ne("ok")
+    if design.repeat == "perturbation" and design.levels is not None:
+        lost &= frame["perturbation"].replace("", UNPERTURBED).isin(design.levels)
+    failed = int(lost.sum())
     frame = frame[frame["status"].eq("ok")].reset_index(drop=True)
-    failed = sum(len(sets[name]) for name in design.features) - len(frame)
     if patients is not None:
         frame = frame[frame["patient"].isin(patients)].reset_index(drop=True)
     if design.rois is not None:
@@ -133,7 +137,7 @@ def _levels(design: Design, facts: pd.DataFrame, where: str) -> pd.Series:
         )
     values = facts[design.repeat]
     if design.repeat == "perturbation":
-        return values.fillna("").replace("", "none").astype(str).reset_index(drop=True)
+        return values.fillna("").replace("", UNPERTURBED).astype(str).reset_index(drop=True)
     if pd.api.types.is_numeric_dtype(values):
         return values.map(lambda v: "" if pd.isna(v) else f"{v:g}").astype(str).reset_index(drop=True)
     return values.astype("string").fillna("").astype(str).reset_index(drop=True)

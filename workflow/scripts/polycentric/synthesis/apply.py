@@ -120,7 +120,7 @@ def view_row(
             raise ValueError(f"{row['scan']}: size {image.shape[::-1]} is not the manifest's {geometry.size}")
         fetch(image)
     path = folder / f"{row['scan']}.nii"
-    facts: Row = {"path": path, **geometry.columns()}
+    facts: Row = {"path": path, **geometry.columns(), "moved": row.get("moved")}
     if translator is None:
         image = images[0]
         with volumes.writing(path, geometry, image.dtype.newbyteorder("=")) as put:

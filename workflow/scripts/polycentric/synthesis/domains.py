@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..training import patches
-from .augment import Augmenter
+from ..training import patches, samples
+from ..training.store import Store
+from .augment import Augmenter, Placed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ..config.synthesis import FurtherInput, Synthesis
 
 Row = dict[str, Any]
+Pick = tuple[int, Placed]  # number of a scan, and what is taken of it
+CPU = torch.device("cpu")
 SPACING_TOLERANCE = 0.01  # relative: less than a voxel over a patch of 64
 GRID_TOLERANCE_MM = 1e-2
 LISTED = 3
@@ -218,7 +221,8 @@ class Images:
     """Draws training patches of a domain: a scan at random, a place at random, the same in all inputs, augmented.
 
     `scans` holds a tuple of volumes (z, y, x) on one grid per scan, `spacings` mm along (x, y, z), `ranges` the
-    intensities of each input that become -1 and 1.
+    intensities of each input that become -1 and 1. Volumes are copied to the device if `resident`. What is drawn is the
+    same either way. Drawing has three parts: `pick` uses the random streams, `cut` reads, `finish` computes.
     """
 
     def __init__(
@@ -229,23 +233,43 @@ class Images:
         ranges: Sequence[tuple[float, float]],
         stream: np.random.Generator,
         augmenter: Augmenter,
+        *,
+        device: torch.device = CPU,
+        resident: bool = False,
     ) -> None:
-        self.scans, self.spacings, self.ranges, self.augmenter = scans, spacings, ranges, augmenter
+        self.spacings, self.augmenter = spacings, augmenter
+        self.store = Store(scans, ranges, device, resident=resident)
         self.sampler = patches.PatchSampler([scan[0] for scan in scans], size, stream)
 
-    def draw(self, number: int) -> Tensor:
-        """Patches (number, inputs, z, y, x) in [-1, 1], float32, on the CPU."""
-        return torch.stack([self._one() for _ in range(number)])
+    def pick(self, number: int) -> list[Pick]:
+        """The scans of so many patches, and what is taken of them."""
+        picked = []
+        for _ in range(number):
+            scan, origin = self.sampler.origin()
+            change = self.augmenter.draw()
+            shape = self.store.shapes[scan]
+            picked.append((scan, change.placed(origin, self.sampler.size, self.spacings[scan], shape)))
+        return picked
 
-    def _one(self) -> Tensor:
-        number, origin = self.sampler.origin()
-        scan = self.scans[number]
-        placed = self.augmenter.draw().placed(origin, self.sampler.size, self.spacings[number], scan[0].shape)
-        parts = [
-            patches.scale(patches.cut(volume, placed.first, placed.extent), limits)
-            for volume, limits in zip(scan, self.ranges, strict=True)
-        ]
-        return placed.take(torch.from_numpy(np.stack(parts)))
+    def cut(self, picked: Sequence[Pick]) -> list[list[Tensor]]:
+        """The parts of the volumes that patches are made of, per patch and input."""
+        return [self.store.cut(scan, placed.first, placed.extent) for scan, placed in picked]
+
+    def finish(self, picked: Sequence[Pick], cuts: Sequence[list[Tensor]]) -> Tensor:
+        """Patches (number, inputs, z, y, x) in [-1, 1], float32, on the device."""
+        made = zip(picked, cuts, strict=True)
+        return torch.stack([placed.take(torch.stack(self.store.scaled(cut))) for (_, placed), cut in made])
+
+    def draw(self, number: int) -> Tensor:
+        """All three: patches (number, inputs, z, y, x) in [-1, 1], float32, on the device."""
+        picked = self.pick(number)
+        return self.finish(picked, self.cut(picked))
+
+    def middle(self, scan: int, factor: int) -> Tensor:
+        """The middle of a scan for sample pictures, (1, inputs, z, y, x): along y, x up to twice as long as a patch."""
+        parts = samples.middle(self.store.shapes[scan], self.sampler.size, factor)
+        first, extent = [p.start for p in parts], [p.stop - p.start for p in parts]
+        return torch.stack(self.store.scaled(self.store.cut(scan, first, extent)))[None]
 
     def state(self) -> dict[str, Any]:
         return {"places": self.sampler.state(), "changes": self.augmenter.state()}

@@ -116,11 +116,13 @@ class Translator:
 
 
 class Pass:
-    """One image on its way through the generator."""
+    """One image, or several on one grid, on the way through the generator."""
 
     def __init__(self, translator: Translator, images: Sequence[np.ndarray], precision: precisions.Precision) -> None:
         self.owner, self.images, self.image = translator, images, images[0]
         self.settings, self.device = translator.settings, translator.device
+        if len(images) != self.settings.inputs:
+            raise ValueError(f"the model has {self.settings.inputs} inputs, not {len(images)}")
         self.ranges, self.target = self.settings.source_ranges, self.settings.target_range
         self.batch = self.settings.inference.batch
         self.source = sliding.Source(self._read, self.image.shape)
@@ -235,7 +237,7 @@ class FastCheck:
             self.kept.append(made[begin - first : end - first].copy())
 
     def result(self) -> dict[str, Any]:
-        from .. import anatomy
+        from ..anatomy import body  # needs scipy, which the networks do without
 
         one = self.one
         made = np.concatenate(self.kept)
@@ -257,7 +259,7 @@ class FastCheck:
         image = one.hu(self.slab.start, self.slab.stop).cpu().numpy()
         # of another modality, where the body is and what changed cannot be told in HU: what was made tells
         hounsfield = one.ranges[0] == one.target
-        within = anatomy.body(image if hounsfield else slab)
+        within = body(image if hounsfield else slab)
         steps = seams_at(slab - image if hounsfield else slab, within, [self._borders(axis) for axis in range(3)])
         return {
             "step": "synthesize",

@@ -32,10 +32,12 @@ def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
         "analyses": set(study["analyses"]),
         "readers": set(study["readers"]),
         "profiles": set(study["profiles"]),
-        "dicom": {export["view"] for export in study["exports"].values()},
+        "dicom": {export["view"] for export in study["exports"].values() if export["kind"] == "dicom"},
+        "nrrd": {name for name, export in study["exports"].items() if export["kind"] == "nrrd"},
     }
     names |= {f"masks/{source}/main": shards for source in names["masks"]}
     names |= {f"views/{view}/main": shards for view in names["views"]}
+    names |= {f"nrrd/{name}": shards for name in names["nrrd"]}
     names |= {f"features/{name}": shards for name in names["features"]}
     return names
 

@@ -10,8 +10,9 @@ import math
 import struct
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from pydicom.charset import convert_encodings
 from pydicom.config import disable_value_validation
@@ -21,6 +22,11 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
+from .sources import Refused
+
+IMPLICIT, EXPLICIT_BE, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+# bytes that are read at once, and the most that a header may take
+HEAD, LARGEST_HEADER = 2**15, 2**28
 UNDEFINED = 0xFFFFFFFF
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 DEEPEST = 48
@@ -49,6 +55,14 @@ class Short(Exception):
     def __init__(self, need: int) -> None:
         super().__init__(need)
         self.need = need
+
+
+class Deflated(Irregular):
+    """The data set, which begins at byte `start`, is deflated."""
+
+    def __init__(self, meta_class: str, start: int) -> None:
+        super().__init__(meta_class, start)
+        self.meta_class, self.start = meta_class, start
 
 
 class Elements(Protocol):
@@ -184,6 +198,80 @@ class Scanned:
 
     def __contains__(self, tag: int) -> bool:
         return tag in self.found
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A plainly encoded file: its data set up to the pixels, which begin at byte `end`, and its meta information."""
+
+    elements: Scanned
+    syntax: str
+    meta_class: str
+    end: int
+
+    @property
+    def implicit(self) -> bool:
+        return self.elements.implicit
+
+
+def read_plain(stream: BinaryIO, size: int, head: int = HEAD) -> Plain:
+    """Scan a file with preamble in little endian, of `size` bytes, from its begin on.
+
+    Raises
+    ------
+    Irregular
+        for every other file; `Deflated` if the data set is.
+    Refused
+        if the header is larger than any.
+    """
+    data = stream.read(min(head, size))
+    if data[128:132] != b"DICM":
+        raise Irregular
+    while True:
+        try:
+            syntax, meta_class, start = meta(data, size)
+            if syntax == EXPLICIT_BE:
+                raise Irregular
+            if syntax == DEFLATED:
+                raise Deflated(meta_class, start)
+            implicit = syntax == IMPLICIT
+            if implicit and data[start + 4 : start + 6].isalpha() and data[start + 4 : start + 6].isupper():
+                raise Irregular  # explicit, whatever its syntax says
+            found, end = scan(data, start, size, implicit)
+            return Plain(Scanned(data, found, implicit), syntax, meta_class, end)
+        except Short as short:
+            wanted = min(size, max(short.need + head, 2 * len(data)))
+            if wanted > LARGEST_HEADER and short.need > LARGEST_HEADER:
+                raise Refused("header too large") from None
+            stream.seek(len(data))
+            more = stream.read(wanted - len(data))
+            if not more:
+                raise Irregular from None
+            data += more
+
+
+def meta(data: bytes, size: int) -> tuple[str, str, int]:
+    """Transfer syntax, class of the object, and where the meta information of a file of `size` bytes ends."""
+    position, values = 132, {}
+    while True:
+        if position + 12 > len(data):
+            raise Short(position + 12) if position + 12 <= size else Irregular
+        group, element, vr, length = _EXPLICIT(data, position)
+        if group != 2:
+            return values.get(0x10, ""), values.get(0x02, ""), position
+        position += 8
+        if vr in (b"OB", b"UN"):
+            (length,) = _LENGTH(data, position)
+            position += 4
+        elif vr not in (b"UI", b"UL", b"SH", b"AE", b"UR"):
+            raise Irregular
+        if position + length > size:
+            raise Irregular
+        if position + length > len(data):
+            raise Short(position + length)
+        if vr == b"UI":
+            values[element] = data[position : position + length].decode("ascii", "replace").rstrip("\0 ")
+        position += length
 
 
 def scan(
