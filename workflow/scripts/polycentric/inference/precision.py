@@ -15,7 +15,8 @@ from . import sliding
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-MEAN_LIMIT_HU, MAX_LIMIT_HU = 0.5, 5.0
+MEAN_LIMIT_HU, MAX_LIMIT_HU = 0.5, 5.0  # of a range of 2,000 HU; of a narrower one in proportion
+LIMITS_OF_HU = 2000.0
 SAMPLES = 4
 
 
@@ -79,10 +80,13 @@ class Error:
     mean_hu: float
     max_hu: float
 
-    @property
-    def bearable(self) -> bool:
-        """Whether it keeps the limits; never with NaN, which half precision makes of what is too large for it."""
-        return self.mean_hu <= MEAN_LIMIT_HU and self.max_hu <= MAX_LIMIT_HU
+    def bearable(self, width: float) -> bool:
+        """Whether it keeps the limits for a range of intensities of a width, such as 2000 HU, or 1 for 0 to 1.
+
+        Never with NaN, which half precision makes of what is too large for it.
+        """
+        share = min(1.0, width / LIMITS_OF_HU)
+        return self.mean_hu <= MEAN_LIMIT_HU * share and self.max_hu <= MAX_LIMIT_HU * share
 
 
 @torch.inference_mode()

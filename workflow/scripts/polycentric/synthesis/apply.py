@@ -104,7 +104,7 @@ def synthesize_shard(
 def view_row(
     rows: Sequence[dict[str, Any]], translator: Translator | None, root: Path, folder: Path, engine: Executor
 ) -> Row:
-    """Translate (or hand on) the image of a manifest row; write it on the same grid, as int16 HU if translated.
+    """Translate (or hand on) the image of a manifest row; write it on the same grid.
 
     `rows` are that of the first input and those of further ones. `engine` computes. No image is held as a whole.
     """
@@ -129,7 +129,7 @@ def view_row(
         return facts
     for precision in dict.fromkeys((translator.precision, "fp32")):
         try:
-            with volumes.writing(path, geometry, np.int16) as put:
+            with volumes.writing(path, geometry, translator.stored) as put:
                 found = engine.submit(translator.translate, images, put, precision).result()
             return facts | {"diagnostics": canonical_json(found)}
         except NotFinite:

@@ -1,4 +1,4 @@
-"""One image through a trained generator: HU in, whole HU out, slab by slab, with what precision and mode cost."""
+"""One image through a trained generator: HU in, HU out, slab by slab, with what precision and mode cost."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
 
 PROGRESS_S = 10.0
+WHOLE_FROM = 400.0  # width of a range from which on whole numbers are good enough: an error of 1/8 % of it at most
 PLANES = 8  # that are finished at a time
 SEAM_PLANES = 16
 SAMPLE_STEPS = (1, 2, 2)
@@ -45,18 +46,30 @@ class NotFinite(Exception):
     """The network made NaN or infinity."""
 
 
+def stored(limits: tuple[float, float]) -> np.dtype:
+    """How images of a range of intensities are written.
+
+    Those of HU, and others of a wide range, as int16: an error of at most 0.5 HU is far below noise, and files are half
+    of float32's. Intensities of 0 to 1, or 0 to 255, or beyond int16 stay float32, unrounded.
+    """
+    low, high = limits
+    whole = high - low >= WHOLE_FROM and low >= -32768 and high <= 32767
+    return np.dtype(np.int16 if whole else np.float32)
+
+
 class Translator:
-    """The forward generator, loaded once and when first needed; maps HU to int16 HU.
+    """The forward generator, loaded once and when first needed; maps HU to HU.
 
     What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business:
     the part that is clipped off is added again, unless source and target have different ranges. The result is rounded
-    to whole HU: the error of at most 0.5 HU is far below noise, and the files are half of float32's.
+    to whole HU, unless the range of the target is too narrow for it (`stored`).
     """
 
     def __init__(self, settings: Synthesis, weights: Path, device: torch.device, where: str, log: Log = SILENT) -> None:
         self.settings, self.weights, self.device, self.where, self.log = settings, weights, device, where, log
         self.networks: dict[bool, nn.Module] = {}
         self.precision, self.why = precisions.choose(settings.inference.precision, device)
+        self.stored = stored(settings.target_range)
         if problems := start.differences(settings, weight_files.facts(weights)["settings"], ranges=True):
             raise UserError(
                 f"{where}: {weights.name} belongs to another generator ({'; '.join(problems)}); train the model again."
@@ -152,7 +165,8 @@ class Pass:
                 if not values.isfinite().all():
                     raise NotFinite
                 hu = self.hu(begin + first, begin + first + len(values))
-                made = self.finish(values, hu).to(torch.int16).cpu().numpy()
+                kind = torch.int16 if self.owner.stored == np.int16 else torch.float32
+                made = self.finish(values, hu).to(kind).cpu().numpy()
                 if check is not None:
                     check.see(begin + first, made)
                 put(made)
@@ -182,11 +196,11 @@ class Pass:
         return values.clamp(-1, 1) * ((high - low) / 2) + (low + high) / 2
 
     def finish(self, values: Tensor, hu: Tensor) -> Tensor:
-        """Output of the network as whole HU; `hu` are the same voxels of the image."""
+        """Output of the network in HU, as it is written; `hu` are the same voxels of the image."""
         made = self.to_hu(values)
         if self.ranges[0] == self.target:  # what was clipped off is in the unit of the target
             made += hu - hu.clamp(*self.target)
-        return made.round_().clamp_(-32768, 32767)
+        return made.round_().clamp_(-32768, 32767) if self.owner.stored == np.int16 else made
 
     def _bearable(self, precision: precisions.Precision) -> precisions.Precision:
         """The precision, or fp32 if its error exceeds the limits; noted in `found`."""
@@ -198,7 +212,7 @@ class Pass:
         error = precisions.error(self.padded, self.tiling, *pair, self.to_hu, self.batch)
         facts |= {"error_windows": error.windows, "error_mean_hu": number(error.mean_hu)}
         facts |= {"error_max_hu": number(error.max_hu)}
-        if error.bearable:
+        if error.bearable(self.target[1] - self.target[0]):
             return precision
         facts |= {"precision": "fp32", "refused": precision}
         self.owner.log.event(
