@@ -100,7 +100,10 @@ def perfect_view(cohort: Phantom) -> Path:
     return path
 
 
-def call(cohort: Phantom, folder: Path, seen: list[str], target: str = "contrast == 'no'", **changes) -> dict:
+def call(
+    cohort: Phantom, folder: Path, seen: list[str], target: str = "contrast == 'no'", *,
+    calibrated: tuple[bool, bool] = (True, True), limits: tuple[float, float] | None = None, **changes,
+) -> dict:  # fmt: skip
     written = cohort.root / "ledger.json"
     facts = {"name": "decontrast", "stage": "synthesis", "split": "main", "settings": "{}", "code": "0"}
     ledger.write(written, seen={"training": seen}, **facts)
@@ -110,9 +113,10 @@ def call(cohort: Phantom, folder: Path, seen: list[str], target: str = "contrast
         synthesis=Synthesis(
             split="main",
             source={"view": "ct", "where": "contrast == 'yes'"},
-            target={"view": "ct", "where": target},
+            target={"view": "ct", "where": target, "range": limits},
         ),
         view="noncontrast",
+        calibrated=calibrated,
         seed=1,
         source=[cohort.view],
         target=[cohort.view],
@@ -175,6 +179,41 @@ def test_a_source_without_hu_has_no_change_in_hu(cohort: Phantom, monkeypatch: p
     assert "no CT" in found["notes"][0]
     listed = tables.read(folder / "manifest.tsv", schemas.ARTEFACTS)
     assert {Path(p).name for p in listed["path"]} >= {"summary.svg", "structure.svg", "example-1.png"}
+
+
+def test_a_target_without_hu_has_distances_in_its_own_range(cohort: Phantom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CT to MR, told by the modality, and to a CT that a step scaled, told by the views: no change in HU of either."""
+    frame = tables.read(cohort.scans, schemas.SCANS)
+    sessions = {p: f"s-{cohort.patients[(i // 2) * 2]}" for i, p in enumerate(cohort.patients)}
+    frame = frame.assign(session=frame["patient"].map(sessions))
+    mr = frame.assign(modality=frame["contrast"].map({"yes": "CT", "no": "MR"}))
+    made = {}
+    for name, scans, calibrated in (("mr", mr, (True, True)), ("scaled", frame, (True, False))):
+        path = cohort.root / "cohort" / f"to-{name}.tsv"
+        tables.write(scans, path, schemas.SCANS)
+        monkeypatch.setattr(cohort, "scans", path)
+        folder = cohort.root / "analyses" / f"to-{name}"
+        found = made[name] = call(
+            cohort, folder, ["p0", "p1"], calibrated=calibrated, limits=(-100, 400), pairs="session"
+        )
+        assert found["hu_change"] == {}
+        assert set(found["structure"]) == {"correlation of gradients", "agreement of edges", "seams"}
+        assert "The target is no CT" in found["notes"][0]
+        assert set(found["against_truth"]) == {"mae", "psnr_db", "ssim"}
+        errors = []
+        for patient, twin in (("p2", "p3"), ("p4", "p5"), ("p6", "p7")):
+            image = cohort.images[patient].astype(float)
+            image[cohort.vessels[patient]] -= ENHANCEMENT_HU
+            pair = (np.clip(i, -100, 400) for i in (image, cohort.images[twin].astype(float)))
+            errors.append(np.abs(np.subtract(*pair)).mean())
+        image = cohort.images["p8"].astype(float)
+        image[cohort.vessels["p8"]] -= ENHANCEMENT_HU
+        errors.append(np.abs(np.clip(image, -100, 400) - np.clip(cohort.images["p9"], -100, 400)).mean())
+        assert found["against_truth"]["mae"]["synthetic"]["value"] == pytest.approx(np.mean(errors), rel=0.01)
+        written = (folder / "tables" / "histogram.csv").read_text().splitlines()
+        assert written[0].startswith("intensity")
+        assert float(written[1].split(",")[0]) == pytest.approx(-100, abs=2)
+    assert made["mr"]["distances"]["kl"] == made["scaled"]["distances"]["kl"]
 
 
 def test_without_a_target_the_distances_are_undefined(cohort: Phantom, tmp_path: Path) -> None:

@@ -40,6 +40,19 @@ def test_paired_measures_agree_with_scikit_image() -> None:
     assert paired.mean_absolute_error(truth, image, within) == pytest.approx(np.abs(a - b)[within].mean())
 
 
+def test_paired_measures_in_another_range_and_of_a_single_plane() -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    truth, image, within = (v[5:6] for v in pair())
+    truth, image = truth / 300, image / 300
+    a, b = (np.where(within, v.clip(-1, 2), -1) for v in (truth, image))
+    _, found = metrics.structural_similarity(a[0], b[0], data_range=3, full=True, win_size=7)
+    limits = (-1.0, 2.0)
+    assert paired.structural_similarity(truth, image, within, limits) == pytest.approx(found[within[0]].mean(), 1e-6)
+    psnr = metrics.peak_signal_noise_ratio(a[within], b[within], data_range=3)
+    assert paired.peak_signal_to_noise(truth, image, within, limits) == pytest.approx(psnr)
+    assert paired.mean_absolute_error(truth, image, within, limits) == pytest.approx(np.abs(a - b)[within].mean())
+
+
 def test_paired_measures_of_equal_images_and_of_a_known_shift() -> None:
     truth, _, within = pair()
     assert paired.mean_absolute_error(truth, truth, within) == 0

@@ -198,7 +198,13 @@ def test_limits_of_precision_shrink_with_a_narrow_range(tmp_path: Path, span: fl
 
 @pytest.mark.parametrize(
     ("limits", "kind"),
-    [((-1000, 1000), "int16"), ((-200, 300), "int16"), ((0, 1), "float32"), ((0, 255), "float32"), ((0, 6e4), "float32")],
+    [
+        ((-1000, 1000), "int16"),
+        ((-200, 300), "int16"),
+        ((0, 1), "float32"),
+        ((0, 255), "float32"),
+        ((0, 6e4), "float32"),
+    ],
 )
 def test_what_is_not_in_hu_is_not_rounded(cohort: Phantom, tmp_path: Path, limits: tuple, kind: str) -> None:
     settings = model(tmp_path, target={"view": "ct", "range": limits})

@@ -383,6 +383,7 @@ rule summarise_synthesis:
 rule probe_synthesis:
     input:
         source=fidelity_source,
+        also=fidelity_further,
         scans=result("cohort/scans.tsv"),
         patients=result("cohort/patients.tsv"),
         split=lambda wildcards: split_table(study.synthesis[fidelity_model(wildcards)].split),

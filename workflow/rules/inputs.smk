@@ -222,6 +222,10 @@ def fidelity_source(wildcards):
     return views([study.synthesis[fidelity_model(wildcards)].source.view], study.shards)
 
 
+def fidelity_further(wildcards):
+    return views([extra.view for extra in study.synthesis[fidelity_model(wildcards)].source.also], study.shards)
+
+
 def fidelity_target(wildcards):
     return views([study.synthesis[fidelity_model(wildcards)].target.view], study.shards)
 

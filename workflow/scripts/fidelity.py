@@ -15,6 +15,7 @@ analyse(
     FidelityAnalysis.model_validate(job["analysis"]),
     synthesis=Synthesis.model_validate(job["synthesis"]),
     view=job["view"],
+    calibrated=job["calibrated"],
     seed=job["seed"],
     scans=Path(snakemake.input.scans),
     patients=Path(snakemake.input.patients),

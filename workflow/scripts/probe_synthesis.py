@@ -7,11 +7,13 @@ from polycentric.config.synthesis import Synthesis
 from polycentric.config.synthesis_analyses import SynthesisProbe
 from polycentric.fidelity.probe import probe
 from polycentric.jobs import start
-from polycentric.synthesis.generators import Generators
+from polycentric.synthesis.generators import Generators, beside
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
 synthesis = Synthesis.model_validate(job["synthesis"])
+given = {name: [Path(p) for p in snakemake.input.get(name, [])] for name in ("source", "also", "ledgers")}
+cohort = {name: Path(snakemake.input[name]) for name in ("scans", "patients")}
 generators = Generators(synthesis, Path(snakemake.input.weights), job["device"])
 probe(
     snakemake.wildcards.analysis,
@@ -21,11 +23,12 @@ probe(
     predict=generators.predict,
     back=generators.back,
     seed=job["seed"],
-    source=[Path(p) for p in snakemake.input.source],
-    scans=Path(snakemake.input.scans),
-    patients=Path(snakemake.input.patients),
+    source=given["source"],
+    further=beside(synthesis, given["source"], *cohort.values(), given["also"], snakemake.wildcards.analysis),
+    calibrated=job["calibrated"],
+    **cohort,
     split=Path(snakemake.input.split),
-    ledgers=[Path(p) for p in snakemake.input.ledgers],
+    ledgers=given["ledgers"],
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,
     settings_json=snakemake.params.settings,

@@ -296,13 +296,19 @@ def fidelity(study: Study, w: Wildcards) -> dict[str, Any]:
     analysis = study.analyses[w["analysis"]]
     # with the windows of the inference, at whose borders seams are looked for
     model = network(study.synthesis[analysis.synthesis])
-    return _analysis(study, w) | {"synthesis": model, "view": study.fidelity_view(analysis)}
+    return _analysis(study, w) | {"synthesis": model, "view": study.fidelity_view(analysis)} | _units(study, w)
 
 
 @_rule
 def probe_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
     model = network(study.synthesis[study.analyses[w["analysis"]].synthesis])
-    return _analysis(study, w) | {"synthesis": model, "device": study.device}
+    return _analysis(study, w) | {"synthesis": model, "device": study.device} | _units(study, w)
+
+
+def _units(study: Study, w: Wildcards) -> dict[str, Any]:
+    """Whether the views of the domains of an analysis's model hold HU, if they are of CT."""
+    model = study.synthesis[study.analyses[w["analysis"]].synthesis]
+    return {"calibrated": [study.calibrated(domain.view) for domain in (model.source, model.target)]}
 
 
 @_rule

@@ -36,6 +36,7 @@ from .simulate import SimulatedCentre, Simulation
 from .simulate import problems as simulation_problems
 from .splits import Split
 from .stability import SelectedSet, StabilityAnalysis
+from .steps import RESCALING
 from .survival import SurvivalAnalysis
 from .survival import problems as survival_problems
 from .synthesis import Synthesis
@@ -176,6 +177,18 @@ class Study(Section):
             chain.append(view)
             view = self.views[view].from_
         return chain
+
+    def calibrated(self, view: str) -> bool:
+        """Whether a view of CT holds HU: no step of it, of those before, or of its model's target changes the unit."""
+        seen: set[str] = set()
+        while view in self.views and view not in seen:
+            seen.add(view)
+            own = self.views[view]
+            if any(isinstance(step, RESCALING) for step in own.sequence()):
+                return False
+            # a synthetic view has the unit of what it was made to look like
+            view = self.synthesis[own.synthesis].target.view if own.synthesis in self.synthesis else own.from_
+        return True
 
     def models_of_view(self, view: str) -> list[str]:
         """Models behind a view: synthesis, its own fit, segmentation, those behind their training views included."""
@@ -780,10 +793,6 @@ def _analysis_checks(
         if analysis.radiomics:
             for name in (analysis.radiomics.target, *analysis.radiomics.synthetic.values()):
                 yield from unknown(f"{where}.radiomics", name, "features")
-    if isinstance(analysis, SynthesisProbe) and analysis.synthesis in study.synthesis:
-        inputs = study.synthesis[analysis.synthesis].inputs
-        if inputs > 1:
-            yield f"{where}.synthesis", f"{analysis.synthesis!r} has {inputs} inputs; name a model of one input."
     if isinstance(analysis, SynthesisSummary):
         yield from _summary_checks(study, where, where.removeprefix("analyses."))
     if isinstance(analysis, FeatureShift):

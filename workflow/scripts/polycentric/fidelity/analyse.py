@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,13 +63,15 @@ def analyse(
     code: str,
     masks: list[Path] | None = None,
     masks_after: list[Path] | None = None,
+    calibrated: Sequence[bool] = (True, True),
     log: Log = SILENT,
 ) -> None:
     """Compare source, synthetic and target images of patients that the generator has not seen; write the results.
 
     `synthesis` are the settings of the model, `view` the view that it made; `source`, `target` and `synthetic` are the
     manifests of the three views, `split` the table of the model's split, `masks` manifests of `settings.masks` and
-    `masks_after` those of `settings.masks_after`.
+    `masks_after` those of `settings.masks_after`. `calibrated` tells whether the views of source and target hold HU if
+    they are of CT: no step changed the unit.
 
     Raises
     ------
@@ -79,14 +82,15 @@ def analyse(
     parts = tables.read(split, schemas.SPLIT)
     unseen = set(parts.loc[parts["part"].isin(settings.parts), "patient"])
     everyone = cohort.cohort(scans, patients)
-    everyone = everyone[everyone["patient"].isin(unseen)]
     before = _rows(source, synthesis.source.view)
     after = _rows(synthetic, view)
     wanted = _rows(target, synthesis.target.view)
+    aim = cohort.select(everyone, synthesis.target.where, where)
+    target_hu = calibrated[1] and set(aim["modality"]) <= {"CT"}
+    everyone = everyone[everyone["patient"].isin(unseen)]
     pairs = cohort.select(everyone, synthesis.source.where, where)
     pairs = pairs[pairs["scan"].isin(before.keys() & after.keys())].sort_values("scan")
-    others = cohort.select(everyone, synthesis.target.where, where)
-    others = others[others["scan"].isin(wanted)].sort_values("scan")
+    others = aim[aim["patient"].isin(unseen) & aim["scan"].isin(wanted)].sort_values("scan")
     ledger.refuse_leaks({*pairs["patient"], *others["patient"]}, ledgers, where=where)
     if pairs.empty:
         raise UserError(
@@ -97,7 +101,7 @@ def analyse(
     outlines_after = _masks(masks_after or [], settings.masks_after)
     truths = _truths(pairs, others, settings.pairs)
     window, stride = windows.of(synthesis)
-    hu_range = synthesis.target_range
+    limits = synthesis.target_range
     out = Artefacts(folder, root)
 
     rows: list[dict[str, Any]] = []
@@ -111,8 +115,9 @@ def analyse(
         a = volumes.read(root / before[key]["path"], before[key])
         b = volumes.read(root / after[key]["path"], after[key])
         # other modalities have no HU: the body is found in what was made of them, and changes have no unit
-        hounsfield = scan["modality"] == "CT"
-        within = anatomy.body(a.array if hounsfield else b.array)
+        source_hu = calibrated[0] and scan["modality"] == "CT"
+        hounsfield = source_hu and target_hu
+        within = _body(a.array, True) if source_hu else _body(b.array, target_hu)
         compared = [("source", a.array)] * hounsfield + [("synthetic", b.array)]
         facts = {"centre": scan["centre"], "patient": scan["patient"], "scan": key}
         if hounsfield:
@@ -138,19 +143,21 @@ def analyse(
             row = wanted[truths[key]]
             truth = volumes.read(root / row["path"], row)
             if not grids.same(truth.geometry, b.geometry):
-                truth = volumes.resample(truth, b.geometry, fill=-1024)
-            inside = anatomy.body(truth.array)
+                truth = volumes.resample(truth, b.geometry, fill=-1024 if target_hu else limits[0])
+            inside = _body(truth.array, target_hu)
             for measure, (_, function) in paired.MEASURES.items():
+                measure = measure if target_hu else measure.removesuffix("_hu")
                 for images, image in compared:
-                    value = function(truth.array, image, inside)
+                    value = function(truth.array, image, inside, paired.CT_RANGE if target_hu else limits)
                     against.append(
                         {**facts, "truth": truths[key], "measure": measure, "images": images, "value": value}
                     )
         for domain, image in compared:
-            parts_of[domain].append((scan["patient"], *_profile(image, within, settings.bins, hu_range)))
+            parts_of[domain].append((scan["patient"], *_profile(image, within, settings.bins, limits)))
         if number <= settings.examples:
             path = folder / "figures" / f"example-{number}.png"
-            pictures.triptych(path, a, b, within, settings, hounsfield)
+            shown = settings.window if target_hu else limits
+            pictures.triptych(path, a, b, within, shown, settings.difference if hounsfield else None)
             caption = f"Scan {key} of {scan['centre']}, which the generator has not seen: source, synthetic" + (
                 " and their difference in HU, the axial slice with most enhanced blood." if hounsfield else "."
             )
@@ -159,7 +166,7 @@ def analyse(
     for number, scan in enumerate(others.to_dict("records"), start=len(pairs) + 1):
         row = wanted[scan["scan"]]
         image = volumes.read(root / row["path"], row).array
-        parts_of["target"].append((scan["patient"], *_profile(image, anatomy.body(image), settings.bins, hu_range)))
+        parts_of["target"].append((scan["patient"], *_profile(image, _body(image, target_hu), settings.bins, limits)))
         log.progress("scans", number, total, scan=scan["scan"])
 
     domains = {domain: _by_patient(found, settings.bins) for domain, found in parts_of.items()}
@@ -174,7 +181,10 @@ def analyse(
     if not domains["target"].patients:
         notes.append("No unseen patient has an image of the target domain: distances to the target are undefined.")
     if not rows:
-        notes.append("The source is no CT: its intensities have no unit, and changes from it are not measured.")
+        which = "target" if not target_hu else "source"
+        notes.append(
+            f"The {which} is no CT in HU: its intensities have no unit, and changes of the source are not measured."
+        )
     write_json(
         folder / "metrics.json",
         {
@@ -198,16 +208,20 @@ def analyse(
                 "hu_change": "mean of synthetic minus source over the voxels whose source value lies in the tissue's "
                 "band, within the body; mean over scans of a patient, then over patients",
                 "bands_hu": {tissue: list(band) for tissue, band in measures.TISSUES.items()},
-                "histogram": f"{settings.bins} bins over {list(hu_range)} HU within the body, mean over patients; "
-                f"{densities.SMOOTHING:g} is added to each bin before the divergence, which is that of the images "
-                "from the target",
+                "histogram": f"{settings.bins} bins over {list(limits)}{' HU' * target_hu} within the body, mean over "
+                f"patients; {densities.SMOOTHING:g} is added to each bin before the divergence, which is that of the "
+                "images from the target",
                 "structure": "Dice of lung or gas (below -500 HU) and bone (from 400 HU) within the body before and "
                 "after; correlation of gradient magnitudes; agreement of the 5 % steepest voxels within one voxel; "
                 "seams: mean step of the change across borders of windows over that elsewhere, 1 without seams",
                 "against_truth": "pairs of one "
                 + (settings.pairs if settings.pairs != "none" else "patient: none")
-                + "; within the truth's body, values clipped to -1024 to 3071 HU, range 4095; structural similarity in "
-                "cubes of 7 voxels",
+                + (
+                    "; within the truth's body, values clipped to -1024 to 3071 HU, range 4095"
+                    if target_hu
+                    else f"; values clipped to {list(limits)}, which is the range"
+                )
+                + "; structural similarity in cubes of 7 voxels",
                 "log_spectrum": "mean absolute difference of the decimal log of the radial power spectra of axial "
                 "slices, 32 bins up to half a cycle per voxel",
             },
@@ -226,7 +240,7 @@ def analyse(
         caption = f"By scan, {len(truths)} scans that have a true image of the same {settings.pairs}."
         out.table(pd.DataFrame(against), "tables/truth.csv", "Against true images", caption)
     pictures.preserved(out, preserved, truly, counts)
-    pictures.figures_of(out, changes, distances, domains, hu_range, counts)
+    pictures.figures_of(out, changes, distances, domains, limits, counts, "HU" if target_hu else "intensity")
     out.write()
     ledger.write(
         folder / "ledger.json",
@@ -238,6 +252,11 @@ def analyse(
         settings=settings_json,
         code=code,
     )
+
+
+def _body(image: np.ndarray, hounsfield: bool) -> np.ndarray:
+    """The body in an image (z, y, x) in HU; all of an image without HU, of which nothing tells where the body is."""
+    return anatomy.body(image) if hounsfield else np.ones(image.shape, dtype=bool)
 
 
 def _rows(manifests: list[Path], view: str) -> dict[str, dict[str, Any]]:
@@ -304,9 +323,9 @@ def _means(frame: pd.DataFrame, keys: list[str], settings: FidelityAnalysis, see
 
 
 def _profile(
-    image: np.ndarray, within: np.ndarray, bins: int, hu_range: tuple[float, float]
+    image: np.ndarray, within: np.ndarray, bins: int, limits: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    return measures.histogram(image[within], bins, hu_range), measures.log_spectrum(image, hu_range)
+    return measures.histogram(image[within], bins, limits), measures.log_spectrum(image, limits)
 
 
 def _by_patient(found: list[tuple[str, np.ndarray, np.ndarray]], bins: int) -> Domain:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,34 +13,39 @@ from ..artefacts import Artefacts
 from ..volumes import Volume
 from . import measures
 
-if TYPE_CHECKING:
-    from ..config.image_analyses import FidelityAnalysis
-
-SHORT = {"mae_hu": "MAE, HU", "psnr_db": "PSNR, dB", "ssim": "SSIM"}
+SHORT = {"mae_hu": "MAE, HU", "mae": "MAE", "psnr_db": "PSNR, dB", "ssim": "SSIM"}
 
 
 def triptych(
-    path: Path, source: Volume, synthetic: Volume, within: np.ndarray, settings: FidelityAnalysis, hounsfield: bool
+    path: Path,
+    source: Volume,
+    synthetic: Volume,
+    within: np.ndarray,
+    window: tuple[float, float],
+    limit: float | None,
 ) -> None:
-    """Source, synthetic and, of CT, difference, in the axial slice with most enhanced blood or in the middle one."""
+    """Source, synthetic and, of CT, difference, in the axial slice with most enhanced blood or in the middle one.
+
+    `window` are the values drawn black and white, `limit` the largest difference in HU; None where there is no HU.
+    """
+    hounsfield = limit is not None
     low, high = measures.TISSUES["enhanced blood"]
     enhanced = within & (source.array >= low) & (source.array < high) & hounsfield
     z = int(np.argmax(enhanced.sum(axis=(1, 2)))) if enhanced.any() else source.array.shape[0] // 2
     a, b = (image.array[z].astype(np.float32) for image in (source, synthetic))
     spacing = source.geometry.spacing[:2]
-    limit = settings.difference
     title = "source"
     if not hounsfield:  # no unit: brought to the window of the synthetic image, whose scale is shown
         values = source.array[within] if within.any() else source.array
         dark, bright = np.quantile(values.astype(np.float64), (0.01, 0.99))
-        bottom, top = settings.window
+        bottom, top = window
         a = bottom + (a - dark) / max(bright - dark, 1e-6) * (top - bottom)
         title = "source, its own scale"
     panels = [
-        figures.Panel(a, spacing, settings.window, title),
-        figures.Panel(b, spacing, settings.window, "synthetic"),
+        figures.Panel(a, spacing, window, title),
+        figures.Panel(b, spacing, window, "synthetic"),
     ]
-    if hounsfield:
+    if limit is not None:
         panels.append(figures.Panel(b - a, spacing, (-limit, limit), "synthetic minus source", map="difference"))
     figures.picture(path, panels, columns=len(panels))
 
@@ -94,8 +99,9 @@ def figures_of(
     changes: dict[str, Any],
     distances: dict[str, Any],
     domains: dict[str, Any],
-    hu_range: tuple[float, float],
+    limits: tuple[float, float],
     counts: dict[str, Any],
+    unit: str,
 ) -> None:
     """The summary (HU change by tissue, or histograms where the source has no HU), the histograms, their numbers."""
     patients, target = counts["synthetic"]["patients"], counts["target"]["patients"]
@@ -115,16 +121,16 @@ def figures_of(
         )
         out.add("figure", path, "Change by tissue", caption, data)
 
-    edges = np.linspace(*hu_range, domains["synthetic"].histograms.shape[1] + 1)
+    edges = np.linspace(*limits, domains["synthetic"].histograms.shape[1] + 1)
     middle = (edges[:-1] + edges[1:]) / 2
     columns = {domain: d.histograms.mean(axis=0) for domain, d in domains.items() if d.patients}
-    data = out.csv(pd.DataFrame({"hu": middle, **columns}), "tables/histogram.csv")
+    data = out.csv(pd.DataFrame({unit.lower(): middle, **columns}), "tables/histogram.csv")
     fig, axis = figures.new(width_mm=110, height_mm=70)
     for (domain, fractions), colour in zip(columns.items(), figures.COLOURS, strict=False):
         shown = np.where(fractions > 0, fractions, np.nan)
         axis.plot(middle, shown, label=f"{domain} (n = {counts[domain]['patients']})", color=colour, linewidth=1)
     axis.set_yscale("log")
-    axis.set_xlabel("HU")
+    axis.set_xlabel(unit)
     axis.set_ylabel("fraction of voxels of the body")
     axis.legend()
     path = out.folder / "figures" / ("histogram.svg" if changes else "summary.svg")

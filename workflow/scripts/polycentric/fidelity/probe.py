@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
     from ..config.synthesis_analyses import SynthesisProbe
 
+Row = dict[str, Any]
 Translate = Callable[[np.ndarray, windows.Shape], np.ndarray]
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -48,6 +49,8 @@ def probe(
     folder: Path,
     settings_json: str,
     code: str,
+    further: Mapping[str, tuple[list[Row], str]] | None = None,
+    calibrated: Sequence[bool] = (True, True),
     log: Log = SILENT,
 ) -> None:
     """Examine the generators of a model on some scans of patients that they have not seen.
@@ -55,13 +58,18 @@ def probe(
     Parameters
     ----------
     translate
-        Passes an image in HU (z, y, x) through the forward generator by sliding window of a stride (z, y, x).
+        Passes an image in HU (z, y, x) through the forward generator by sliding window of a stride (z, y, x); the
+        images (inputs, z, y, x) of a model of several inputs.
     predict
         Passes one window in HU through the forward generator.
     back
         Passes an image in HU through the backward generator by the model's own sliding window; None without one.
     source
         Manifests of the source view.
+    further
+        For a model of several inputs, by scan: rows of the further ones, and why there are none. None for one input.
+    calibrated
+        Whether the views of source and target hold HU if they are of CT.
 
     Raises
     ------
@@ -75,11 +83,15 @@ def probe(
     chosen = cohort.select(everyone[everyone["patient"].isin(unseen)], synthesis.source.where, where)
     rows = tables.read_all(list(source), schemas.VIEWS)
     rows = rows[(rows["view"] == synthesis.source.view) & (rows["status"] == "ok") & rows["scan"].isin(chosen["scan"])]
+    if further is not None:
+        rows = rows[[not further[scan][1] for scan in rows["scan"]]]
     rows = rows.sort_values("scan").drop_duplicates("patient").reset_index(drop=True)
     ledger.refuse_leaks(set(rows["patient"]), list(ledgers), where=where)
     if rows.empty:
         raise UserError(f"{where}: no scan of the source domain of unseen patients is left. Write other `parts`.")
-    of_ct = set(chosen.loc[chosen["modality"] == "CT", "scan"])
+    aim = cohort.select(everyone, synthesis.target.where, where)
+    target_hu = calibrated[1] and set(aim["modality"]) <= {"CT"}
+    of_ct = set(chosen.loc[chosen["modality"] == "CT", "scan"]) if calibrated[0] else set()
     order = np.sort(stream(seed, "probe", name).permutation(len(rows))[: settings.scans])
     window, own = windows.of(synthesis)
     strides = list(dict.fromkeys([own, *(tuple(max(1, w // o) for w in window) for o in settings.overlaps)]))
@@ -91,11 +103,14 @@ def probe(
     left_out: list[dict[str, str]] = []
     for number, row in enumerate(rows.iloc[order].to_dict("records"), start=1):
         facts = {"centre": row["centre"], "patient": row["patient"], "scan": row["scan"]}
-        hounsfield = row["scan"] in of_ct
-        image, spacing = _cut(volumes.read(root / row["path"], row), settings.crop, window, hounsfield)
-        # other modalities have no HU: the body is found in what was made of them
-        within = anatomy.body(image if hounsfield else translate(image, own))
-        if why := _why_not(image, within, window):
+        source_hu = row["scan"] in of_ct
+        hounsfield = source_hu and target_hu
+        own_rows = [row, *(further[row["scan"]][0] if further is not None else ())]
+        image, spacing = _cut([volumes.read(root / r["path"], r) for r in own_rows], settings.crop, window, source_hu)
+        first = image if further is None else image[0]
+        # other modalities have no HU: the body is found in what was made of them, if that has
+        within = _body(first if source_hu else translate(image, own), source_hu or target_hu)
+        if why := _why_not(first, within, window):
             left_out.append({"scan": row["scan"], "why": why})
             log.event("left out", scan=row["scan"], reason=why)
             continue
@@ -109,13 +124,13 @@ def probe(
         if number <= settings.examples:
             path = folder / "figures" / f"disagreement-{number}.png"
             synthetic = translate(image, own)
-            _picture(path, image, synthetic, map_hu, within, spacing, settings.window)
+            _picture(path, first, synthetic, map_hu, within, spacing, settings.window)
             caption = (
                 f"Scan {row['scan']} of {row['centre']}: source, synthetic image, and standard deviation in HU of the "
                 "predictions of all windows that cover a voxel, in the axial slice where windows disagree most."
             )
             out.add("picture", path, f"Disagreement of windows: {row['scan']}", caption)
-        if back is not None and hounsfield:
+        if back is not None and hounsfield and further is None:
             found = windows.steganography(
                 image, lambda hu: translate(hu, own), back, stream(seed, "probe", name, row["scan"]),
                 within=within, sigmas_hu=settings.sigmas_hu,
@@ -229,14 +244,18 @@ def _why_not(image: np.ndarray, within: np.ndarray, window: windows.Shape) -> st
     return "" if within.any() else "no body in the image"
 
 
+def _body(image: np.ndarray, hounsfield: bool) -> np.ndarray:
+    return anatomy.body(image) if hounsfield else np.ones(image.shape, dtype=bool)
+
+
 def _cut(
-    volume: volumes.Volume, crop: Sequence[int], window: windows.Shape, hounsfield: bool
+    inputs: Sequence[volumes.Volume], crop: Sequence[int], window: windows.Shape, hounsfield: bool
 ) -> tuple[np.ndarray, tuple[float, float, float]]:
     """The middle of the body (of the image without HU), as large as the window at least where the scan is.
 
-    Returns the image as float32 and its spacing (x, y, z).
+    Returns the image (z, y, x) as float32, (inputs, z, y, x) if there are several, and its spacing (x, y, z).
     """
-    hu = volume.array.astype(np.float32)
+    hu = inputs[0].array.astype(np.float32)
     within = anatomy.body(hu) if hounsfield else np.zeros(hu.shape, dtype=bool)
     places = np.argwhere(within) if within.any() else np.argwhere(np.ones(hu.shape, bool))
     middle = (places.min(axis=0) + places.max(axis=0) + 1) // 2
@@ -245,7 +264,8 @@ def _cut(
         length = min(hu.shape[axis], max(size, window[axis]))
         start = int(np.clip(middle[axis] - length // 2, 0, hu.shape[axis] - length))
         at.append(slice(start, start + length))
-    return np.ascontiguousarray(hu[tuple(at)]), volume.geometry.spacing
+    cut = [np.ascontiguousarray(volume.array[tuple(at)], dtype=np.float32) for volume in inputs]
+    return cut[0] if len(cut) == 1 else np.stack(cut), inputs[0].geometry.spacing
 
 
 def _picture(

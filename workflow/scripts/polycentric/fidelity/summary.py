@@ -32,7 +32,8 @@ PROBED = {
     "cycle_error_hu": ("error of the reconstruction, HU", None),
     "noise_amplification": ("growth of noise on the way back", 1.0),
 }
-TRUTH = {"mae_hu": ("mean absolute error, HU", 0.0), "psnr_db": ("peak signal-to-noise ratio, dB", None),
+TRUTH = {"mae_hu": ("mean absolute error, HU", 0.0), "mae": ("mean absolute error", 0.0),
+         "psnr_db": ("peak signal-to-noise ratio, dB", None),
          "ssim": ("structural similarity", 1.0)}  # fmt: skip
 
 

@@ -57,12 +57,13 @@ def convergence(
 ) -> list[Convergence]:
     """How the synthetic image depends on the stride, against the finest one (most windows) of `strides`.
 
-    `translate(image, stride)` passes an image (z, y, x) through the generator. Seams are looked for in what it changed,
-    or, of an image that has no HU, in what it made.
+    `translate(image, stride)` passes an image (z, y, x), or images (inputs, z, y, x), through the generator. Seams are
+    looked for in what it changed of the first, or, of an image that has no HU, in what it made.
     """
+    first = _first(image)
 
     def count(stride: Shape) -> int:
-        return int(np.prod([len(starts(n, w, s)) for n, w, s in zip(image.shape, window, stride, strict=True)]))
+        return int(np.prod([len(starts(n, w, s)) for n, w, s in zip(first.shape, window, stride, strict=True)]))
 
     ordered = sorted(set(strides), key=lambda s: (-count(s), s))
     reference = translate(image, ordered[0]).astype(np.float64)
@@ -77,7 +78,7 @@ def convergence(
                 count(stride),
                 mean,
                 largest,
-                seams(made - image if hounsfield else made, within, window, stride),
+                seams(made - first if hounsfield else made, within, window, stride),
             )
         )
     return found
@@ -88,27 +89,32 @@ def disagreement(
 ) -> np.ndarray:
     """Standard deviation (z, y, x), float32, of the predictions of all windows that cover a voxel; 0 where one does.
 
-    `predict` maps a window in HU to one of the same shape. Windows count alike. The volume must be as large as the
-    window. Memory: two float64 volumes.
+    `predict` maps a window in HU, of all inputs if there are several (inputs, z, y, x), to one (z, y, x). Windows count
+    alike. The volume must be as large as the window. Memory: two float64 volumes.
     """
-    if any(n < w for n, w in zip(image.shape, window, strict=True)):
-        raise ValueError(f"volume {image.shape} is smaller than the window {window}")
-    mean = np.zeros(image.shape)
-    squares = np.zeros(image.shape)
-    counts = [np.zeros(n, dtype=np.int32) for n in image.shape]
-    places = [starts(n, w, s) for n, w, s in zip(image.shape, window, stride, strict=True)]
+    first = _first(image)
+    if any(n < w for n, w in zip(first.shape, window, strict=True)):
+        raise ValueError(f"volume {first.shape} is smaller than the window {window}")
+    mean = np.zeros(first.shape)
+    squares = np.zeros(first.shape)
+    counts = [np.zeros(n, dtype=np.int32) for n in first.shape]
+    places = [starts(n, w, s) for n, w, s in zip(first.shape, window, stride, strict=True)]
     for axis, (found, length) in enumerate(zip(places, window, strict=True)):
         for start in found:
             counts[axis][start : start + length] += 1
     for origin in itertools.product(*places):
         at = tuple(slice(o, o + w) for o, w in zip(origin, window, strict=True))
         # differences from the source keep the sums of squares small
-        change = predict(image[at]).astype(np.float64) - image[at]
+        change = predict(image[(..., *at)]).astype(np.float64) - first[at]
         mean[at] += change
         squares[at] += change**2
     number = counts[0][:, None, None] * counts[1][:, None] * counts[2]
     mean /= number
     return np.sqrt(np.maximum(squares / number - mean**2, 0)).astype(np.float32)
+
+
+def _first(image: np.ndarray) -> np.ndarray:
+    return image if image.ndim == 3 else image[0]
 
 
 @dataclass(frozen=True)
