@@ -170,6 +170,45 @@ def test_the_first_survival_model_stays_the_first(toy: dict) -> None:
     assert job["order"] == list(models)
 
 
+def test_the_example_of_several_inputs_plans(tmp_path: Path) -> None:
+    """The example of docs/synthesis.md as a study of real MR and CT: every job has settings, each with its inputs."""
+    text = (PROJECT / "docs" / "synthesis.md").read_text(encoding="utf-8").partition("**Several inputs.**")[2]
+    example = yaml.safe_load(text.partition("```yaml")[2].partition("```")[0])
+    (tmp_path / "dicom").mkdir()
+    raw = {
+        "study": "mr", "centres": {"chaos": {"images": str(tmp_path / "dicom")}},
+        "curation": {"preset": "abdomen-ct-mr"}, "splits": {"images": {"test": 0.2}},
+        "analyses": {
+            "models": {"kind": "synthesis-comparison", "synthesis": ["in-n-out"], "source": False},
+            "change": {"kind": "synthesis-fidelity", "synthesis": "in-n-out"},
+            "windows": {"kind": "synthesis-probe", "synthesis": "in-n-out"},
+            "all": {"kind": "synthesis-summary"},
+        },
+    }  # fmt: skip
+    study = load(raw | example)
+    model = study.synthesis["in-n-out"]
+    assert model.inputs == 2
+    assert [model.source.where, model.source.also[0].where] == ["sequence == 'in-phase'", "sequence == 'out-of-phase'"]
+    rules = set()
+    for rule, wildcards in jobs(study):
+        plan.settings(study, rule, wildcards)
+        rules.add(rule)
+    assert {"train_synthesis", "synthesize", "fidelity", "probe_synthesis", "compare_synthesis"} <= rules
+
+
+def test_a_view_holds_hu_until_a_step_changes_the_unit(toy: dict) -> None:
+    toy["views"]["flat"] = {"from": "ct", "steps": [{"kind": "body"}, {"kind": "pack", "low": -1000, "high": 1000}]}
+    toy["views"]["later"] = {"from": "flat", "clip": [0, 255]}
+    toy["views"]["made"] = {"from": "ct", "synthesis": "packed"}
+    toy["synthesis"]["packed"] = toy["synthesis"]["decontrast"] | {"target": {"view": "later", "range": [0, 255]}}
+    toy["analyses"]["change"] = {"kind": "synthesis-fidelity", "synthesis": "packed"}
+    study = load(toy)
+    found = {view: study.calibrated(view) for view in ("ct", "noncontrast", "standardised", "flat", "later", "made")}
+    assert found == {"ct": True, "noncontrast": True, "standardised": False, "flat": False, "later": False,
+                     "made": False}  # fmt: skip
+    assert json.loads(plan.settings(study, "fidelity", {"analysis": "change"}))["calibrated"] == [True, False]
+
+
 def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
     """All jobs of a study as (rule, wildcards)."""
     radiomics = [n for n, f in study.features.items() if f.kind == "radiomics"]
@@ -262,7 +301,8 @@ DIRECT: dict[str, set[str]] = {
     "convert.rois": {"convert", "share"},
     "convert.sources": {"convert", "share"},
     "splits": {"split"},
-    "views": {"prepare", "fit_view", "synthesize", "export_dicom"},
+    # whether a view still holds HU matters to those who measure in HU
+    "views": {"prepare", "fit_view", "synthesize", "export_dicom", "fidelity", "probe_synthesis"},
     "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability", "probe_synthesis",
                   "summarise_synthesis"},
     "profiles": {"profile_images", "compare_synthesis"},
