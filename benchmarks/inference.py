@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class Way:
         self.seconds.append(clock() - begun)
 
 
-def main() -> None:
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--width", type=int, default=16, help="channels of the generator's first layer")
     parser.add_argument("--blocks", type=int, default=9, help="residual blocks")
@@ -65,7 +66,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of a CPU")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Print the table; return its rows."""
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     plain = Generator(3, width=args.width, residual_blocks=args.blocks).eval()
@@ -79,7 +84,7 @@ def main() -> None:
                 way.time(device)
             if repeat == 0 and not way.name.startswith("loop"):
                 way.seconds.clear()
-    report(args, device, ways)
+    return report(args, device, ways)
 
 
 def make_ways(args: argparse.Namespace, device: torch.device, plain: torch.nn.Module, noise: np.ndarray):
@@ -141,7 +146,7 @@ def make_ways(args: argparse.Namespace, device: torch.device, plain: torch.nn.Mo
         yield Way(name, partial(ours, plain, noise, batch, "fp32"), f"MONAI fp32, {batch}" if peer else "loop")
 
 
-def report(args: argparse.Namespace, device: torch.device, ways: list[Way]) -> None:
+def report(args: argparse.Namespace, device: torch.device, ways: list[Way]) -> list[dict[str, Any]]:
     named = {way.name: way for way in ways}
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.processor() or 'CPU'}"
     voxels = int(np.prod(args.shape))
@@ -151,6 +156,7 @@ def report(args: argparse.Namespace, device: torch.device, ways: list[Way]) -> N
         f"medians of {args.repeats}\n"
     )
     print("| way | s | voxels/s | faster | than | mean error, HU | largest |\n|---|---|---|---|---|---|---|")
+    rows = []
     for way in ways:
         median = statistics.median(way.seconds)
         # of each round, since what else runs on the machine changes from round to round
@@ -161,7 +167,12 @@ def report(args: argparse.Namespace, device: torch.device, ways: list[Way]) -> N
             f"| {way.name} | {median:.2f} | {voxels / median:,.0f} | {ratio:.2f} | {way.against} | "
             f"{float(error.mean()):.2g} | {float(error.max()):.2g} |"
         )
+        rows.append(
+            {"way": way.name, "against": way.against, "seconds": median, "mean_hu": float(error.mean())}
+            | {"max_hu": float(error.max())}
+        )
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    measure(options_of())

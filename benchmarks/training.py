@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
@@ -210,7 +211,7 @@ def store_speed(settings: Synthesis, mapped: list, device: torch.device, residen
     return done / (clock() - begun)
 
 
-def main() -> None:
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cuda = torch.cuda.is_available()
     parser.add_argument("--device", default="cuda" if cuda else "cpu")
@@ -223,7 +224,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--deterministic", action="store_true", help="deterministic algorithms on CUDA, as in a study")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Print the tables; return the device and the figures of each variant."""
     settings = settings_of(options)
     device = devices.prepare(options.device, options.threads, deterministic=options.deterministic)
     cuda = device.type == "cuda"
@@ -291,9 +296,11 @@ def main() -> None:
             speed = store_speed(cube, scans, device, kept)
             figures.append({"variant": f"store {label}", "per_s": speed})
             print(f"| {label}, 64^3 | {speed:,.0f} |")
+    found = {"device": name, "amx": amx, "torch": torch.__version__, "figures": figures}
     if options.json:
-        options.json.write_text(json.dumps({"device": name, "torch": torch.__version__, "figures": figures}, indent=1))
+        options.json.write_text(json.dumps(found, indent=1))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    measure(options_of())
