@@ -169,7 +169,7 @@ def test_an_upstream_model_that_saw_a_patient_is_refused(cohort: Phantom, tmp_pa
         ({"source": {"view": "ct", "where": "age"}}, "is not a condition"),
         ({"target": {"view": "mr"}}, "target: no scan is left"),
         ({"patch": [32, 32, 32]}, "scan scan-p0 has 24 x 24 x 20 voxels, fewer than the patch of 32 x 32 x 32"),
-        ({"hu_range": [2000, 3000]}, "constant within hu_range"),
+        ({"hu_range": [2000, 3000]}, r"constant within the range \[2000"),
     ],
 )
 def test_bad_input_is_told_before_training(cohort: Phantom, tmp_path: Path, changes: dict, message: str) -> None:

@@ -211,6 +211,13 @@ def test_both_stores_train_the_same_weights(cohort: Phantom, alone: Path, tmp_pa
     assert (tmp_path / FILES[0]).read_bytes() == (alone / FILES[0]).read_bytes()
 
 
+def test_imported_weights_of_another_generator_are_refused(cohort: Phantom, alone: Path, tmp_path: Path) -> None:
+    given = {"path": str(alone / FILES[0]), "sha256": sha256_file(alone / FILES[0])}
+    with pytest.raises(UserError, match=r"import: .* holds another generator: source range is \("):
+        train(**arguments(cohort, tmp_path, **{"import": given, "hu_range": (-100.0, 900.0)}))
+    assert not (tmp_path / FILES[0]).exists()
+
+
 def test_precision_is_part_of_what_decides_the_weights(cohort: Phantom, tmp_path: Path) -> None:
     # larger patches: see networks/selfcheck.py for what torch 2.13 does to small ones
     for precision in ("auto", "bf16"):

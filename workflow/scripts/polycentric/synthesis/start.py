@@ -35,6 +35,16 @@ def weights(settings: Synthesis, given: ImportedWeights, where: str) -> dict[str
     return tensors
 
 
+def refuse_other(settings: Synthesis, given: ImportedWeights, where: str) -> None:
+    """Raise UserError if weights to import are of another generator than these settings describe."""
+    path = adopt.checked(given, f"{where}: import")
+    if problems := differences(settings, weight_files.facts(path).get("settings", {}), ranges=True):
+        raise UserError(
+            f"{where}: import: {given.path!r} holds another generator: {'; '.join(problems)}. Write the settings "
+            "that it was trained with."
+        )
+
+
 def refuse_seen(seen: Iterable[str], split: Path, training: set[str], where: str) -> None:
     """Raise UserError if start weights know patients of a split that are not in its training part."""
     from .. import tables

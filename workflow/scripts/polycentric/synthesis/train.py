@@ -75,6 +75,7 @@ def train(
     arguments = {key: value for key, value in locals().items() if key != "log"}
     where = f"synthesis: {name}"
     if settings.import_ is not None:
+        start.refuse_other(settings, settings.import_, where)
         files = adopt.Outputs(weights, settings_out, history, ledger)
         adopt.adopt(
             name, settings.import_, files, stage="synthesis", split=settings.split, settings_json=settings_json,

@@ -147,8 +147,8 @@ def checked(
             problems.append(f"{where}: scan {scan} holds NaN or infinite values; leave it out by `where`.")
         elif np.clip(low, *hu_range) == np.clip(high, *hu_range):
             problems.append(
-                f"{where}: scan {scan} is constant within hu_range {list(hu_range)} (its values: {low:g} to {high:g}); "
-                f"leave it out by `where`, or look at its view."
+                f"{where}: scan {scan} is constant within the range {list(hu_range)} (its values: {low:g} to "
+                f"{high:g}); leave it out by `where`, or look at its view."
             )
     if problems:
         raise UserError(*problems)
