@@ -92,6 +92,18 @@ def test_a_view_is_what_the_trained_network_makes(cohort: Phantom, trained: Path
         assert facts["windows"] == tiling.Tiling.over(cohort.shape, (8, 8, 8), (5, 4, 6)).count
 
 
+def test_how_an_image_was_moved_goes_with_it(cohort: Phantom, trained: Path) -> None:
+    """Outlines of the scan have to move along with the synthetic image as with its source."""
+    rows = tables.read(cohort.view, schemas.VIEWS)
+    motion = "1 0 0 0 1 0 0 0 1 2.5 0 -1"
+    rows.loc[rows["scan"] == "scan-p1", "moved"] = motion
+    registered = cohort.root / "registered.tsv"
+    tables.write(rows, registered, schemas.VIEWS)
+    made = {row["scan"]: row["moved"] for row in shard(cohort, trained, "moved", registered)}
+    assert made.pop("scan-p1") == motion
+    assert not any(isinstance(other, str) and other for other in made.values())
+
+
 def test_threads_change_nothing(cohort: Phantom, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     several = shard(cohort, trained, "several")
     monkeypatch.setattr(apply, "THREADS", 1)
