@@ -96,6 +96,16 @@ def test_profile_does_not_depend_on_the_order_of_slices() -> None:
     assert plain[0]["count"].sum() == plain[1]["slices"] == 12
 
 
+def test_a_picture_of_a_single_slice_has_a_profile() -> None:
+    """A PNG of grey values from 0 to 255: all of it counts, in one layer."""
+    picture = np.random.default_rng(0).integers(0, 256, (1, 24, 30)).astype(np.uint8)
+    settings = ProfileSettings(network=None, landmarks="body", layers=1, slices=1, hu_range=(0, 255), bins=16)
+    made, told = describe(Volume(picture, Geometry((30, 24, 1), (1.0, 1.0, 1.0))), settings, None)
+    assert told["slices"] == 1
+    expected = np.histogram(picture, bins=16, range=(0, 255))[0] / picture.size
+    np.testing.assert_allclose(made["fine"][0], expected, rtol=1e-6)
+
+
 def test_profile_holds_the_histograms_of_its_slices() -> None:
     hu = np.full((8, 20, 20), -1000)
     hu[:, 2:18, 2:18] = 0

@@ -59,7 +59,7 @@ def landmarks(
     """
     if kind == "body":
         present = np.flatnonzero(within.any(axis=(1, 2)))
-        if present.size < 2:
+        if not present.size:
             raise ScanError("LANDMARK_MISSING", "no body in the image")
         return int(present[0]), int(present[-1])
     step = tuple(max(1, round(COARSE_MM / s)) for s in spacing[:2])
