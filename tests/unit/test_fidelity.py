@@ -101,8 +101,9 @@ def perfect_view(cohort: Phantom) -> Path:
 
 
 def call(
-    cohort: Phantom, folder: Path, seen: list[str], target: str = "contrast == 'no'", *,
-    calibrated: tuple[bool, bool] = (True, True), limits: tuple[float, float] | None = None, **changes,
+    cohort: Phantom, folder: Path, seen: list[str], target: str | None = "contrast == 'no'", *,
+    calibrated: tuple[bool, bool] = (True, True), shown: Path | None = None,
+    limits: tuple[float, float] | None = None, **changes,
 ) -> dict:  # fmt: skip
     written = cohort.root / "ledger.json"
     facts = {"name": "decontrast", "stage": "synthesis", "split": "main", "settings": "{}", "code": "0"}
@@ -119,7 +120,7 @@ def call(
         calibrated=calibrated,
         seed=1,
         source=[cohort.view],
-        target=[cohort.view],
+        target=[shown or cohort.view],
         synthetic=[perfect_view(cohort)],
         masks=[cohort.masks],
         scans=cohort.scans,
@@ -179,6 +180,11 @@ def test_a_source_without_hu_has_no_change_in_hu(cohort: Phantom, monkeypatch: p
     assert "no CT" in found["notes"][0]
     listed = tables.read(folder / "manifest.tsv", schemas.ARTEFACTS)
     assert {Path(p).name for p in listed["path"]} >= {"summary.svg", "structure.svg", "example-1.png"}
+    # a target without a condition is what its view has images of
+    rows = tables.read(cohort.view, schemas.VIEWS)
+    shown = cohort.root / "ct-alone.tsv"
+    tables.write(rows[rows["scan"].isin(scans.loc[scans["modality"] == "CT", "scan"])], shown, schemas.VIEWS)
+    assert call(cohort, folder, ["p0", "p1"], target=None, shown=shown) == found
 
 
 def test_a_target_without_hu_has_distances_in_its_own_range(cohort: Phantom, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,7 +230,8 @@ def test_probe_finds_what_windows_and_cycles_do(tmp_path: Path) -> None:
                 patch=(12, 12, 8), generator={"downs": 1}, discriminator={"layers": 1},
             ),
             translate=translate, predict=predict, back=(lambda hu: 7 * hu) if back else None, seed=1,
-            source=[cohort.view], scans=cohort.scans, patients=cohort.patient_table, split=cohort.split,
+            source=[cohort.view], target=[cohort.view],
+            scans=cohort.scans, patients=cohort.patient_table, split=cohort.split,
             ledgers=[written], root=tmp_path, folder=tmp_path / "analyses" / "probe", settings_json="{}", code="0",
         )  # fmt: skip
         return json.loads((tmp_path / "analyses" / "probe" / "metrics.json").read_text())

@@ -90,7 +90,8 @@ def test_the_adapter_writes_the_analysis(trained: tuple[Phantom, Path], monkeypa
         log=[str(cohort.root / "probe.log")],
         params=SimpleNamespace(settings=json.dumps(job), code="0", root=str(cohort.root)),
         input=Inputs(
-            weights=str(out / "weights.safetensors"), source=[str(cohort.view)], also=[], scans=str(cohort.scans),
+            weights=str(out / "weights.safetensors"), source=[str(cohort.view)], also=[], target=[str(cohort.view)],
+            scans=str(cohort.scans),
             patients=str(cohort.patient_table), split=str(cohort.split), ledgers=[str(out / "ledger.json")],
         ),
         output=SimpleNamespace(metrics=str(folder / "metrics.json")),
@@ -138,6 +139,7 @@ def test_models_of_several_inputs_are_probed(trained: tuple[Phantom, Path], tmp_
     probe(
         "probe", SynthesisProbe(synthesis="m", scans=2, overlaps=(1, 2), bootstrap=20), synthesis=settings,
         translate=generators.translate, predict=generators.predict, back=None, seed=1, source=[cohort.view],
+        target=[cohort.view],
         scans=cohort.scans, patients=cohort.patient_table, split=cohort.split, ledgers=[tmp_path / "ledger.json"],
         root=cohort.root, folder=cohort.root / "analyses" / "several", settings_json="{}", code="0", further=further,
     )  # fmt: skip

@@ -384,6 +384,7 @@ rule probe_synthesis:
     input:
         source=fidelity_source,
         also=fidelity_further,
+        target=fidelity_target,
         scans=result("cohort/scans.tsv"),
         patients=result("cohort/patients.tsv"),
         split=lambda wildcards: split_table(study.synthesis[fidelity_model(wildcards)].split),

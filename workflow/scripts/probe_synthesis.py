@@ -12,7 +12,7 @@ from polycentric.synthesis.generators import Generators, beside
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
 synthesis = Synthesis.model_validate(job["synthesis"])
-given = {name: [Path(p) for p in snakemake.input.get(name, [])] for name in ("source", "also", "ledgers")}
+given = {name: [Path(p) for p in snakemake.input.get(name, [])] for name in ("source", "also", "target", "ledgers")}
 cohort = {name: Path(snakemake.input[name]) for name in ("scans", "patients")}
 generators = Generators(synthesis, Path(snakemake.input.weights), job["device"])
 probe(
@@ -24,6 +24,7 @@ probe(
     back=generators.back,
     seed=job["seed"],
     source=given["source"],
+    target=given["target"],
     further=beside(synthesis, given["source"], *cohort.values(), given["also"], snakemake.wildcards.analysis),
     calibrated=job["calibrated"],
     **cohort,

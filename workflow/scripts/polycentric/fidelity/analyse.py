@@ -86,11 +86,12 @@ def analyse(
     after = _rows(synthetic, view)
     wanted = _rows(target, synthesis.target.view)
     aim = cohort.select(everyone, synthesis.target.where, where)
+    aim = aim[aim["scan"].isin(wanted)]
     target_hu = calibrated[1] and set(aim["modality"]) <= {"CT"}
     everyone = everyone[everyone["patient"].isin(unseen)]
     pairs = cohort.select(everyone, synthesis.source.where, where)
     pairs = pairs[pairs["scan"].isin(before.keys() & after.keys())].sort_values("scan")
-    others = aim[aim["patient"].isin(unseen) & aim["scan"].isin(wanted)].sort_values("scan")
+    others = aim[aim["patient"].isin(unseen)].sort_values("scan")
     ledger.refuse_leaks({*pairs["patient"], *others["patient"]}, ledgers, where=where)
     if pairs.empty:
         raise UserError(

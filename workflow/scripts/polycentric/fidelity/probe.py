@@ -41,6 +41,7 @@ def probe(
     back: Predict | None,
     seed: int,
     source: Sequence[Path],
+    target: Sequence[Path],
     scans: Path,
     patients: Path,
     split: Path,
@@ -64,8 +65,8 @@ def probe(
         Passes one window in HU through the forward generator.
     back
         Passes an image in HU through the backward generator by the model's own sliding window; None without one.
-    source
-        Manifests of the source view.
+    source, target
+        Manifests of the source view and of the target view, whose scans tell whether synthetic images have HU.
     further
         For a model of several inputs, by scan: rows of the further ones, and why there are none. None for one input.
     calibrated
@@ -90,6 +91,9 @@ def probe(
     if rows.empty:
         raise UserError(f"{where}: no scan of the source domain of unseen patients is left. Write other `parts`.")
     aim = cohort.select(everyone, synthesis.target.where, where)
+    shown = tables.read_all(list(target), schemas.VIEWS)
+    shown = shown[(shown["view"] == synthesis.target.view) & (shown["status"] == "ok")]
+    aim = aim[aim["scan"].isin(shown["scan"])]
     target_hu = calibrated[1] and set(aim["modality"]) <= {"CT"}
     of_ct = set(chosen.loc[chosen["modality"] == "CT", "scan"]) if calibrated[0] else set()
     order = np.sort(stream(seed, "probe", name).permutation(len(rows))[: settings.scans])
