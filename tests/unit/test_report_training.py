@@ -1,13 +1,22 @@
 """Training in the report: curves, variety, warnings, sample pictures."""
 
 import base64
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from polycentric.report import training
 from polycentric.report.inputs import ModelFiles
 from polycentric.training import samples, watch
+
+
+def test_empty_warnings_and_losses_of_weight_0_are_not_drawn() -> None:
+    text = "iteration,cycle_forward,identity_forward,variety_forward,variety_backward,warnings\n"
+    text += "10,2.0,0.0,0.0,,\n20,1.0,0.0,0.0,,\n"
+    # a variety of 0 is a collapse
+    assert training.shown(pd.read_csv(io.StringIO(text))) == ["cycle_forward", "variety_forward"]
 
 
 def test_curves_tell_what_was_amiss_and_the_last_sheet_is_shown(tmp_path: Path) -> None:

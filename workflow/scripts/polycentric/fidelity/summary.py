@@ -265,7 +265,7 @@ def _sentences(whole: pd.DataFrame) -> list[str]:
     found = whole[(whole["group"] == GROUPS[0]) & (whole["images"] == "synthetic")].dropna(subset="value")
     pooled = found[found["metric"].str.contains("pooled")]
     chosen = pooled if len(pooled) else found[found["metric"].str.startswith("KL divergence")]
-    chosen = chosen[chosen["metric"] == chosen["metric"].max()]
+    chosen = chosen[chosen["metric"] == chosen["metric"].iloc[0]] if len(chosen) else chosen  # that of fine bins
     if chosen["model"].nunique() < 2:
         return []
     best = chosen.loc[chosen["value"].idxmin()].to_dict() | {"level": LEVEL}

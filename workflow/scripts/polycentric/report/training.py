@@ -23,7 +23,7 @@ def curves(models: Mapping[str, ModelFiles]) -> list[dict[str, Any]]:
             if files.history is None:
                 continue
             history = pd.read_csv(files.history)
-            columns = [c for c in history.columns[1:] if pd.api.types.is_numeric_dtype(history[c])]
+            columns = shown(history)
             if history.empty or not columns:
                 continue
             step = history.columns[0]
@@ -47,6 +47,12 @@ def curves(models: Mapping[str, ModelFiles]) -> list[dict[str, Any]]:
                 }
             )
     return result
+
+
+def shown(history: pd.DataFrame) -> list[str]:
+    """Columns to draw: losses but those that were not computed (0 throughout), and ratios of variety."""
+    numbers = [c for c in history.columns[1:] if c != "warnings" and pd.api.types.is_numeric_dtype(history[c])]
+    return [c for c in numbers if history[c].notna().any() and (_ratio(c) or (history[c] != 0).any())]
 
 
 def warnings(files: ModelFiles) -> list[str]:

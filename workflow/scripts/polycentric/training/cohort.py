@@ -53,8 +53,10 @@ def images(frame: pd.DataFrame, manifests: list[Path], view: str, at: str) -> pd
     rows = rows[(rows["view"] == view) & rows["scan"].isin(frame["scan"])]
     found = rows[rows["status"] == "ok"].sort_values("scan").reset_index(drop=True)
     if found.empty:
+        reasons = rows["reason"].dropna().value_counts()
+        why = f" ({reasons.index[0]})" if len(reasons) else ""
         raise UserError(
             f"{at}: no scan is left to train on: of {len(frame)} selected scans of training patients, {len(rows)} are "
-            f"in view {view!r} and none of them has an image there. Write another `where`, `view` or `split`."
+            f"in view {view!r} and none of them has an image there{why}. Write another `where`, `view` or `split`."
         )
     return found
