@@ -21,6 +21,7 @@ from polycentric.synthesis.domains import Images
 from polycentric.synthesis.train import train
 from polycentric.tables import schemas
 from polycentric.training import checkpoint, loop, patches, state
+from polycentric.training import cohort as selection
 
 TINY = {
     "split": "main",
@@ -175,6 +176,14 @@ def test_an_upstream_model_that_saw_a_patient_is_refused(cohort: Phantom, tmp_pa
 def test_bad_input_is_told_before_training(cohort: Phantom, tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=f"(?s){message}"):
         call(cohort, tmp_path, **changes)
+
+
+def test_why_no_scan_is_left_is_told(cohort: Phantom, tmp_path: Path) -> None:
+    rows = tables.read(cohort.view, schemas.VIEWS).assign(status="missing", reason="VIEW_FLAT: one value", path=None)
+    tables.write(rows, tmp_path / "none.tsv", schemas.VIEWS)
+    everyone = selection.cohort(cohort.scans, cohort.patient_table)
+    with pytest.raises(UserError, match=r"none of them has an image there \(VIEW_FLAT: one value\)"):
+        selection.images(everyone, [tmp_path / "none.tsv"], "ct", "synthesis: x: source")
 
 
 def test_nan_in_a_scan_is_told(cohort: Phantom, tmp_path: Path) -> None:
