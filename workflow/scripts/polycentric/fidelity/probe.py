@@ -234,7 +234,8 @@ def _sentences(estimates: dict[str, Any], own: windows.Shape, finest: windows.Sh
     told = []
     if own != finest:
         told.append(f"The stride {_name(own)} changes images by {in_words(estimates['own_stride_mean_hu'])} HU.")
-    told.append(f"Steps at borders of windows are {in_words(estimates['own_stride_seams'])} times those elsewhere.")
+    if estimates["own_stride_seams"]["value"] is not None:  # whole slices have no borders
+        told.append(f"Steps at borders of windows are {in_words(estimates['own_stride_seams'])} times those elsewhere.")
     if "noise_amplification" in estimates:
         grown = in_words(estimates["noise_amplification"])
         told.append(f"On the way back, noise that nobody sees grows {grown} times.")
