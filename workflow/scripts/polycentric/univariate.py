@@ -5,12 +5,13 @@ x is (rows, features) and may have missing values (NaN): a row counts for a feat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu, rankdata
 
 
 def patterns(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -211,3 +212,14 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
     result[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return result
+
+
+def separation(values: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    """AUC of one number telling two groups apart, and the two-sided Mann-Whitney p (exact where small and untied)."""
+    a, b = values[positive], values[~positive]
+    if not len(a) or not len(b):
+        return math.nan, math.nan
+    if (values == values[0]).all():
+        return 0.5, 1.0
+    test = mannwhitneyu(a, b, alternative="two-sided")
+    return float(test.statistic / (len(a) * len(b))), float(test.pvalue)
