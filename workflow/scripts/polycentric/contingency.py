@@ -79,7 +79,7 @@ def fisher(table: np.ndarray, rng: np.random.Generator) -> Test:
 
 
 def _all_tables(table: np.ndarray) -> float | None:
-    """p of Fisher's test over all tables of the same margins, column by column; None where it takes above `STEPS` steps.
+    """p of Fisher's test over all tables of the same margins, column by column; None where it takes more than `STEPS`.
 
     A node is what is left of the rows; tables that reach it with the same probability go on together, and those all of
     whose ends are less (or more) likely than the observed table are counted (or dropped) at once (Mehta and Patel, J

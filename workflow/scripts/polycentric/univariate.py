@@ -13,6 +13,8 @@ import numpy as np
 from scipy import special
 from scipy.stats import mannwhitneyu, rankdata
 
+from .estimates import holm
+
 
 def patterns(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Columns with the same missing rows together: (known rows, columns)."""
@@ -223,3 +225,16 @@ def separation(values: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
         return 0.5, 1.0
     test = mannwhitneyu(a, b, alternative="two-sided")
     return float(test.statistic / (len(a) * len(b))), float(test.pvalue)
+
+
+def corrected(p: np.ndarray, method: str) -> np.ndarray:
+    """p values corrected as a family by `holm`, `bonferroni` or `benjamini-hochberg`; `none` leaves them."""
+    p = np.asarray(p, dtype=float)
+    match method:
+        case "holm":
+            return np.array(holm(p.tolist()))
+        case "bonferroni":
+            return bonferroni(p)
+        case "benjamini-hochberg":
+            return benjamini_hochberg(p)
+    return p
