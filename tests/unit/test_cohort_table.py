@@ -126,11 +126,11 @@ def test_an_outcome_at_a_time_is_a_row(r: dict[str, Any], run: Any) -> None:
 
 
 def test_missing_values_are_counted_by_group(run: Any, r: dict[str, Any]) -> None:
-    r["cohort"]["normal"][0] = None
+    before, r["cohort"]["normal"][0] = r["cohort"]["normal"][0], None
     try:
         facts, _ = run()
     finally:
-        r["cohort"]["normal"][0] = 60.0
+        r["cohort"]["normal"][0] = before
     group = r["cohort"]["group"][0]
     assert facts["normal"]["missing_by_group"] == {g: int(g == group) for g in "abc"}
 
