@@ -69,9 +69,9 @@ def analyse(
         table, _ = data.features(
             features[key], frame.index, rois=settings.rois, aggregate=settings.aggregate, where=where
         )
-        kinds[key] = indicators(table).reindex(frame.index)
+        kinds[key] = _coded(table).reindex(frame.index)
     if settings.clinical:
-        kinds[CLINICAL] = indicators(data.clinical(frame, settings.clinical, where, columns))
+        kinds[CLINICAL] = _coded(data.clinical(frame, settings.clinical, where, columns))
     for kind, table in kinds.items():
         if table.empty or not table.notna().any(axis=None):
             raise UserError(f"{where}: no patient has a value of {kind}; see its table, or leave it out.")
@@ -147,6 +147,16 @@ def analyse(
         code=code,
     )
     return metrics
+
+
+def _coded(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers, and an indicator per category; of two categories one says all."""
+    wide = indicators(table)
+    for name in table.columns:
+        own = [c for c in wide.columns if str(c).startswith(f"{name}=")]
+        if name not in wide and len(own) == 2:
+            wide = wide.drop(columns=own[0])
+    return wide
 
 
 def between(one: pd.DataFrame, two: pd.DataFrame, *, rank: str = "spearman", level: float = 0.95) -> pd.DataFrame:
