@@ -212,23 +212,28 @@ def _survey(
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Shares overall, by what the items are, by group and by reader, kappa; and draws of the overall share."""
 
-    def share(rows: pd.DataFrame) -> Estimate:
+    def draw(rows: pd.DataFrame) -> np.ndarray:
         wide = _wide(rows, "good")
+        if min(wide.shape) < 2 or not settings.bootstraps:
+            return np.full(max(settings.bootstraps, 1), math.nan)
         strata = _strata(rows, list(wide.columns), truth)
-        lower, upper, used = math.nan, math.nan, 0
-        if min(wide.shape) > 1 and settings.bootstraps:
-            drawn = bootstrap.crossed(wide.to_numpy(dtype=float), strata, rng, resamples=settings.bootstraps)
-            lower, upper, used = percentiles(drawn, settings.level)
+        return bootstrap.crossed(wide.to_numpy(dtype=float), strata, rng, resamples=settings.bootstraps)
+
+    def share(rows: pd.DataFrame, drawn: np.ndarray) -> Estimate:
+        lower, upper, used = percentiles(drawn, settings.level)
         good, n = int(rows["good"].sum()), len(rows)
         method = f"percentile bootstrap of readers and items, {used} samples; p: exact binomial test against chance"
         p = contingency.against_share(good, n, settings.chance)
         return estimate(good / n, lower, upper, method=method, n=n, level=settings.level, seed=seed, p=finite(p))
 
-    found: dict[str, Any] = {"overall": share(frame)}
+    draws = draw(frame)
+    found: dict[str, Any] = {"overall": share(frame, draws)}
     if truth:
-        found |= {f"on {kind}": share(rows) for kind, rows in frame.groupby("truth", sort=True)}
+        found |= {f"on {kind}": share(rows, draw(rows)) for kind, rows in frame.groupby("truth", sort=True)}
     if settings.by:
-        found["by " + settings.by] = {str(g): share(rows) for g, rows in frame.groupby(settings.by, sort=True)}
+        found["by " + settings.by] = {
+            str(g): share(rows, draw(rows)) for g, rows in frame.groupby(settings.by, sort=True)
+        }
     said = _wide(frame, "answer").T.dropna()
     if said.shape[1] > 1 and len(said) > 2:
         counts = kappa.counts(said.to_numpy(dtype=str))
@@ -245,11 +250,6 @@ def _survey(
         str(reader): wilson(int(rows["good"].sum()), len(rows), level=settings.level)
         for reader, rows in frame.groupby("reader", sort=True)
     }
-    wide = _wide(frame, "good")
-    draws = np.full(max(settings.bootstraps, 1), math.nan)
-    if min(wide.shape) > 1 and settings.bootstraps:
-        strata = _strata(frame, list(wide.columns), truth)
-        draws = bootstrap.crossed(wide.to_numpy(dtype=float), strata, rng, resamples=settings.bootstraps)
     return found, draws
 
 
