@@ -169,6 +169,11 @@ def test_limits_cover_and_a_planted_slope_is_found() -> None:
     # d = 0.2 s, mean = 1.1 s
     assert found.slope["lower"] < 0.2 / 1.1 < found.slope["upper"]
     assert found.p_slope < 1e-10
+    fit = stats.linregress(found.mean, found.difference)
+    assert [found.slope["value"], found.p_slope] == pytest.approx([fit.slope, fit.pvalue], rel=1e-8)
+    residuals = np.abs(found.difference - fit.intercept - fit.slope * found.mean)
+    ranks = stats.spearmanr(found.mean, residuals)
+    assert [found.widening, found.p_widening] == pytest.approx([ranks.statistic, ranks.pvalue], rel=1e-8)
     ratios = bland_altman(1.2 * size * np.exp(rng.normal(0, 0.1, 300)), size, ratio=True)
     assert ratios.bias["lower"] < 1.2 < ratios.bias["upper"]
     assert ratios.upper["value"] == pytest.approx(1.2 * np.exp(1.96 * 0.1), rel=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -59,27 +60,22 @@ def bland_altman(first: np.ndarray, second: np.ndarray, *, level: float = 0.95, 
     t = float(special.stdtrit(n - 1, 0.5 + level / 2))
     half = t * sd / math.sqrt(n)
     z = normal_quantile(0.95)
-    ends = stats.nct.ppf([0.5 - level / 2, 0.5 + level / 2], n - 1, z * math.sqrt(n)) / math.sqrt(n) * sd
+    ends = [factor * sd for factor in _factors(n, level)]
 
     def shown(value: float, lower: float, upper: float, method: str) -> Estimate:
         return estimate(back(value), back(lower), back(upper), method=method, n=n, level=level)
 
     p_bias = float(2 * special.stdtr(n - 1, -abs(bias) / (sd / math.sqrt(n)))) if sd > 0 else math.nan
-    slope, p_slope, widening, p_widening = _slope(mean, difference, level), math.nan, math.nan, math.nan
-    if sd > 0 and np.ptp(mean) > 0:
-        p_slope = float(stats.linregress(mean, difference).pvalue)
-        residuals = np.abs(difference - np.polyval(np.polyfit(mean, difference, 1), mean))
-        if np.ptp(residuals) > 0:
-            found = stats.spearmanr(mean, residuals)
-            widening, p_widening = float(found.statistic), float(found.pvalue)
+    slope, p_slope, residuals = _slope(mean, difference, level)
+    widening, p_widening = _ranks(mean, np.abs(residuals)) if sd > 0 else (math.nan, math.nan)
     return BlandAltman(
         mean=np.exp(mean) if ratio else mean,
         difference=np.exp(difference) if ratio else difference,
         sd=sd,
         bias=shown(bias, bias - half, bias + half, words),
         p_bias=p_bias,
-        lower=shown(bias - z * sd, bias - float(ends[1]), bias - float(ends[0]), limits),
-        upper=shown(bias + z * sd, bias + float(ends[0]), bias + float(ends[1]), limits),
+        lower=shown(bias - z * sd, bias - ends[1], bias - ends[0], limits),
+        upper=shown(bias + z * sd, bias + ends[0], bias + ends[1], limits),
         slope=slope,
         p_slope=p_slope,
         widening=widening,
@@ -87,10 +83,35 @@ def bland_altman(first: np.ndarray, second: np.ndarray, *, level: float = 0.95, 
     )
 
 
-def _slope(mean: np.ndarray, difference: np.ndarray, level: float) -> Estimate:
-    method = "slope of the difference over the mean (least squares), t interval"
-    if np.ptp(mean) == 0:
-        return estimate(math.nan, method=method, n=len(mean), level=level)
-    fit = stats.linregress(mean, difference)
-    half = float(special.stdtrit(len(mean) - 2, 0.5 + level / 2)) * fit.stderr
-    return estimate(fit.slope, fit.slope - half, fit.slope + half, method=method, n=len(mean), level=level)
+@functools.cache
+def _factors(n: int, level: float) -> tuple[float, float]:
+    """Bounds of mean + 1.96 SD in units of the sample's SD from its mean."""
+    found = stats.nct.ppf([0.5 - level / 2, 0.5 + level / 2], n - 1, normal_quantile(0.95) * math.sqrt(n))
+    return float(found[0]) / math.sqrt(n), float(found[1]) / math.sqrt(n)
+
+
+def _slope(mean: np.ndarray, difference: np.ndarray, level: float) -> tuple[Estimate, float, np.ndarray]:
+    """Least squares of the difference over the mean: slope, its p, residuals."""
+    method, n = "slope of the difference over the mean (least squares), t interval", len(mean)
+    x, y = mean - mean.mean(), difference - difference.mean()
+    square = float(x @ x)
+    if np.ptp(mean) == 0 or square == 0:
+        return estimate(math.nan, method=method, n=n, level=level), math.nan, y
+    slope = float(x @ y) / square
+    residuals = y - slope * x
+    error = math.sqrt(float(residuals @ residuals) / (n - 2) / square)
+    half = float(special.stdtrit(n - 2, 0.5 + level / 2)) * error
+    p = float(2 * special.stdtr(n - 2, -abs(slope) / error)) if error > 0 and np.ptp(difference) > 0 else math.nan
+    return estimate(slope, slope - half, slope + half, method=method, n=n, level=level), p, residuals
+
+
+def _ranks(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Spearman's correlation and its p by Student's t."""
+    x, y = (stats.rankdata(v) - (len(v) + 1) / 2 for v in (a, b))
+    size = math.sqrt(float(x @ x) * float(y @ y))
+    if size == 0:
+        return math.nan, math.nan
+    r = max(-1.0, min(1.0, float(x @ y) / size))
+    if abs(r) == 1:
+        return r, 0.0
+    return r, float(2 * special.stdtr(len(a) - 2, -abs(r) * math.sqrt((len(a) - 2) / (1 - r * r))))

@@ -322,9 +322,11 @@ def _numeric(
     rows: list[Row] = []
     compared: dict[tuple[str, str, str], BlandAltman] = {}
     clustered = len(set(found.patients)) < len(found.patients)
+    pairs = list(itertools.combinations(range(x.shape[1]), 2))
+    ccc_of = {(i, j): concordance(x[:, [i, j]], level=settings.level).ccc for i, j in pairs}
     for number, variable in enumerate(variables):
         rows += _reliability(variable, agreed, number, settings.level)
-        for i, j in itertools.combinations(range(x.shape[1]), 2):
+        for i, j in pairs:
             values = x[:, [i, j], number]
             known = np.isfinite(values).all(axis=1)
             a, b = values[known].T
@@ -337,12 +339,15 @@ def _numeric(
             pair = bland_altman(a, b, level=settings.level, ratio=settings.ratio)
             compared[variable, found.raters[i], found.raters[j]] = pair
             rows += _limits(variable, label, pair)
-            if clustered:
+            if clustered and number < settings.show:
                 rng = generator(seed, "analyse", name, variable, label)
                 rows = rows[:-6] + _by_patient(rows[-6:], pair, found.patients[known], settings, rng)
+            elif clustered:
+                rows = rows[:-6] + [row | {"lower": None, "upper": None, "p": None} for row in rows[-6:]]
             if x.shape[1] > 2:
-                two = concordance(values[known][:, :, None], level=settings.level)
-                ccc = estimate(*_at(two.ccc, 0), method="CCC of two raters (Lin 1989)", n=len(a), level=settings.level)
+                ccc = estimate(
+                    *_at(ccc_of[i, j], number), method="CCC of two raters (Lin 1989)", n=len(a), level=settings.level
+                )
                 rows.append(_row(variable, label, "ccc", ccc))
     log.progress("measures", 2, 2)
     return rows, compared

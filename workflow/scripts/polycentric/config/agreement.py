@@ -71,7 +71,13 @@ class AgreementAnalysis(_Estimates):
     ratio: bool = Field(
         False, description="Bland-Altman of ratios (logarithms) for differences that grow with what is measured."
     )
-    show: int = Field(12, ge=1, le=200, description="Features whose estimates stand in the report; tables hold all.")
+    show: int = Field(
+        12,
+        ge=1,
+        le=200,
+        description="Features whose estimates stand in the report, and whose Bland-Altman intervals are made by "
+        "bootstrap where patients have several items; tables hold all features.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> AgreementAnalysis:
