@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from polycentric import tables
 from polycentric.analysis import agree, associate, survey
 from polycentric.config.agreement import (
@@ -18,6 +19,7 @@ from polycentric.config.agreement import (
     SurveyAnalysis,
 )
 from polycentric.config.clinical import ColumnSettings
+from polycentric.config.study import load
 from polycentric.errors import UserError
 from polycentric.randomness import generator
 from polycentric.segquality import readers
@@ -159,6 +161,24 @@ def test_settings_that_contradict_are_refused() -> None:
         SurveyAnalysis(kind="survey")
     with pytest.raises(ValidationError, match="at least three"):
         MaskAgreementAnalysis(kind="mask-agreement", sources=("a", "b"), against="a")
+
+
+@pytest.mark.parametrize(
+    ("analysis", "words"),
+    [
+        ({"kind": "agreement", "scale": "numeric", "features": ["mixed"]}, "has no readers"),
+        ({"kind": "survey", "readers": ["turin"]}, "did you mean 'turing'"),
+        ({"kind": "survey", "table": "nowhere.csv"}, "does not exist"),
+        ({"kind": "mask-agreement", "sources": ["manual", "unet"]}, "learnt from training patients"),
+        ({"kind": "mask-agreement", "sources": ["manual", "nobody"]}, "is not defined under segmentation"),
+        ({"kind": "association", "features": ["mixed", "nothing"]}, "is not defined under features"),
+    ],
+)
+def test_a_study_that_lacks_what_is_compared_is_refused(analysis: dict[str, Any], words: str) -> None:
+    raw = yaml.safe_load((Path(__file__).parents[2] / "config" / "config.yaml").read_text(encoding="utf-8"))
+    raw["analyses"]["own"] = analysis
+    with pytest.raises(UserError, match=words):
+        load(raw)
 
 
 # ----------------------------------------------------------------------------------------------------------- surveys
