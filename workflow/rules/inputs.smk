@@ -345,6 +345,21 @@ def known_volumes(wildcards):
     return [path] if path else []
 
 
+def survey_answers(wildcards):
+    """Answers of the reader studies that an analysis evaluates, in order, or the user's table."""
+    analysis = study.analyses[wildcards.analysis]
+    return [analysis.table] if analysis.table else [result(f"readers/{n}/answers.parquet") for n in analysis.readers]
+
+
+def compared_masks(wildcards):
+    return [path for source in study.analyses[wildcards.analysis].sources for path in masks(source, study.shards)]
+
+
+def compared_mask_ledgers(wildcards):
+    models = [m for source in study.analyses[wildcards.analysis].sources for m in study.models_of_masks(source)]
+    return ledgers(dict.fromkeys(models))
+
+
 # read
 
 

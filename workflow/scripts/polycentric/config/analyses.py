@@ -10,6 +10,19 @@ from .base import Name, Section
 
 Classifier = Literal["logistic", "ridge", "lasso", "elastic-net", "random-forest"]
 Aggregate = Literal["mean", "median", "maximum", "minimum"]
+Correction = Literal["holm", "bonferroni", "benjamini-hochberg", "none"]
+GroupTest = Literal[
+    "t",
+    "student-t",
+    "mann-whitney",
+    "anova",
+    "welch-anova",
+    "kruskal-wallis",
+    "fisher",
+    "chi-squared",
+    "two-proportion-z",
+    "none",
+]
 
 
 class Analysis(Section):
@@ -103,11 +116,34 @@ class CohortAnalysis(Analysis):
     kind: Literal["cohort"] = "cohort"
     split: Name | None = Field(None, description="Describe the patients of this split only, with its parts.")
     by: str = Field(
-        "centre", min_length=1, description="Groups: `centre`, `part` (of the split), or a column of the patient table."
+        "centre",
+        min_length=1,
+        description="Groups: `centre`, `part` (of the split), a column of the patient table, or a binary, multi-class "
+        "or horizon outcome.",
     )
     columns: tuple[str, ...] | None = Field(
-        None, description="Columns of the patient table to describe; null: all that the study declares."
+        None,
+        description="Columns of the patient table and outcomes to describe; null: all that the study declares.",
     )
+    tests: dict[str, GroupTest] = Field(
+        {},
+        description="Tests of single columns where the usual choice is not wanted, such as {age_years: t}. Of numbers "
+        "in two groups: `t` (Welch), `student-t`, `mann-whitney`; in any number: `anova`, `welch-anova`, "
+        "`kruskal-wallis`; of categories: `fisher`, `chi-squared`, `two-proportion-z` (two groups, two categories); "
+        "`none`.",
+    )
+    normality: Literal["decides", "reported"] = Field(
+        "decides",
+        description="Shapiro-Wilk test of every group: `decides` between tests of means and of ranks at p = 0.05, or "
+        "is `reported` only, and means are compared.",
+    )
+    spread: Literal["auto", "f", "levene"] = Field(
+        "auto",
+        description="Test of equal spreads of numbers, reported beside: F test of two variances, Levene's test round "
+        "medians (Brown and Forsythe), or `auto`: F for two groups that Shapiro-Wilk accepts as normal, else Levene. "
+        "More than two groups always take Levene's.",
+    )
+    correction: Correction = Field("holm", description="Correction of the p values over the table.")
     acquisition: bool = Field(True, description="Describe the scans too: spacing, thickness, manufacturer, contrast.")
 
 

@@ -281,6 +281,26 @@ def explore(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def agree(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def survey(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def associate(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _with_columns(study, w)
+
+
+@_rule
+def mask_agreement(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
 def classify(study: Study, w: Wildcards) -> dict[str, Any]:
     return _with_columns(study, w)
 

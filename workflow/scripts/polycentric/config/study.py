@@ -11,7 +11,13 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ..errors import UserError
-from .agreement import FeatureAgreementAnalysis
+from .agreement import (
+    AgreementAnalysis,
+    AssociationAnalysis,
+    FeatureAgreementAnalysis,
+    MaskAgreementAnalysis,
+    SurveyAnalysis,
+)
 from .analyses import ClassificationAnalysis, CohortAnalysis, features_of
 from .base import Name, Section, Source
 from .clinical import ClinicalSettings
@@ -49,6 +55,10 @@ Analysis = Annotated[
     | FidelityAnalysis
     | SegmentationQualityAnalysis
     | FeatureAgreementAnalysis
+    | AgreementAnalysis
+    | SurveyAnalysis
+    | MaskAgreementAnalysis
+    | AssociationAnalysis
     | StabilityAnalysis
     | HarmonisationAnalysis
     | ExplorationAnalysis
@@ -734,7 +744,7 @@ def _analysis_checks(
         yield from survival_problems(where, analysis, study.clinical)
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
-        if analysis.kind not in ("classification", "survival", "exploration"):
+        if analysis.kind not in ("classification", "survival", "exploration", "agreement", "association"):
             yield from _numbers_only(study, f"{where}.features", name)
         if not split:
             continue
@@ -755,6 +765,8 @@ def _analysis_checks(
                     f"feature set {fitted!r} was fitted on the training patients of split {by!r}; "
                     f"use that split here, or one with 'within: {by}.test'.",
                 )
+    if isinstance(analysis, AgreementAnalysis | SurveyAnalysis | MaskAgreementAnalysis):
+        yield from _reader_checks(study, where, analysis, unknown)
     if isinstance(analysis, StabilityAnalysis):
         yield from _perturbation_checks(study, where, analysis)
     for field, section, also in (
@@ -793,6 +805,35 @@ def _analysis_checks(
         yield from unknown(f"{where}.profile", profile, "profiles")
         if isinstance(analysis, Detectability) and profile in study.profiles and not study.profiles[profile].network:
             yield f"{where}.profile", f"{profile!r} has no network, whose features this analysis needs."
+
+
+def _reader_checks(
+    study: Study, where: str, analysis: AgreementAnalysis | SurveyAnalysis | MaskAgreementAnalysis, unknown: Any
+) -> Iterator[tuple[str, str]]:
+    """Whether what several readers did is there, and a network among them has not seen the patients."""
+    if isinstance(analysis, AgreementAnalysis):
+        for name in analysis.features:
+            own = study.features.get(name)
+            if own is not None and (not isinstance(own, ImportedSet) or own.columns.reader is None):
+                yield (
+                    f"{where}.features",
+                    f"{name!r} has no readers. Import a table with 'columns: {{reader: <column>}}'.",
+                )
+    elif isinstance(analysis, SurveyAnalysis):
+        for name in analysis.readers:
+            yield from unknown(f"{where}.readers", name, "readers")
+        if analysis.table and not Path(analysis.table).is_file():
+            yield f"{where}.table", f"the file {analysis.table!r} does not exist. Write its path."
+    else:
+        for source in analysis.sources:
+            yield from unknown(f"{where}.sources", source, "segmentation", *study.convert.sources)
+            for model in study.models_of_masks(source):
+                by = study.split_of_model(model)
+                if analysis.split is None or (by != analysis.split and not study.held_out(analysis.split, by)):
+                    yield (
+                        f"{where}.split",
+                        f"network {model!r} learnt from training patients of split {by!r}; write it.",
+                    )
 
 
 def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) -> Iterator[tuple[str, str]]:
