@@ -195,6 +195,7 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
     found += [("export_dicom", {"view": e.view, "fold": "main", **s}) for e in study.dicom_exports for s in shards]
     found += [("export_nrrd", {"export": n, **s}) for n, e in study.exports.items() if e.kind == "nrrd" for s in shards]
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
+    found += [("join_features", {"set": n}) for n, f in study.features.items() if f.kind == "joined"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
     return found
@@ -225,6 +226,7 @@ DIRECT: dict[str, set[str]] = {
     "deidentify": {"share"},
     "quicklook": {"quicklook"},
     "clinical": {"cohort", "describe"},
+    "clinical.columns": {"cohort", "describe", "classify", "survive"},
     "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive"},
     "curation": {"curate"},
     "curation.limits": {"cohort"},
@@ -239,7 +241,7 @@ DIRECT: dict[str, set[str]] = {
     "synthesis.*.inference": {"synthesize"},
     "segmentation": {"train_segmentation", "segment", "segmentation_quality"},
     "segmentation.*.inference": {"segment"},
-    "features": {"extract", "harmonise", "select_features", "import_features"},
+    "features": {"extract", "harmonise", "select_features", "import_features", "join_features"},
     "analyses": {
         "describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement", "stability",
         "harmonisation", "explore", "compare_synthesis", "detectability", "feature_shift", "profile_images",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from polycentric.analysis.survive import analyse
 from polycentric.config.analyses import SurvivalAnalysis
-from polycentric.config.clinical import read_outcome
+from polycentric.config.clinical import ColumnSettings, read_outcome
 from polycentric.jobs import start
 
 log = start(snakemake)
@@ -20,6 +20,7 @@ analyse(
     patients=Path(snakemake.input.patients),
     split=Path(snakemake.input.split[0]),
     outcome=read_outcome(job["outcome"]),
+    columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},
     ledgers=[Path(path) for path in snakemake.input.ledgers],
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,

@@ -140,10 +140,13 @@ class ForestImputer(TransformerMixin, BaseEstimator):
 
 
 class Front(TransformerMixin, BaseEstimator):
-    """Codes text as indicators, imputes missing values, selects columns, scales to mean 0 and SD 1.
+    """Codes categories as indicators, imputes missing values, selects columns, scales to mean 0 and SD 1.
 
-    `forced` are columns (clinical ones) that pass without selection unless they are constant; text columns get one
-    indicator per training category but the most frequent. Everything is learnt from the rows given to `fit`.
+    `forced` are columns (clinical ones) that pass without selection unless they are constant. A column of text gets one
+    indicator per category of training but the most frequent one, its reference; a pandas Categorical one per category
+    but its first. A category that training does not have is missing, or the reference (`unseen`). Missing categories
+    are imputed as whole categories: the most frequent one, or what the forests find likeliest. Everything is learnt
+    from the rows given to `fit`.
     """
 
     def __init__(
@@ -152,22 +155,31 @@ class Front(TransformerMixin, BaseEstimator):
         selection: dict[str, Any] | None = None,
         imputation: dict[str, Any] | None = None,
         seed: int = 0,
+        unseen: str = "missing",
     ) -> None:
         self.forced = forced
         self.selection = selection
         self.imputation = imputation
         self.seed = seed
+        self.unseen = unseen
 
     def fit(self, X: pd.DataFrame, y: np.ndarray, choose_on: pd.DataFrame | None = None) -> Self:
         """Learn from X (n rows) and y; with `choose_on` (same rows, twin features) select on that table instead."""
         self.columns_ = list(X.columns)
-        self.categories_ = {}
-        for name in X.select_dtypes(object).columns:
-            counts = X[name].dropna().value_counts()
+        self.references_: dict[str, str | None] = {}
+        self.categories_: dict[str, list[str]] = {}
+        modes: dict[str, str | None] = {}
+        for name in (n for n in X.columns if not pd.api.types.is_numeric_dtype(X[n])):
+            counts = X[name].astype("object").dropna().value_counts()
             ordered = sorted(counts.index, key=lambda value: (-counts[value], value))
-            self.categories_[name] = sorted(ordered[1:])
+            modes[name] = ordered[0] if ordered else None
+            declared = isinstance(X[name].dtype, pd.CategoricalDtype)
+            self.references_[name] = X[name].cat.categories[0] if declared else modes[name]
+            self.categories_[name] = sorted(set(ordered) - {self.references_[name]})
         coded, self.names_, forced = self._code(X)
         self.medians_ = _medians(coded)
+        for name, (start, stop) in self._groups().items():
+            self.medians_[start:stop] = [float(value == modes[name]) for value in self.categories_[name]]
         how = Imputation(**(self.imputation or {}))
         self.imputer_ = None
         if how.method == "forest":
@@ -178,7 +190,7 @@ class Front(TransformerMixin, BaseEstimator):
         free = np.flatnonzero(~forced)
         candidates = x[:, free]
         if choose_on is not None:
-            twin = choose_on[[self.names_[i] for i in free]].to_numpy(float)
+            twin = self._code(choose_on)[0][:, free]
             candidates = np.where(np.isnan(twin), _medians(twin), twin)
         chosen = free[choose(candidates, y, settings)] if len(free) else free
         chosen = chosen[x[:, chosen].std(axis=0) > 0]
@@ -197,23 +209,44 @@ class Front(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         return np.array([self.names_[i] for i in self.chosen_], dtype=object)
 
+    def _groups(self) -> dict[str, tuple[int, int]]:
+        """First and last (exclusive) column of the indicators of every categorical column."""
+        at = len(self.columns_) - len(self.categories_)
+        groups = {}
+        for name, values in self.categories_.items():
+            groups[name] = (at, at + len(values))
+            at += len(values)
+        return groups
+
     def _code(self, X: pd.DataFrame) -> tuple[np.ndarray, list[str], np.ndarray]:
         """Numbers (columns in their order, then indicators of categories), their names, and which are forced."""
         names = [name for name in self.columns_ if name not in self.categories_]
         blocks = [X[names].to_numpy(float)]
         forced = [name in self.forced for name in names]
         for name, values in self.categories_.items():
-            known = X[name].notna().to_numpy()
+            column = X[name].astype("object")
+            known = column.notna().to_numpy()
+            if self.unseen == "missing":
+                known &= column.isin([*values, self.references_[name]]).to_numpy()
             for value in values:
-                blocks.append(np.where(known, X[name].eq(value).to_numpy(dtype=float), np.nan)[:, None])
+                blocks.append(np.where(known, column.eq(value).to_numpy(dtype=float), np.nan)[:, None])
                 names.append(f"{name}={value}")
                 forced.append(name in self.forced)
         return np.hstack(blocks), names, np.array(forced, dtype=bool)
 
     def _impute(self, coded: np.ndarray) -> np.ndarray:
-        if self.imputer_ is not None:
-            return self.imputer_.transform(coded)
-        return np.where(np.isnan(coded), self.medians_, coded)
+        if self.imputer_ is None:
+            return np.where(np.isnan(coded), self.medians_, coded)
+        filled = self.imputer_.transform(coded)
+        for start, stop in self._groups().values():
+            rows = np.isnan(coded[:, start:stop]).any(axis=1)
+            if not rows.any():
+                continue
+            # the likeliest category; what the indicators leave of 1 belongs to the reference, which wins ties
+            found = filled[rows, start:stop]
+            scores = np.c_[1 - found.sum(axis=1), found]
+            filled[rows, start:stop] = np.eye(stop - start + 1)[np.argmax(np.round(scores, 12), axis=1)][:, 1:]
+        return filled
 
 
 def _medians(x: np.ndarray) -> np.ndarray:

@@ -103,7 +103,13 @@ def fit(
 
 
 def _front(settings: ClassificationAnalysis, seed: int) -> Front:
-    return Front(settings.clinical, settings.selection.model_dump(), settings.imputation.model_dump(), seed)
+    return Front(
+        settings.clinical,
+        settings.selection.model_dump(),
+        settings.imputation.model_dump(),
+        seed,
+        settings.unseen_category,
+    )
 
 
 def _fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings as python_warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from .. import ledger, tables
 from ..artefacts import TableArtefacts
 from ..config.analyses import ClassificationAnalysis
+from ..config.clinical import ColumnSettings
 from ..errors import UserError
 from ..estimates import Estimate, estimate, finite, holm, p_text, percentiles, permutation_p, shown, wilson
 from ..files import write_json
@@ -65,6 +67,7 @@ def analyse(
     folder: Path,
     settings_json: str,
     code: str,
+    columns: Mapping[str, ColumnSettings] | None = None,
     log: Log = SILENT,
 ) -> dict[str, Any]:
     """Fit and evaluate every model on every feature set; write the analysis folder; return the metrics.
@@ -74,7 +77,9 @@ def analyse(
     features
         feature tables by set, for all of `settings.features`.
     outcome
-        the declared outcome, type binary with `column` and `positive`.
+        the declared outcome, type binary with `column` and `positive`, or type horizon.
+    columns
+        declarations of clinical columns.
     ledgers
         of every model behind the features.
     root, folder
@@ -87,7 +92,7 @@ def analyse(
         cannot carry the analysis (one class, too few patients) give null estimates and a warning instead.
     """
     where = f"analyses: {name}"
-    study = _study(name, settings, seed, features, patients, split, outcome, where)
+    study = _study(name, settings, seed, features, patients, split, outcome, columns, where)
     training = study.part("training")
     ids = study.frame["patient"]
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
@@ -156,13 +161,16 @@ def _study(
     patients: Path,
     split: Path,
     outcome: Any,
+    columns: Mapping[str, ColumnSettings] | None,
     where: str,
 ) -> Study:
     frame = data.cohort(patients, split, where)
     y = data.binary(frame, outcome, where)
-    clinical = data.clinical(frame, settings.clinical, where)
+    clinical = data.clinical(frame, settings.clinical, where, columns)
     per_set: dict[str, pd.DataFrame] = {}
     counts: dict[str, Any] = {"patients": len(frame), "without_outcome": int(y.isna().sum()), "sets": {}}
+    if outcome.type == "horizon":
+        counts["horizon"] = data.horizon_counts(frame, outcome, where)
     for set_name in settings.features:
         per_set[set_name], counts["sets"][set_name] = data.features(
             features[set_name], frame.index, rois=settings.rois, aggregate=settings.aggregate, where=where
@@ -180,6 +188,7 @@ def _study(
         per_set = {key: table[sorted(shared)] for key, table in per_set.items()}
     frame, y, clinical = frame[usable], y[usable], clinical[usable]
     tables_ = {key: pd.concat([clinical, table.loc[frame.index]], axis=1) for key, table in per_set.items()}
+    tables_, warnings = data.predictors(tables_ or {CLINICAL: clinical}, frame, settings, where)
     counts["used"] = len(frame)
     counts["parts"] = {
         part: {
@@ -188,12 +197,14 @@ def _study(
         }
         for part in tables.PARTS
     }
-    return Study(name, settings, seed, frame, y.to_numpy(dtype=int), tables_ or {CLINICAL: clinical}, counts)
+    return Study(name, settings, seed, frame, y.to_numpy(dtype=int), tables_, counts, warnings)
 
 
 def _check(study: Study) -> None:
     """Say in plain words what the data cannot carry."""
     counts = study.counts
+    if counts.get("horizon", {}).get("censored_before"):
+        study.warn(f"{counts['horizon']['rule']}.")
     if lost := counts["patients"] - counts["used"]:
         study.warn(
             f"{lost} of {counts['patients']} patients of the split are left out: {counts['without_outcome']} without "

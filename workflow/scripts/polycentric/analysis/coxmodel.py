@@ -108,4 +108,5 @@ def fit(
 
 
 def _front(settings: SurvivalAnalysis, forced: tuple[str, ...], seed: int) -> Front:
-    return Front(forced, settings.selection.model_dump(), settings.imputation.model_dump(), seed)
+    how = settings.selection.model_dump(), settings.imputation.model_dump()
+    return Front(forced, *how, seed, settings.unseen_category)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 from .. import ledger, tables
 from ..artefacts import TableArtefacts
 from ..config.analyses import SurvivalAnalysis
+from ..config.clinical import ColumnSettings
 from ..estimates import Estimate, estimate, finite, normal_quantile, p_of_z, p_text, percentiles, permutation_p, shown
 from ..files import write_json
 from ..jobs import SILENT, Log
@@ -65,6 +67,7 @@ def analyse(
     folder: Path,
     settings_json: str,
     code: str,
+    columns: Mapping[str, ColumnSettings] | None = None,
     log: Log = SILENT,
 ) -> dict[str, Any]:
     """Fit every Cox model on training, evaluate it on every part, compare each with the first; write the folder.
@@ -75,6 +78,8 @@ def analyse(
         feature tables by set, for all sets that `settings.models` name.
     outcome
         the declared outcome, type time-to-event with `time`, `event` and `unit`.
+    columns
+        declarations of clinical columns.
     ledgers
         of every model behind the features.
     root, folder
@@ -87,7 +92,7 @@ def analyse(
         cannot carry the analysis (no events, too few patients) give null estimates and a warning instead.
     """
     where = f"analyses: {name}"
-    study = _study(name, settings, seed, features, patients, split, outcome, where)
+    study = _study(name, settings, seed, features, patients, split, outcome, columns, where)
     training = study.part("training")
     ids = study.frame["patient"]
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
@@ -159,6 +164,7 @@ def _study(
     patients: Path,
     split: Path,
     outcome: Any,
+    columns: Mapping[str, ColumnSettings] | None,
     where: str,
 ) -> Study:
     frame = data.cohort(patients, split, where)
@@ -173,11 +179,12 @@ def _study(
         usable &= frame.index.isin(per_set[set_name].index)
     per_model = {}
     for key, model in settings.models.items():
-        table = data.clinical(frame, model.clinical, where)[usable]
+        table = data.clinical(frame, model.clinical, where, columns)[usable]
         if model.features is not None:
             table = pd.concat([table, per_set[model.features].loc[table.index]], axis=1)
         per_model[key] = table
     frame, follow_up = frame[usable], follow_up[usable]
+    per_model, warnings = data.predictors(per_model, frame, settings, where)
     counts["used"] = len(frame)
     counts["parts"] = {
         part: {
@@ -187,7 +194,7 @@ def _study(
         for part in tables.PARTS
     }
     unit = str(getattr(outcome, "unit", "days"))
-    return Study(name, settings, seed, unit, frame, follow_up.to_numpy(dtype=float), per_model, counts)
+    return Study(name, settings, seed, unit, frame, follow_up.to_numpy(dtype=float), per_model, counts, warnings)
 
 
 def _check(study: Study) -> None:

@@ -77,6 +77,17 @@ class TableAnalysis(Analysis):
         "mean", description="How several rows of one patient (scans, regions) become one value per feature."
     )
     imputation: Imputation = Field(Imputation(), description="What stands in for missing values.")
+    unseen_category: Literal["missing", "reference", "error"] = Field(
+        "missing",
+        description="A category that no training patient has (in a fold: none of its training patients): a missing "
+        "value, which is imputed; the reference category; or stop, where a patient outside training has it.",
+    )
+    absent_variable: Literal["impute", "drop", "error"] = Field(
+        "impute",
+        description="A variable without a value in any patient of a held-out centre, while training has it: impute it "
+        "there from training, or drop it from all models (which then know that much of the held-out patients), each "
+        "with a warning; or stop.",
+    )
     selection: Selection = Field(Selection(), description="Selection of features.")
     resampling: Resampling = Field(Resampling(), description="Cross-validation inside the training part.")
     bootstraps: int = Field(1000, ge=0, description="Bootstrap samples of patients for the intervals.")
@@ -184,3 +195,10 @@ def features_of(analysis: Any) -> list[str]:
     else:
         names = list(getattr(analysis, "features", []))
     return list(dict.fromkeys(names))
+
+
+def clinical_of(analysis: Any) -> list[str]:
+    """Clinical columns that the models of a classification or survival analysis have, in order, without repeats."""
+    if analysis.kind == "survival":
+        return list(dict.fromkeys(name for model in analysis.models.values() for name in model.clinical))
+    return list(analysis.clinical)

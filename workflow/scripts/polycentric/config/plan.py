@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files import canonical_json, sha256_file
+from .analyses import clinical_of
 from .base import Section
 from .codes import CODES
 from .features import RadiomicsSet, find_recipe, load_recipe
@@ -104,11 +105,11 @@ def cohort(study: Study, _: Wildcards) -> dict[str, Any]:
 @_rule
 def split(study: Study, w: Wildcards) -> dict[str, Any]:
     own = study.splits[w["split"]]
-    outcomes = dump_all(study.clinical.outcomes) if study.clinical else {}
+    declared = study.clinical.outcomes if study.clinical else {}
     return {
         "seed": study.seed,
         "split": dump(own),
-        "outcomes": {name: outcomes[name] for name in own.stratify if name in outcomes},
+        "outcomes": {name: dump(study.clinical.resolved(name)) for name in own.stratify if name in declared},
     }
 
 
@@ -223,6 +224,11 @@ def import_features(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def join_features(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"features": dump(study.features[w["set"]])}
+
+
+@_rule
 def harmonise(study: Study, w: Wildcards) -> dict[str, Any]:
     return {"features": dump(study.features[w["set"]])}
 
@@ -230,8 +236,17 @@ def harmonise(study: Study, w: Wildcards) -> dict[str, Any]:
 def _analysis(study: Study, w: Wildcards) -> dict[str, Any]:
     analysis = study.analyses[w["analysis"]]
     outcome = getattr(analysis, "outcome", None)
-    declared = study.clinical.outcomes[outcome] if study.clinical and outcome else None
+    declared = study.clinical.resolved(outcome) if study.clinical and outcome else None
     return {"seed": study.seed, "analysis": without_prose(analysis), "outcome": dump(declared)}
+
+
+def _with_columns(study: Study, w: Wildcards) -> dict[str, Any]:
+    """Settings of an analysis whose models have clinical columns, with what these may hold."""
+    declared = study.clinical.columns if study.clinical else {}
+    columns = {name: dump(declared[name]) for name in clinical_of(study.analyses[w["analysis"]]) if name in declared}
+    # where a column stands in the file, and its limits, are of the cohort
+    kept = ("type", "values", "reference")
+    return _analysis(study, w) | {"columns": {name: {k: own[k] for k in kept} for name, own in columns.items()}}
 
 
 @_rule
@@ -263,13 +278,13 @@ def explore(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def classify(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
+    return _with_columns(study, w)
 
 
 @_rule
 def survive(study: Study, w: Wildcards) -> dict[str, Any]:
     # canonical JSON sorts keys, but the first model is the one that the others are compared with
-    return _analysis(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
+    return _with_columns(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
 
 
 @_rule

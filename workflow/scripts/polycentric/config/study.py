@@ -20,7 +20,7 @@ from .deidentify import DeidentifySettings
 from .examine import EstablishSettings, ExamineSettings
 from .explore import ExplorationAnalysis
 from .export import DicomExport, Export, NrrdExport
-from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
+from .features import FeatureSet, HarmonisedSet, ImportedSet, JoinedSet, RadiomicsSet, find_recipe, load_recipe
 from .harmonise import HarmonisationAnalysis
 from .idc import IdcSource
 from .idc import problems as idc_problems
@@ -250,6 +250,8 @@ class Study(Section):
             features = self.features[name]
             if isinstance(features, HarmonisedSet | SelectedSet):
                 todo.append(features.of)
+            if isinstance(features, JoinedSet):
+                todo += features.of
             if isinstance(features, HarmonisedSet) and features.phantom and features.phantom.features:
                 todo.append(features.phantom.features)
             if isinstance(features, SelectedSet) and features.stable in self.analyses:
@@ -591,6 +593,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                 yield from unknown(f"{where}.of", features.of, "features")
                 if any(name in study.sets_behind(other) for other in study.sets_behind(name)[1:]):
                     yield f"{where}.of", "a set cannot be made from itself, nor fitted on what is made from it."
+                yield from _numbers_only(study, f"{where}.of", features.of)
                 if name in study.synthesis or name in study.segmentation:
                     yield where, "a model has the same name. Choose another one."
                 if isinstance(features, SelectedSet):
@@ -603,10 +606,17 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                     if features.phantom and features.phantom.features:
                         yield from unknown(f"{where}.phantom.features", features.phantom.features, "features")
             case ImportedSet():
-                if features.centre:
-                    yield from unknown(f"{where}.centre", features.centre, "centres")
-                if not Path(features.table).is_file():
-                    yield f"{where}.table", f"the file {features.table!r} does not exist. Write its path."
+                told = "table" if isinstance(features.table, dict) else "centre"
+                for centre in dict.fromkeys(centre for _, centre in features.files if centre):
+                    yield from unknown(f"{where}.{told}", centre, "centres")
+                for path, _ in features.files:
+                    if not Path(path).is_file():
+                        yield f"{where}.table", f"the file {path!r} does not exist. Write its path."
+            case JoinedSet():
+                for other in features.of:
+                    yield from unknown(f"{where}.of", other, "features")
+                if any(name in study.sets_behind(other) for other in features.of):
+                    yield f"{where}.of", "a set cannot be made from itself."
 
     for name, analysis in study.analyses.items():
         yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
@@ -691,6 +701,8 @@ def _analysis_checks(
         yield f"{where}.outcome", f"{outcome!r} is not defined under clinical.outcomes:; {hint}"
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
+        if analysis.kind not in ("classification", "survival", "exploration"):
+            yield from _numbers_only(study, f"{where}.features", name)
         if not split:
             continue
         for model in study.models_of_features(name):
@@ -757,6 +769,17 @@ def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) 
                     f"{where}.designs.{key}.levels",
                     f"{absent[0]!r} is no perturbation of {name!r}; write some of: {UNPERTURBED}, {', '.join(made)}.",
                 )
+
+
+def _numbers_only(study: Study, where: str, name: str) -> Iterator[tuple[str, str]]:
+    for other in study.sets_behind(name):
+        features = study.features[other]
+        if isinstance(features, ImportedSet) and features.nominal:
+            yield (
+                where,
+                f"feature set {other!r} has categories ({', '.join(features.nominal[:5])}), and this needs numbers. "
+                "Import the table a second time with these columns under drop, and use that set here.",
+            )
 
 
 def _made_checks(study: Study, where: str, key: str, model: str, view: str | None) -> Iterator[tuple[str, str]]:

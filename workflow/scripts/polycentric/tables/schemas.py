@@ -303,7 +303,7 @@ FEATURES = Schema(
     | {
         "set": text("feature set"),
         "view": optional("text", "view"),
-        "source": optional("text", "mask source"),
+        "source": optional("text", "mask source; of imported features the reader"),
         "roi": text("region of interest"),
         "fold": text("fold"),
         "perturbation": optional("text", "perturbation of image and masks; empty: as they are"),
@@ -311,7 +311,7 @@ FEATURES = Schema(
         "reason": FILE["reason"],
         "diagnostics": optional("text", "JSON about the extraction: voxel counts, image ranges, versions"),
     },
-    key=("scan", "set", "roi", "fold", "perturbation"),
+    key=("scan", "set", "source", "roi", "fold", "perturbation"),
     open=True,
 )
 # what an analysis or a reader study shows: figures and tables with their captions
