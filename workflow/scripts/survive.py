@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from polycentric.analysis.survive import analyse
-from polycentric.config.analyses import SurvivalAnalysis
 from polycentric.config.clinical import ColumnSettings, read_outcome
+from polycentric.config.survival import SurvivalAnalysis
 from polycentric.jobs import start
 
 log = start(snakemake)
@@ -22,6 +22,7 @@ analyse(
     outcome=read_outcome(job["outcome"]),
     columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},
     ledgers=[Path(path) for path in snakemake.input.ledgers],
+    scans=Path(snakemake.input.scans),
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,
     settings_json=snakemake.params.settings,

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from ..errors import UserError
 from .agreement import FeatureAgreementAnalysis
-from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis, features_of
+from .analyses import ClassificationAnalysis, CohortAnalysis, features_of
 from .base import Name, Section, Source
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
@@ -36,6 +36,7 @@ from .simulate import SimulatedCentre, Simulation
 from .simulate import problems as simulation_problems
 from .splits import Split
 from .stability import SelectedSet, StabilityAnalysis
+from .survival import SurvivalAnalysis
 from .synthesis import Synthesis
 from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison
 from .views import View
