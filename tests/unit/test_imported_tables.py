@@ -13,7 +13,7 @@ import pytest
 import yaml
 from polycentric import tables
 from polycentric.analysis import classify
-from polycentric.config.analyses import ClassificationAnalysis
+from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.clinical import BinaryOutcome, ClinicalSettings
 from polycentric.config.features import FeatureSet, ImportedSet, JoinedSet
 from polycentric.errors import UserError

@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError
 
 from ..errors import UserError
 from .agreement import FeatureAgreementAnalysis
-from .analyses import ClassificationAnalysis, CohortAnalysis, features_of
+from .analyses import CohortAnalysis, features_of
 from .base import Name, Section, Source
+from .classification import ClassificationAnalysis
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
