@@ -33,7 +33,8 @@ def choose(x: np.ndarray, y: np.ndarray, *steps: dict) -> np.ndarray:
 
 
 def settings(**more: Any) -> ClassificationAnalysis:
-    quick = {"bootstraps": 50, "permutations": 0, "trees": 20, "resampling": {"folds": 3, "repeats": 1}}
+    quick = {"bootstraps": 50, "permutations": 0, "trees": 20, "resampling": {"folds": 3, "repeats": 1},
+             "explain": {"permutations": 0, "dependence": 0, "shap": False}}  # fmt: skip
     base = {"split": "main", "outcome": "response", "features": ("mixed",), "models": ("lasso",)}
     return ClassificationAnalysis(**(base | quick | more))
 

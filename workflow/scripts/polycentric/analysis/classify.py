@@ -1,7 +1,7 @@
 """Classification of an outcome: chains fitted on training, evaluated on every other part.
 
-`classify_study` reads, `tuning` fits, `classify_evaluate` and `schemes` judge, `explain` explains, `classify_tables` and
-`classify_figures` write what the report shows.
+`classify_study` reads, `tuning` fits, `classify_evaluate` and `schemes` judge, `explain` explains; `classify_tables`
+and `classify_figures` write what the report shows.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def analyse(
     artefacts.write()
     for (arm, model), fit in fitted.items():
         if fit:
+            fit.front.labels_ = [study.classes[k] for k in fit.present]  # a kept model says what it predicts
             write_skops(fit.chain, folder / "models" / f"{arm}--{model}.skops")
     record = {"name": name, "stage": "analyse", "split": settings.split, "upstream": ledgers,
               "settings": settings_json, "code": code}  # fmt: skip
@@ -161,7 +162,8 @@ def _warn(study: Study, arm: str, model: str, fit: tuning.Fitted, y: np.ndarray)
         largest = f"{names[int(np.abs(coefficients).max(axis=0).argmax())]!r}" if np.any(coefficients) else "a variable"
         study.warn(
             f"{model} on {arm}: the fit did not converge; the classes may be separable, by {largest} most of all. "
-            "Where nothing was penalised the model has a small ridge now; use ridge or lasso, or leave the variable out "
+            "Where nothing was penalised the model has a small ridge now; use ridge or lasso, or leave the variable "
+            "out "
             "if it is known only after the outcome."
         )
     if fit.folds < study.settings.resampling.folds:

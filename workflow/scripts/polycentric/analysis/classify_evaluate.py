@@ -184,7 +184,8 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
 def at_threshold(
     y: np.ndarray, positive: np.ndarray, threshold: float, drawn: Drawn, study: Study
 ) -> dict[str, Estimate]:
-    """Calls of two classes at a threshold: proportions with Wilson's, balanced accuracy and F1 with bootstrap intervals."""
+    """Calls of two classes at a threshold: proportions with Wilson's, balanced accuracy and F1 with bootstrap "
+    "intervals."""
     level, seed = study.settings.level, study.seed
     known, truth = bool(np.isfinite(positive).all()), y == 1
     called = positive >= threshold

@@ -1,4 +1,5 @@
-"""Figures of a classification: ROC curves, null distributions, random splits, importance, Shapley values, dependence."""
+"""Figures of a classification: ROC curves, null distributions, random splits, importance, Shapley values, "
+"dependence."""
 
 from __future__ import annotations
 
@@ -139,7 +140,8 @@ def _splits(study: Study, others: Validation, artefacts: TableArtefacts) -> None
         "splits",
         f"{title(study)}: random splits",
         sentence(
-            f"Test AUC of {entry['count']} random splits of {entry['patients']} patients, {100 * entry['test']:.0f} % in "
+            f"Test AUC of {entry['count']} random splits of {entry['patients']} patients, {100 * entry['test']:.0f} "
+            "% in "
             "test, the whole chain fitted anew in each (grey), against the AUC of the study's own split"
         ),
         frame.replace({"kind": {"null": "random split", "observed": "split of the study"}}),
@@ -163,7 +165,8 @@ def _importance(study: Study, frame: pd.DataFrame, artefacts: TableArtefacts) ->
         "importance",
         f"{title(study)}: permutation importance",
         sentence(
-            f"Loss of AUC on held-out patients when a variable is shuffled, with {percent(study)} intervals; up to {TOP} "
+            f"Loss of AUC on held-out patients when a variable is shuffled, with {percent(study)} intervals; up to "
+            f"{TOP} "
             "variables of each model and part, more in the CSV"
         ),
         frame,
@@ -197,8 +200,10 @@ def _shapley(study: Study, frame: pd.DataFrame, artefacts: TableArtefacts) -> No
         "shapley",
         f"{title(study)}: Shapley values",
         sentence(
-            f"Shapley values of tree models on held-out patients, the {TOP} variables with the largest mean; a dot is a "
-            "patient, blue a low and red a high value of the variable (2 standard deviations below and above the mean of "
+            f"Shapley values of tree models on held-out patients, the {TOP} variables with the largest mean; a dot "
+            "is a "
+            "patient, blue a low and red a high value of the variable (2 standard deviations below and above the "
+            "mean of "
             "training)",
             "The first four models are drawn, all are in the CSV" if len(keys) > 4 else "",
         ),
@@ -212,7 +217,8 @@ def _dependence(study: Study, frame: pd.DataFrame, artefacts: TableArtefacts) ->
         "dependence",
         f"{title(study)}: partial dependence",
         sentence(
-            "Mean predicted probability of training patients when a variable is set to a value, between its 5th and 95th "
+            "Mean predicted probability of training patients when a variable is set to a value, between its 5th and "
+            "95th "
             "percentile in training; the weightiest variables of each model"
         ),
         frame,

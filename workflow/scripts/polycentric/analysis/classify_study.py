@@ -124,7 +124,7 @@ def read(
     lesion_outcome: dict[str, pd.Series] = {}
     for set_name in settings.features:
         if settings.lesions:
-            per_set[set_name], own = _lesions(features[set_name], frame.index, settings, settings.lesions, where)
+            per_set[set_name], own = lesion_rows(features[set_name], frame.index, settings, settings.lesions, where)
             counts["sets"][set_name] = {"rows": len(per_set[set_name]), "features": per_set[set_name].shape[1]}
             if own is not None:
                 lesion_outcome[set_name] = own
@@ -236,7 +236,7 @@ def _outcome(frame: pd.DataFrame, outcome: Any, where: str) -> tuple[pd.Series, 
     return text.map({c: float(k) for k, c in enumerate(kept)}).astype(float), kept, warnings
 
 
-def _lesions(
+def lesion_rows(
     path: Path, patients: pd.Index, settings: ClassificationAnalysis, lesions: Lesions, where: str
 ) -> tuple[pd.DataFrame, pd.Series | None]:
     """A row per lesion, indexed by patient, scan and roi; and the lesions' own outcomes if a column is named."""
@@ -251,7 +251,8 @@ def _lesions(
     if lesions.outcome is not None:
         if lesions.outcome not in names:
             raise UserError(
-                f"{where}: lesions.outcome: {path.name} has no column {lesions.outcome!r}; write one of its columns, or "
+                f"{where}: lesions.outcome: {path.name} has no column {lesions.outcome!r}; write one of its "
+                "columns, or "
                 "leave it out."
             )
         names.remove(lesions.outcome)

@@ -133,7 +133,8 @@ def _operating(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             f"{title(study)}: calls at thresholds from training",
             sentence(
                 f"Outcome {study.settings.outcome}; a patient is called positive at or above the threshold, which "
-                f"out-of-fold probabilities of training give; {percent(study)} intervals (proportions: Wilson; balanced "
+                f"out-of-fold probabilities of training give; {percent(study)} intervals (proportions: Wilson; "
+                "balanced "
                 "accuracy and F1: stratified bootstrap)"
             ),
         )
@@ -155,7 +156,7 @@ def _confusion(study: Study, scored: dict[Key, Scored], judged: Judged, artefact
             "confusion",
             f"{title(study)}: confusion matrices",
             sentence(f"Patients by observed and called class of outcome {study.settings.outcome}; "
-                     + ("calls at Youden's threshold from training" if study.binary else "the likeliest class is called")),
+                     + ("calls at Youden's threshold of training" if study.binary else "the likeliest class is called")),
         )  # fmt: skip
 
 
@@ -173,7 +174,8 @@ def _centres(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
         "centres",
         f"{title(study)}: performance by centre",
         sentence(
-            f"Outcome {study.settings.outcome}; AUC with DeLong's {percent(study)} interval for every centre and held-out "
+            f"Outcome {study.settings.outcome}; AUC with DeLong's {percent(study)} interval for every centre and "
+            "held-out "
             "part"
         ),
     )
@@ -214,7 +216,8 @@ def _variables(study: Study, scored: dict[Key, Scored], reasons: Reasons, artefa
             f"{title(study)}: permutation importance",
             sentence(
                 f"Loss of AUC on held-out patients when a variable is shuffled among them, mean of "
-                f"{study.settings.explain.permutations} shuffles, with {percent(study)} intervals of the bootstrap over "
+                f"{study.settings.explain.permutations} shuffles, with {percent(study)} intervals of the bootstrap "
+                "over "
                 "patients; below 0 the variable did harm"
             ),
         )
@@ -222,8 +225,9 @@ def _variables(study: Study, scored: dict[Key, Scored], reasons: Reasons, artefa
 
 def _tuning(study: Study, scored: dict[Key, Scored], artefacts: TableArtefacts) -> None:
     rows = [
-        {"features": arm, "model": model, "setting": ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "log_loss"),
-         "log loss": row["log_loss"], "chosen": "yes" if {**own.fit.setting, "log_loss": row["log_loss"]} == row else ""}
+        {"features": arm, "model": model,
+         "setting": ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "log_loss"),
+         "log loss": row["log_loss"], "chosen": "yes" if own.fit.setting | {"log_loss": row["log_loss"]} == row else ""}
         for (arm, model), own in scored.items()
         if own.fit
         for row in own.fit.tried
@@ -256,8 +260,10 @@ def _comparisons(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
         "comparisons",
         f"{title(study)}: paired comparisons",
         sentence(
-            f"Outcome {study.settings.outcome}; first minus second on the same patients with {percent(study)} intervals; "
-            f"p of {test}, corrected by Holm within each part among comparisons of the same kind (between feature sets, "
+            f"Outcome {study.settings.outcome}; first minus second on the same patients with {percent(study)} "
+            "intervals; "
+            f"p of {test}, corrected by Holm within each part among comparisons of the same kind (between feature "
+            "sets, "
             "between models, with an ensemble)"
         ),
     )

@@ -93,8 +93,8 @@ class PlsDa(_Linear):
 class NearestCentroid(_Linear):
     """The class whose centroid is nearest in within-class standard deviations: nearest shrunken centroids.
 
-    Tibshirani et al. 2002, PNAS 99:6567; `shrinkage` 0 keeps the centroids. Log odds are half the differences of squared
-    distances, divided by `temperature_`, which is fitted in training, since correlated features repeat one another.
+    Tibshirani et al. 2002, PNAS 99:6567; `shrinkage` 0 keeps the centroids. Log odds are half the differences of
+    squared distances, divided by `temperature_`, which is fitted in training: correlated features repeat one another.
     """
 
     def __init__(self, shrinkage: float = 0.0, balanced: bool = False) -> None:

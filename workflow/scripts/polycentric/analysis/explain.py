@@ -177,8 +177,8 @@ def equation(fit: Fitted, classes: tuple[str, ...]) -> pd.DataFrame:
     """The model as numbers to compute by hand (TRIPOD item 15a): log odds = constant + sum of coefficient * value.
 
     Two classes: the probability of the positive one is 1 / (1 + exp(-log odds)); several: exp(log odds) of a class
-    divided by the sum over classes. `missing` is what stands in for a missing value (median imputation). Standardisation
-    is undone; indicators (`stage=II`) are 1 or 0.
+    divided by the sum over classes. `missing` is what stands in for a missing value (median imputation).
+    Standardisation is undone; indicators (`stage=II`) are 1 or 0.
     """
     front, model = fit.front, fit.model
     names = [str(name) for name in front.get_feature_names_out()]

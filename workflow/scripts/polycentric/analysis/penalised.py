@@ -96,7 +96,7 @@ def path(
     w, targets = weights(y, balanced), _targets(y)
     if l1_ratio == 0:
         return _ridges(X, targets, w, penalties, tolerance)
-    n, p = X.shape
+    p = X.shape[1]
     k = targets.shape[1]
     design = np.asfortranarray(X)
     beta = np.zeros((k, 1 + p))

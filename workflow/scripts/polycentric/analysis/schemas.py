@@ -25,6 +25,13 @@ CLASSIFICATION = Schema(
     key=("patient", "set", "model", "fold"),
     open=True,  # several classes: probability_<class> and cross_validated_<class>
 )
+APPLIED = Schema(
+    "applied-predictions",
+    1,
+    PATIENT | {"seen": text("whether a fit behind the model has seen the patient", "yes", "no")},
+    key=("patient",),
+    open=True,  # probability_<class>, outcome
+)
 SURVIVAL = Schema(
     "survival-predictions",
     1,

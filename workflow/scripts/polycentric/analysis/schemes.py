@@ -27,8 +27,7 @@ from .multiclass import Drawn
 
 @dataclass
 class Validation:
-    """Metrics by kind; patients that the fits of a kind have seen; probabilities of each patient in each fold; test AUCs
-    of the random splits."""
+    """Metrics by kind, patients that the fits of a kind have seen, probabilities of each patient in each fold."""
 
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, list[str]] = field(default_factory=dict)
@@ -120,7 +119,8 @@ def _cross_validation(study: Study, scheme: CrossValidation, pool: np.ndarray, r
         entry = {
             "auc": estimate(
                 float(np.mean(values)), lower, upper, n=len(y), level=level, seed=study.seed,
-                method=f"mean over {scheme.repeats} repetitions of the AUC of all out-of-fold probabilities; percentile "
+                method=f"mean over {scheme.repeats} repetitions of the AUC of all out-of-fold probabilities; "
+                "percentile "
                 f"bootstrap over patients within each class, {used} samples",
             ),
             "auc_folds": corrected(np.array(per_fold[key]), 1 / (count - 1), n=len(y), level=level),

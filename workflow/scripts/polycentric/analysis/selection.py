@@ -137,10 +137,8 @@ def mrmr(x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
     Peng et al. 2005, IEEE TPAMI 27:1226, the difference criterion (MID). Mutual information is that of ranks under a
     Gaussian copula: with the classes from Kruskal-Wallis' eta squared, between features from Spearman's rho.
     """
-    if y.ndim == 2:
-        relevance = single_tests(x, y)[0] / (2 * len(y))  # a score statistic chi squared carries about this much
-    else:
-        relevance = _information(kruskal(x, y)[0])
+    # a score statistic chi squared carries about chi squared / 2n
+    relevance = single_tests(x, y)[0] / (2 * len(y)) if y.ndim == 2 else _information(kruskal(x, y)[0])
     redundancy = _information(correlations(x, "spearman") ** 2)
     taken: list[int] = []
     total = np.zeros(x.shape[1])

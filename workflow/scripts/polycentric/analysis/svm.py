@@ -82,7 +82,8 @@ class PlattSvm(ClassifierMixin, BaseEstimator):
 
 
 def platt(values: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    """Slope and constant of P(1) = expit(slope * value + constant) with Platt's smoothed targets, by Newton's method."""
+    """Slope and constant of P(1) = expit(slope * value + constant) with Platt's smoothed targets, by Newton's "
+    "method."""
     positives = int(target.sum())
     goal = np.where(target == 1, (positives + 1) / (positives + 2), 1 / (len(target) - positives + 2))
     scale = float(np.abs(values).max()) or 1.0

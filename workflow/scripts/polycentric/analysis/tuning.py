@@ -62,7 +62,8 @@ def _spread(p: np.ndarray, present: np.ndarray, classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fold:
-    """Training and test rows of a fold, with the front's columns of both; `z`, `y` are sampled if the analysis says so."""
+    """Training and test rows of a fold, with the front's columns of both; `z`, `y` are sampled if the analysis "
+    "says so."""
 
     repeat: int
     test: np.ndarray
@@ -119,7 +120,7 @@ def draw_folds(
     if groups is None:
         count = min(count, int(np.bincount(y)[np.unique(y)].min()))
         return count, [folds(y, count, rng) for _ in range(repeats)] if count >= 2 else []
-    names, first = np.unique(groups, return_index=True)
+    names = np.unique(groups)
     strata = pd.Series(y).groupby(groups).max().reindex(names).to_numpy()
     # a fold needs every class on both sides: count groups that have the class
     having = [len(np.unique(groups[y == k])) for k in np.unique(y)]
@@ -204,8 +205,7 @@ def _fit_one(
 ) -> Fitted:
     own = int(np.random.SeedSequence([seed, *kind.encode()]).generate_state(1)[0] & 0x7FFFFFFF)
     balanced = settings.class_weight == "balanced"
-    build = partial(classifiers.build, trees=settings.trees, balanced=balanced, seed=own)
-    builder = lambda name, setting: build(name, setting)  # noqa: E731
+    builder = partial(classifiers.build, trees=settings.trees, balanced=balanced, seed=own)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         by_bag = kind == "random-forest" and settings.lesions is None and not settings.sampling

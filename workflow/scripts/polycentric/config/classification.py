@@ -67,7 +67,8 @@ class Lesions(Section):
 
     join: Literal["maximum", "mean", "noisy-or"] = Field(
         "maximum",
-        description="Probability of a patient from those of the lesions: the largest, the mean, or the probability that "
+        description="Probability of a patient from those of the lesions: the largest, the mean, or the probability "
+        "that "
         "not all are negative if they were independent.",
     )
     outcome: str | None = Field(

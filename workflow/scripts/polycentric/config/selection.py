@@ -47,7 +47,8 @@ class SingleTestStep(Section):
         0.05,
         gt=0,
         le=1,
-        description="Largest p value, uncorrected. The test is Mann-Whitney for two classes, Kruskal-Wallis for several "
+        description="Largest p value, uncorrected. The test is Mann-Whitney for two classes, Kruskal-Wallis for "
+        "several "
         "and the score test of Cox regression for survival.",
     )
 
