@@ -156,7 +156,7 @@ def _confusion(study: Study, scored: dict[Key, Scored], judged: Judged, artefact
             "confusion",
             f"{title(study)}: confusion matrices",
             sentence(f"Patients by observed and called class of outcome {study.settings.outcome}; "
-                     + ("calls at Youden's threshold of training" if study.binary else "the likeliest class is called")),
+                     + ("calls at Youden's threshold" if study.binary else "the likeliest class is called")),
         )  # fmt: skip
 
 
