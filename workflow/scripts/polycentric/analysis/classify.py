@@ -163,8 +163,7 @@ def _warn(study: Study, arm: str, model: str, fit: tuning.Fitted, y: np.ndarray)
         study.warn(
             f"{model} on {arm}: the fit did not converge; the classes may be separable, by {largest} most of all. "
             "Where nothing was penalised the model has a small ridge now; use ridge or lasso, or leave the variable "
-            "out "
-            "if it is known only after the outcome."
+            "out if it is known only after the outcome."
         )
     if fit.folds < study.settings.resampling.folds:
         study.warn(

@@ -19,6 +19,7 @@ from .explain import Reasons
 from .multiclass import Drawn
 from .schemes import Validation
 
+TOP_IMPORTANCE, MODELS = 5, 7  # variables of a model, and models, in the figures of importance and dependence
 TOP = 8  # variables of a model in a figure; all of them are in the CSV
 
 
@@ -140,34 +141,33 @@ def _splits(study: Study, others: Validation, artefacts: TableArtefacts) -> None
         "splits",
         f"{title(study)}: random splits",
         sentence(
-            f"Test AUC of {entry['count']} random splits of {entry['patients']} patients, {100 * entry['test']:.0f} "
-            "% in "
-            "test, the whole chain fitted anew in each (grey), against the AUC of the study's own split"
+            f"Test AUC of {entry['count']} random splits of {entry['patients']} patients, {100 * entry['test']:.0f} % "
+            "in test, the whole chain fitted anew in each (grey), against the AUC of the study's own split"
         ),
         frame.replace({"kind": {"null": "random split", "observed": "split of the study"}}),
     )
 
 
 def _importance(study: Study, frame: pd.DataFrame, artefacts: TableArtefacts) -> None:
+    part = frame["part"].iloc[-1]  # external where there is one
     rows = []
-    for (arm, model, part), block in frame.groupby(["features", "model", "part"], sort=False):
-        top = block.sort_values("loss_of_auc", ascending=False, kind="stable").head(TOP)
+    for (arm, model), block in frame[frame["part"].eq(part)].groupby(["features", "model"], sort=False):
+        top = block.sort_values("loss_of_auc", ascending=False, kind="stable").head(TOP_IMPORTANCE)
         rows.append(
             top.assign(
-                group=f"{arm}, {model}, {part}",
+                group=f"{arm}, {model}",
                 value=top["loss_of_auc"],
-                label=[f"{v} ({arm}, {model}, {part})" for v in top["variable"]],
+                label=[f"{v} ({arm}, {model})" for v in top["variable"]],
             )
         )
-    shown_rows = pd.concat(rows, ignore_index=True).head(10 * TOP)
+    shown_rows = pd.concat(rows, ignore_index=True).head(MODELS * TOP_IMPORTANCE)
     artefacts.figure(
         plots.forest(shown_rows, "loss of AUC when shuffled", 0.0),
         "importance",
         f"{title(study)}: permutation importance",
         sentence(
-            f"Loss of AUC on held-out patients when a variable is shuffled, with {percent(study)} intervals; up to "
-            f"{TOP} "
-            "variables of each model and part, more in the CSV"
+            f"Loss of AUC on {part} patients when a variable is shuffled, with {percent(study)} intervals; up to "
+            f"{TOP_IMPORTANCE} variables of {MODELS} models, all of them and the other parts in the CSV"
         ),
         frame,
     )
@@ -200,11 +200,9 @@ def _shapley(study: Study, frame: pd.DataFrame, artefacts: TableArtefacts) -> No
         "shapley",
         f"{title(study)}: Shapley values",
         sentence(
-            f"Shapley values of tree models on held-out patients, the {TOP} variables with the largest mean; a dot "
-            "is a "
-            "patient, blue a low and red a high value of the variable (2 standard deviations below and above the "
-            "mean of "
-            "training)",
+            f"Shapley values of tree models on held-out patients, the {TOP} variables with the largest mean; a dot is "
+            "a patient, blue a low and red a high value of the variable (2 standard deviations below and above the "
+            "mean of training)",
             "The first four models are drawn, all are in the CSV" if len(keys) > 4 else "",
         ),
         frame,
@@ -217,19 +215,19 @@ def _dependence(study: Study, frame: pd.DataFrame, artefacts: TableArtefacts) ->
         "dependence",
         f"{title(study)}: partial dependence",
         sentence(
-            "Mean predicted probability of training patients when a variable is set to a value, between its 5th and "
-            "95th "
-            "percentile in training; the weightiest variables of each model"
+            "Mean predicted probability of training patients when a variable is set to a value, between its 5th and 95th "
+            f"percentile in training; the weightiest variables of up to {MODELS} models, more in the CSV"
         ),
         frame,
     )
 
 
 def _curves(frame: pd.DataFrame) -> Figure:
-    variables = list(dict.fromkeys(frame["variable"]))[:6]
+    keys = pd.Series(list(zip(frame["features"], frame["model"], frame["class"], strict=True)), index=frame.index)
+    labels = list(dict.fromkeys(keys))[:MODELS]
+    variables = list(dict.fromkeys(frame.loc[keys.isin(labels), "variable"]))[:6]
     columns = min(len(variables), 3)
     rows = -(-len(variables) // columns)
-    labels = list(dict.fromkeys(zip(frame["features"], frame["model"], frame["class"], strict=True)))
     figure, axes = figures.new(
         width_mm=60 * columns, height_mm=52 * rows + 4 * len(labels), columns=columns, rows=rows, squeeze=False
     )

@@ -251,9 +251,8 @@ def lesion_rows(
     if lesions.outcome is not None:
         if lesions.outcome not in names:
             raise UserError(
-                f"{where}: lesions.outcome: {path.name} has no column {lesions.outcome!r}; write one of its "
-                "columns, or "
-                "leave it out."
+                f"{where}: lesions.outcome: {path.name} has no column {lesions.outcome!r}; write one of its columns, "
+                "or leave it out."
             )
         names.remove(lesions.outcome)
     index = pd.MultiIndex.from_frame(key).drop_duplicates()

@@ -134,8 +134,7 @@ def _operating(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             sentence(
                 f"Outcome {study.settings.outcome}; a patient is called positive at or above the threshold, which "
                 f"out-of-fold probabilities of training give; {percent(study)} intervals (proportions: Wilson; "
-                "balanced "
-                "accuracy and F1: stratified bootstrap)"
+                "balanced accuracy and F1: stratified bootstrap)"
             ),
         )
 
@@ -175,8 +174,7 @@ def _centres(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
         f"{title(study)}: performance by centre",
         sentence(
             f"Outcome {study.settings.outcome}; AUC with DeLong's {percent(study)} interval for every centre and "
-            "held-out "
-            "part"
+            "held-out part"
         ),
     )
 
@@ -215,10 +213,9 @@ def _variables(study: Study, scored: dict[Key, Scored], reasons: Reasons, artefa
             "importance",
             f"{title(study)}: permutation importance",
             sentence(
-                f"Loss of AUC on held-out patients when a variable is shuffled among them, mean of "
+                "Loss of AUC on held-out patients when a variable is shuffled among them, mean of "
                 f"{study.settings.explain.permutations} shuffles, with {percent(study)} intervals of the bootstrap "
-                "over "
-                "patients; below 0 the variable did harm"
+                "over patients; below 0 the variable did harm"
             ),
         )
 
@@ -261,10 +258,8 @@ def _comparisons(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
         f"{title(study)}: paired comparisons",
         sentence(
             f"Outcome {study.settings.outcome}; first minus second on the same patients with {percent(study)} "
-            "intervals; "
-            f"p of {test}, corrected by Holm within each part among comparisons of the same kind (between feature "
-            "sets, "
-            "between models, with an ensemble)"
+            f"intervals; p of {test}, corrected by Holm within each part among comparisons of the same kind (between "
+            "feature sets, between models, with an ensemble)"
         ),
     )
 
