@@ -215,7 +215,7 @@ def _dependence(study: Study, frame: pd.DataFrame, artefacts: TableArtefacts) ->
         "dependence",
         f"{title(study)}: partial dependence",
         sentence(
-            "Mean predicted probability of training patients when a variable is set to a value, between its 5th and 95th "
+            "Mean predicted probability of training patients when a variable is set to a value, from its 5th to 95th "
             f"percentile in training; the weightiest variables of up to {MODELS} models, more in the CSV"
         ),
         frame,
