@@ -17,10 +17,10 @@ from pathlib import Path
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
-import numpy as np
-import pandas as pd
-from polycentric.analysis import classifiers, tuning
-from polycentric.config.classification import ClassificationAnalysis
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from polycentric.analysis import classifiers, tuning  # noqa: E402
+from polycentric.config.classification import ClassificationAnalysis  # noqa: E402
 
 MODELS = ("logistic", "linear-svm", "random-forest", "pls-da", "ridge", "lasso", "elastic-net")
 

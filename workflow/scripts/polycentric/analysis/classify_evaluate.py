@@ -94,7 +94,7 @@ def _entry(study: Study, own: Scored, drawn: dict[str, Drawn]) -> dict[str, Any]
     operating = {
         name: {
             part: at_threshold(y[here], own.p[here, 1], rule["value"], drawn[part], study)
-            for part in tables.PARTS
+            for part in data.HELD_OUT
             if (here := study.part(part)).any()
         }
         for name, rule in thresholds.items()
