@@ -43,8 +43,8 @@ def analyse(
     folder: Path,
     settings_json: str,
     code: str,
-    columns: Mapping[str, ColumnSettings] | None = None,
     scans: Path | None = None,
+    columns: Mapping[str, ColumnSettings] | None = None,
     log: Log = SILENT,
 ) -> dict[str, Any]:
     """Fit every model on training, evaluate it on every part, compare each with the first; write the folder.
@@ -55,14 +55,14 @@ def analyse(
         feature tables by set, for all sets that `settings.models` name.
     outcome
         the declared outcome, type time-to-event with `time`, `event` and `unit`.
-    columns
-        declarations of clinical columns.
     ledgers
         of every model behind the features.
     root, folder
         results folder of the study, and the folder of this analysis in it.
     scans
         scan table, for subgroups by scanner.
+    columns
+        declarations of clinical columns.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def analyse(
         cannot carry the analysis (no events, too few patients) give null estimates and a warning instead.
     """
     where = f"analyses: {name}"
-    study = read(name, settings, seed, features, patients, split, outcome, columns, scans, where)
+    study = read(name, settings, seed, features, patients, split, outcome, scans, columns, where)
     training = study.part("training")
     ids = study.frame["patient"]
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)

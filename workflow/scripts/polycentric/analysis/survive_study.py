@@ -66,8 +66,8 @@ def read(
     patients: Path,
     split: Path,
     outcome: Any,
-    columns: Mapping[str, ColumnSettings] | None,
     scans: Path | None,
+    columns: Mapping[str, ColumnSettings] | None,
     where: str,
 ) -> Study:
     """Join patients, outcome and features; warn of what the data cannot carry."""

@@ -157,9 +157,12 @@ def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 def network(section: Section) -> dict[str, Any]:
+    """A trained network's settings; how its training was computed shows in its weights."""
     record = dump(section)
-    if record["import"]:
-        del record["import"]["source"]
+    record.pop("engine", None)
+    for key in ("import", "start_from"):
+        if record.get(key):
+            del record[key]["source"]
     return record
 
 
@@ -180,7 +183,8 @@ def training(section: Section) -> dict[str, Any]:
 
 @_rule
 def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"seed": study.seed, "synthesis": training(study.synthesis[w["model"]]), "device": study.device}
+    own = study.synthesis[w["model"]]
+    return {"seed": study.seed, "synthesis": training(own) | {"engine": dump(own.engine)}, "device": study.device}
 
 
 @_rule
@@ -300,8 +304,15 @@ def survive(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def fidelity(study: Study, w: Wildcards) -> dict[str, Any]:
     analysis = study.analyses[w["analysis"]]
-    model = training(study.synthesis[analysis.synthesis])
+    # with the windows of the inference, at whose borders seams are looked for
+    model = network(study.synthesis[analysis.synthesis])
     return _analysis(study, w) | {"synthesis": model, "view": study.fidelity_view(analysis)}
+
+
+@_rule
+def probe_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    model = network(study.synthesis[study.analyses[w["analysis"]].synthesis])
+    return _analysis(study, w) | {"synthesis": model, "device": study.device}
 
 
 @_rule
@@ -337,6 +348,14 @@ def detectability(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def feature_shift(study: Study, w: Wildcards) -> dict[str, Any]:
     return _analysis(study, w) | {"split": study.synthesis[study.analyses[w["analysis"]].synthesis].split}
+
+
+@_rule
+def summarise_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    models = study.summarised_models(w["analysis"])
+    split = study.synthesis[models[0]].split
+    joined = study.summarised(w["analysis"])
+    return _analysis(study, w) | {"models": models, "joined": joined, "split": split}
 
 
 @_rule

@@ -38,8 +38,9 @@ from .simulate import problems as simulation_problems
 from .splits import Split
 from .stability import SelectedSet, StabilityAnalysis
 from .survival import SurvivalAnalysis
+from .survival import problems as survival_problems
 from .synthesis import Synthesis
-from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison
+from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison, SynthesisProbe, SynthesisSummary
 from .views import View
 
 Analysis = Annotated[
@@ -54,9 +55,15 @@ Analysis = Annotated[
     | ExplorationAnalysis
     | SynthesisComparison
     | Detectability
-    | FeatureShift,
+    | FeatureShift
+    | SynthesisProbe
+    | SynthesisSummary,
     Field(discriminator="kind"),
 ]
+
+
+# analyses of synthesis models that a summary joins
+JOINED = (FidelityAnalysis, SynthesisComparison, Detectability, FeatureShift, SynthesisProbe)
 
 
 class Centre(Section):
@@ -190,9 +197,8 @@ class Study(Section):
             own = self.views[step]
             if own.synthesis in self.synthesis:
                 found += [own.synthesis] if own.synthesis not in found else []
-                domains = self.synthesis[own.synthesis]
-                self._gather(domains.source.view, found, seen)
-                self._gather(domains.target.view, found, seen)
+                for trained_on in self.synthesis[own.synthesis].views:
+                    self._gather(trained_on, found, seen)
             if own.fit and step not in found:
                 found.append(step)
             if own.onto:
@@ -226,6 +232,19 @@ class Study(Section):
             own = self.synthesis[model]
             views += [own.source.view, own.target.view, made]
         return list(dict.fromkeys(views))
+
+    def summarised(self, name: str) -> list[str]:
+        """Analyses of synthesis models that a summary joins, in the order of the study."""
+        chosen = self.analyses[name].analyses
+        return [n for n, own in self.analyses.items() if isinstance(own, JOINED) and (not chosen or n in chosen)]
+
+    def summarised_models(self, name: str) -> list[str]:
+        """Models that a summary shows, in its order or else in that of the study."""
+        examined: set[str] = set()
+        for joined in self.summarised(name):
+            of = self.analyses[joined].synthesis
+            examined |= {of} if isinstance(of, str) else set(of)
+        return list(self.analyses[name].synthesis) or [m for m in self.synthesis if m in examined]
 
     def users_of_profile(self, profile: str, view: str) -> list[str]:
         """Analyses that describe a view by a profile."""
@@ -559,9 +578,11 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
     for name, model in study.synthesis.items():
         where = f"synthesis.{name}"
         yield from unknown(f"{where}.split", model.split, "splits")
-        for domain in ("source", "target"):
-            yield from unknown(f"{where}.{domain}.view", getattr(model, domain).view, "views")
-            if name in study.models_of_view(getattr(model, domain).view):
+        entering = {"source": model.source, "target": model.target}
+        entering |= {f"source.also.{n}": extra for n, extra in enumerate(model.source.also)}
+        for domain, images in entering.items():
+            yield from unknown(f"{where}.{domain}.view", images.view, "views")
+            if name in study.models_of_view(images.view):
                 yield (
                     f"{where}.{domain}.view",
                     "this view is made by the model itself. Write the view it comes from.",
@@ -570,6 +591,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         where = f"segmentation.{name}"
         yield from unknown(f"{where}.split", net.split, "splits")
         yield from unknown(f"{where}.view", net.view, "views")
+        yield from _unmoved(study, f"{where}.view", net.view, "masks lie where the scanner saw the patient")
         yield from unknown(f"{where}.masks", net.masks, "segmentation", *drawn)
         rois = dict.fromkeys(roi for source in drawn for roi in study.convert.rois_of(source))
         rois |= {n.roi: None for n in study.segmentation.values() if n is not net}
@@ -581,9 +603,10 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for section in ("synthesis", "segmentation"):
         for name, model in getattr(study, section).items():
-            if model.import_ and not Path(model.import_.path).is_file():
-                where = f"{section}.{name}.import.path"
-                yield where, f"there is no file {model.import_.path!r}. Write where the weights lie."
+            for key, given in (("import", model.import_), ("start_from", getattr(model, "start_from", None))):
+                if given and not Path(given.path).is_file():
+                    where = f"{section}.{name}.{key}.path"
+                    yield where, f"there is no file {given.path!r}. Write where the weights lie."
 
     for name, features in study.features.items():
         where = f"features.{name}"
@@ -638,6 +661,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         yield from unknown(f"exports.{name}.view", export.view, "views")
         if export.view in study.views and not study.views[export.view].synthesis:
             yield f"exports.{name}.view", f"{export.view!r} is not made by a synthesis model. Write a view that is."
+        yield from _unmoved(study, f"exports.{name}.view", export.view, "DICOM positions are those of the scan")
         if exported.count(export.view) > 1:
             yield f"exports.{name}.view", f"{export.view!r} is exported more than once. Leave one export of it."
     for name, reader in study.readers.items():
@@ -655,6 +679,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                     )
 
 
+def _unmoved(study: Study, where: str, view: str, why: str) -> Iterator[tuple[str, str]]:
+    """A view that registration has moved cannot be used where the scan's own positions count."""
+    for name in study.view_chain(view):
+        if (onto := study.views[name].onto) and onto.register_ != "none":
+            yield where, f"view {name!r} is registered to another scan, and {why}. Take a view without `register`."
+
+
 def _behind(study: Study, view: str) -> set[str]:
     """Views that must be there before a view can be made."""
     found: set[str] = set()
@@ -665,8 +696,7 @@ def _behind(study: Study, view: str) -> set[str]:
             continue
         needed = [own.from_, own.onto.view if own.onto else "scan"]
         if own.synthesis in study.synthesis:
-            model = study.synthesis[own.synthesis]
-            needed += [model.source.view, model.target.view]
+            needed += study.synthesis[own.synthesis].views
         if own.masks in study.segmentation:
             needed.append(study.segmentation[own.masks].view)
         new = [name for name in needed if name not in found and name != "scan"]
@@ -707,6 +737,8 @@ def _analysis_checks(
         near = difflib.get_close_matches(outcome, outcomes, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"write one of: {', '.join(outcomes) or '(none is defined)'}."
         yield f"{where}.outcome", f"{outcome!r} is not defined under clinical.outcomes:; {hint}"
+    if isinstance(analysis, SurvivalAnalysis) and study.clinical:
+        yield from survival_problems(where, analysis, study.clinical)
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
         if analysis.kind not in ("classification", "survival", "exploration"):
@@ -742,6 +774,10 @@ def _analysis_checks(
         value = getattr(analysis, field, None)
         if isinstance(value, str):
             yield from unknown(f"{where}.{field}", value, section, *also)
+    if isinstance(analysis, FidelityAnalysis) and (analysis.masks or analysis.masks_after):
+        for domain in ("source", "target") if analysis.synthesis in study.synthesis else ():
+            view = getattr(study.synthesis[analysis.synthesis], domain).view
+            yield from _unmoved(study, f"{where}.masks", view, "masks lie where the scanner saw the patient")
     if isinstance(analysis, FidelityAnalysis | Detectability):
         yield from _made_checks(study, where, f"{where}.view", analysis.synthesis, analysis.view)
     if isinstance(analysis, SynthesisComparison):
@@ -751,6 +787,12 @@ def _analysis_checks(
         if analysis.radiomics:
             for name in (analysis.radiomics.target, *analysis.radiomics.synthetic.values()):
                 yield from unknown(f"{where}.radiomics", name, "features")
+    if isinstance(analysis, SynthesisProbe) and analysis.synthesis in study.synthesis:
+        inputs = study.synthesis[analysis.synthesis].inputs
+        if inputs > 1:
+            yield f"{where}.synthesis", f"{analysis.synthesis!r} has {inputs} inputs; name a model of one input."
+    if isinstance(analysis, SynthesisSummary):
+        yield from _summary_checks(study, where, where.removeprefix("analyses."))
     if isinstance(analysis, FeatureShift):
         for key in ("before", "after"):
             yield from unknown(f"{where}.{key}", getattr(analysis, key), "features")
@@ -810,6 +852,25 @@ def _numbers_only(study: Study, where: str, name: str) -> Iterator[tuple[str, st
                 f"feature set {other!r} has categories ({', '.join(features.nominal[:5])}), and this needs numbers. "
                 "Import the table a second time with these columns under drop, and use that set here.",
             )
+
+
+def _summary_checks(study: Study, where: str, name: str) -> Iterator[tuple[str, str]]:
+    """Whether a summary has something to join, and models of which something is known."""
+    analysis = study.analyses[name]
+    possible = [n for n, own in study.analyses.items() if isinstance(own, JOINED)]
+    for other in analysis.analyses:
+        if other not in possible:
+            yield f"{where}.analyses", f"{other!r} examines no synthesis model; write some of: {', '.join(possible)}."
+    if not study.summarised(name):
+        yield f"{where}.analyses", "the study has no analysis of a synthesis model to join."
+        return
+    for model in analysis.synthesis:
+        if not any(model in _examined(study.analyses[n]) for n in study.summarised(name)):
+            yield f"{where}.synthesis", f"none of the joined analyses examines {model!r}."
+
+
+def _examined(analysis: Any) -> tuple[str, ...]:
+    return (analysis.synthesis,) if isinstance(analysis.synthesis, str) else tuple(analysis.synthesis)
 
 
 def _made_checks(study: Study, where: str, key: str, model: str, view: str | None) -> Iterator[tuple[str, str]]:

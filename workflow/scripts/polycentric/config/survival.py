@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from .analyses import TableAnalysis
 from .base import Name, Section
+from .clinical import ClinicalSettings
 from .selection import NEED_CLASSES, Selection
 
 SurvivalMethod = Literal["cox", "ridge", "lasso", "elastic-net", "forest", "boosting"]
@@ -134,3 +137,22 @@ class SurvivalAnalysis(TableAnalysis):
         if len(set(self.times_days)) != len(self.times_days):
             raise ValueError("times_days: write each time once")
         return self
+
+
+def problems(where: str, analysis: SurvivalAnalysis, clinical: ClinicalSettings) -> Iterator[tuple[str, str]]:
+    """Mistakes that show against the clinical section: (key, message)."""
+    outcome = clinical.outcomes.get(analysis.outcome)
+    if outcome is not None and outcome.type != "time-to-event":
+        timed = [name for name, other in clinical.outcomes.items() if other.type == "time-to-event"]
+        yield (
+            f"{where}.outcome",
+            f"{analysis.outcome!r} is {outcome.type}; survival needs a time-to-event outcome: write one of {timed} or "
+            "declare one under clinical.outcomes: with time: and event:.",
+        )
+    known = list(clinical.columns)
+    for name, model in analysis.models.items():
+        for column in model.clinical:
+            if known and column not in known:
+                near = difflib.get_close_matches(column, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"write one of {known}."
+                yield f"{where}.models.{name}.clinical", f"{column!r} is not declared under clinical.columns:; {hint}"
