@@ -83,6 +83,11 @@ def _roc(
                     {**common, "false_positive_rate": g, "lower": lo, "upper": up}
                     for g, lo, up in zip(grid[: len(lower)], lower, upper, strict=True)
                 ]
+    if not study.binary:  # a panel for each class: of one part, and of three classes, or nothing can be read
+        last = next((part for part in reversed(data.HELD_OUT) if any(t.startswith(f"{part}, ") for t in titles)), "")
+        drawn_panels = [panel for panel in titles if panel.startswith(f"{last}, ")][:3]
+        titles = {panel: titles[panel] for panel in drawn_panels}
+        curves = [curve for curve in curves if curve.panel in titles]
     if curves:
         figure = plots.roc(curves, titles)
     else:
@@ -96,7 +101,7 @@ def _roc(
     bands = (
         f" with pointwise {percent(study)} bootstrap bands (drawn for up to three curves, all of them in the CSV)"
         if study.binary
-        else ", each class against the rest"
+        else ", each class against the rest, of one part and up to three classes, all of them in the CSV"
     )
     artefacts.figure(
         figure,
