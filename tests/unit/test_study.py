@@ -228,6 +228,7 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
     found += [("join_features", {"set": n}) for n, f in study.features.items() if f.kind == "joined"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
+    found += [("apply_model", {"application": n}) for n in study.apply]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
     return found
 
@@ -258,8 +259,8 @@ DIRECT: dict[str, set[str]] = {
     "deidentify": {"share"},
     "quicklook": {"quicklook"},
     "clinical": {"cohort", "describe"},
-    "clinical.columns": {"cohort", "describe", "classify", "survive", "associate"},
-    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive"},
+    "clinical.columns": {"cohort", "describe", "classify", "survive", "associate", "apply_model"},
+    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive", "apply_model"},
     "curation": {"curate"},
     "curation.limits": {"cohort"},
     "convert": {"convert"},
@@ -280,6 +281,7 @@ DIRECT: dict[str, set[str]] = {
         "harmonisation", "explore", "compare_synthesis", "detectability", "feature_shift", "profile_images",
         "probe_synthesis", "summarise_synthesis", "agree", "survey", "associate", "mask_agreement",
     },
+    "apply": {"apply_model"},
     "analyses.*.title": set(),
     "analyses.*.question": set(),
     "analyses.*.caption": set(),

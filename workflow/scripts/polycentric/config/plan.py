@@ -306,6 +306,16 @@ def classify(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def apply_model(study: Study, w: Wildcards) -> dict[str, Any]:
+    own = study.apply[w["application"]]
+    declared = study.clinical.columns if study.clinical else {}
+    kept = ("type", "values", "reference")
+    columns = {name: {k: v for k, v in dump(column).items() if k in kept} for name, column in declared.items()}
+    outcome = dump(study.clinical.resolved(own.outcome)) if study.clinical and own.outcome else None
+    return {"application": dump(own), "columns": columns, "outcome": outcome}
+
+
+@_rule
 def survive(study: Study, w: Wildcards) -> dict[str, Any]:
     # canonical JSON sorts keys, but the first model is the one that the others are compared with
     return _with_columns(study, w) | {"order": list(study.analyses[w["analysis"]].models)}

@@ -18,8 +18,9 @@ from .agreement import (
     MaskAgreementAnalysis,
     SurveyAnalysis,
 )
-from .analyses import ClassificationAnalysis, CohortAnalysis, features_of
+from .analyses import CohortAnalysis, features_of
 from .base import Name, Section, Source
+from .classification import Application, ClassificationAnalysis
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
@@ -146,6 +147,10 @@ class Study(Section):
     )
     features: dict[Name, FeatureSet] = Field({}, description="Feature sets.")
     analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
+    apply: dict[Name, Application] = Field(
+        {},
+        description="Kept classifiers that `snakemake apply` applies to feature tables, of this study or of another.",
+    )
     readers: dict[Name, ReaderStudy] = Field({}, description="Blinded reader studies.")
     report: ReportSettings = Field(ReportSettings(), description="The report.")
 
@@ -654,6 +659,8 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for name, analysis in study.analyses.items():
         yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
+    for name, own in study.apply.items():
+        yield from _application_checks(study, f"apply.{name}", own, outcomes, unknown)
     exported = [export.view for export in study.dicom_exports]
     for name, export in study.exports.items():
         if isinstance(export, NrrdExport):
@@ -834,6 +841,28 @@ def _reader_checks(
                         f"{where}.split",
                         f"network {model!r} learnt from training patients of split {by!r}; write it.",
                     )
+
+
+def _application_checks(
+    study: Study, where: str, own: Application, outcomes: list[str], unknown: Any
+) -> Iterator[tuple[str, str]]:
+    """Whether what is applied exists."""
+    yield from unknown(f"{where}.features", own.features, "features")
+    if own.outcome is not None and own.outcome not in outcomes:
+        yield f"{where}.outcome", f"{own.outcome!r} is not defined under clinical.outcomes:; write one of: {outcomes}."
+    if own.file:
+        if not Path(own.model).exists():
+            yield f"{where}.model", f"the file {own.model!r} does not exist. Write its path, or analysis/set/model."
+        return
+    analysis = study.analyses.get(own.model.split("/")[0])
+    if not isinstance(analysis, ClassificationAnalysis):
+        kept = [name for name, a in study.analyses.items() if isinstance(a, ClassificationAnalysis)]
+        yield f"{where}.model", f"{own.model!r} is of no classification analysis; write one of: {', '.join(kept)}."
+        return
+    known = [f"{arm}/{model}" for arm in analysis.arms for model in analysis.models]
+    known += [f"ensemble/{name}" for name in analysis.ensembles]
+    if own.model.partition("/")[2] not in known:
+        yield f"{where}.model", f"{own.model!r} is not fitted; that analysis has {', '.join(known)}."
 
 
 def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) -> Iterator[tuple[str, str]]:
