@@ -25,7 +25,7 @@ CASES: dict[str, tuple[dict, dict[str, int]]] = {
     "title": ({"title": "Another title"}, {"report": 1}),
     "report": ({"report": {"intro": "Another introduction."}}, {"report": 1}),
     "caption of an analysis": ({"analyses": {"survival": {"caption": "Another caption."}}}, {"report": 1}),
-    "a Cox setting": ({"analyses": {"survival": {"ridge": 0.5}}}, {"survive": 1, **REPORT}),
+    "a Cox setting": ({"analyses": {"survival": {"penalty": 0.5}}}, {"survive": 1, **REPORT}),
     "a classifier's setting": ({"analyses": {"severity": {"permutations": 3}}}, {"classify": 1, **REPORT}),
     "simulated readers": (
         {"readers": {"turing": {"simulated": [{"name": "one", "sensitivity": 0.9, "specificity": 0.9}]}}},

@@ -69,6 +69,8 @@ def test_a_missing_parent_is_an_error_with_the_path_to_write(tmp_path: Path) -> 
         ("analyses.severity.kind", "classify", "analyses.severity: kind 'classify' is not known. Write one of:"),
         ("analyses.severity.features", ["mixd"], "did you mean 'mixed'?"),
         ("analyses.survival.outcome", "surviva", "did you mean 'survival'?"),
+        ("analyses.survival.outcome", "severe", "survival needs a time-to-event outcome"),
+        ("analyses.survival.models.clinical", {"clinical": ["age_year"]}, "did you mean 'age_years'?"),
         ("analyses.fidelity.synthesis", "unet", "analyses.fidelity.synthesis"),
         ("readers.turing.split", "outcom", "did you mean 'outcome'?"),
         ("centres.north", {"images": "data/north", "simulate": {}}, "write either 'images"),

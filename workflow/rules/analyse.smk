@@ -61,6 +61,7 @@ rule survive:
     input:
         features=feature_tables,
         patients=result("cohort/patients.tsv"),
+        scans=result("cohort/scans.tsv"),
         split=analysis_split,
         ledgers=feature_ledgers,
     output:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from polycentric.analysis.survive import analyse
-from polycentric.config.analyses import SurvivalAnalysis
 from polycentric.config.clinical import read_outcome
+from polycentric.config.survival import SurvivalAnalysis
 from polycentric.jobs import start
 
 log = start(snakemake)
@@ -21,6 +21,7 @@ analyse(
     split=Path(snakemake.input.split[0]),
     outcome=read_outcome(job["outcome"]),
     ledgers=[Path(path) for path in snakemake.input.ledgers],
+    scans=Path(snakemake.input.scans),
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,
     settings_json=snakemake.params.settings,

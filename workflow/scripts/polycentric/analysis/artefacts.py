@@ -19,9 +19,12 @@ def sentence(*parts: str) -> str:
 
 # the types of our own chains that skops does not trust by itself
 TRUSTED = [
+    "polycentric.analysis.boost.BoostedCox",
     "polycentric.analysis.chain.ForestImputer",
     "polycentric.analysis.chain.Front",
+    "polycentric.analysis.chains.Stack",
     "polycentric.analysis.coxmodel.CoxModel",
+    "polycentric.analysis.forest.SurvivalForest",
     "sklearn.tree._tree.Tree",
 ]
 

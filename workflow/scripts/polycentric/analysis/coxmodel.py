@@ -1,111 +1,111 @@
-"""Cox chains: one front, features under a ridge that is tuned inside training, clinical columns without."""
+"""Cox models of standardised columns: unpenalised with backward elimination, ridge, lasso, elastic net."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 
-from ..config.analyses import SurvivalAnalysis
-from . import cox, survival
-from .chain import Front, folds
+from . import cox, coxnet
 
 # ridge per event of standardised features; at 1 an unremarkable coefficient is about halved
-PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+# lasso: shares of the smallest penalty that lets no feature enter
+SHARES = tuple(float(s) for s in np.geomspace(1.0, 0.05, 12))
 RESCUE = 0.1  # ridge on every variable when the likelihood has no maximum without
+
+Kind = Literal["cox", "ridge", "lasso", "elastic-net"]
+MIXING = {"lasso": 1.0, "elastic-net": 0.5}
 
 
 class CoxModel(BaseEstimator):
-    """Cox regression with a ridge per event on all columns but the first `free`; predicts the prognostic index."""
+    """Cox regression with a penalty per event on all columns but the first `free`; predicts the prognostic index.
 
-    def __init__(self, ridge: float = 0.0, free: int = 0) -> None:
-        self.ridge = ridge
+    `eliminate` is the p above which a column leaves in backward elimination, or "aic"; the free columns stay.
+    """
+
+    def __init__(
+        self, kind: Kind = "ridge", penalty: float = 0.0, free: int = 0, eliminate: float | str | None = None
+    ) -> None:
+        self.kind = kind
+        self.penalty = penalty
         self.free = free
+        self.eliminate = eliminate
 
     def fit(self, X: np.ndarray, y: np.ndarray, start: np.ndarray | None = None) -> Self:
-        """X (n, p) standardised, y (n, 2) time and event. Where a coefficient runs away, all get a small ridge."""
-        event = y[:, 1] > 0
-        events = int(event.sum())
-        penalty = np.r_[np.zeros(self.free), np.full(X.shape[1] - self.free, self.ridge * events)]
-        fit = cox.fit(X, y[:, 0], event, ridge=penalty, start=start)
-        self.rescued_ = bool(X.shape[1] and not fit.converged and events)
-        if self.rescued_:
-            fit = cox.fit(X, y[:, 0], event, ridge=np.maximum(penalty, RESCUE * events))
-        self.coef_, self.errors_ = fit.coefficients, fit.errors
-        self.loglik_, self.loglik_null_ = fit.loglik, fit.loglik_null
+        """X (n, p) standardised, y (n, 2) time and event. Where a coefficient runs away, all get a small ridge.
+
+        `kept_` are the columns in the model; the others have coefficient 0. Standard errors of a lasso are NaN.
+        """
+        time, event = y[:, 0], y[:, 1] > 0
+        events, p = int(event.sum()), X.shape[1]
+        self.coef_, self.errors_ = np.zeros(p), np.full(p, np.nan)
+        self.rescued_, self.kept_ = False, np.arange(p)
+        if self.kind in MIXING and p > self.free:
+            self._sparse(X, time, event)
+        else:
+            self._smooth(X, time, event, events, start)
+        self.times_, self.hazard_ = cox.baseline(self.predict(X), time, event)
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         return X @ self.coef_ if X.shape[1] else np.zeros(len(X))
 
+    def survival(self, X: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Predicted survival (n, times)."""
+        return cox.survival(self.predict(X), self.times_, self.hazard_, times)
 
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted chain, its ridge, and the cross-validated C of training (NaN without folds)."""
+    def _smooth(
+        self, X: np.ndarray, time: np.ndarray, event: np.ndarray, events: int, start: np.ndarray | None
+    ) -> None:
+        p = X.shape[1]
+        ridge = self.penalty if self.kind == "ridge" else 0.0
+        penalty = np.r_[np.zeros(min(self.free, p)), np.full(max(p - self.free, 0), ridge * events)]
+        fit = cox.fit(X, time, event, ridge=penalty, start=start)
+        self.rescued_ = bool(p and not fit.converged and events)
+        if self.eliminate is not None:
+            alpha = None if self.eliminate == "aic" else float(self.eliminate)
+            rescue = RESCUE if self.rescued_ else 0.0
+            self.kept_ = cox.backward(X, time, event, alpha=alpha, free=self.free, ridge=rescue)
+            fit = cox.fit(X[:, self.kept_], time, event, ridge=penalty[self.kept_])
+            self.rescued_ = bool(len(self.kept_) and not fit.converged and events)
+        if self.rescued_:
+            fit = cox.fit(X[:, self.kept_], time, event, ridge=np.maximum(penalty[self.kept_], RESCUE * events))
+        self.coef_[self.kept_], self.errors_[self.kept_] = fit.coefficients, fit.errors
 
-    chain: Pipeline
-    ridge: float
-    cross_validated: float
-    folds: int
-
-    def index(self, x: pd.DataFrame) -> np.ndarray:
-        return self.chain.predict(x) if len(x) else np.empty(0)
-
-
-def fit(
-    x: pd.DataFrame,
-    y: np.ndarray,
-    settings: SurvivalAnalysis,
-    forced: tuple[str, ...],
-    *,
-    rng: np.random.Generator,
-    seed: int = 0,
-    cross_validate: bool = True,
-) -> Fitted:
-    """Tune and fit a Cox chain on training patients: x (n, p), y (n, 2) time and event (at least one event).
-
-    The ridge maximises the cross-validated partial likelihood (Verweij and van Houwelingen 1993, Stat Med 12:2305) of
-    repeated folds, stratified by event, in which the whole chain is fitted anew. The cross-validated C counts pairs of
-    patients of the same fold only, since indices of different fits have no common zero.
-    """
-    features = any(column not in forced for column in x.columns)
-    tuned = features and settings.ridge == "tuned"
-    ridges = PENALTIES if tuned else (float(settings.ridge) if features and settings.ridge != "tuned" else 0.0,)
-    event = y[:, 1] > 0
-    count = min(settings.resampling.folds, int(event.sum()), len(y) // 2)
-    likelihood, good, total = np.zeros(len(ridges)), np.zeros(len(ridges)), 0.0
-    runs = count >= 2 and (tuned or cross_validate)
-    if runs:
-        for _ in range(settings.resampling.repeats):
-            for test in folds(event.astype(int), count, rng):
-                train = np.setdiff1d(np.arange(len(y)), test)
-                if not event[train].any():
-                    continue
-                front = _front(settings, forced, seed).fit(x.iloc[train], y[train])
-                z = front.transform(x)
-                start = None
-                for k, ridge in enumerate(ridges):
-                    model = CoxModel(ridge, front.forced_count_).fit(z[train], y[train], start)
-                    start = None if model.rescued_ else model.coef_
-                    eta = model.predict(z)
-                    if not np.isfinite(eta).all():
-                        eta = np.zeros(len(y))
-                    likelihood[k] += cox.partial_loglik(eta, y[:, 0], event)
-                    likelihood[k] -= cox.partial_loglik(eta[train], y[train, 0], event[train])
-                    both = survival.pairs(y[test, 0], event[test], eta[test])
-                    good[k] += both.concordant.sum()
-                total += both.comparable.sum()
-    best = int(np.argmax(np.round(likelihood, 9))) if runs else len(ridges) // 2
-    front = _front(settings, forced, seed).fit(x, y)
-    model = CoxModel(ridges[best], front.forced_count_).fit(front.transform(x), y)
-    c = good[best] / total if total else math.nan
-    return Fitted(Pipeline([("front", front), ("model", model)]), ridges[best], float(c), count)
+    def _sparse(self, X: np.ndarray, time: np.ndarray, event: np.ndarray) -> None:
+        mixing = MIXING[self.kind]
+        top = coxnet.largest(X, time, event, mixing=mixing, free=self.free)
+        way = np.geomspace(top, self.penalty, 6) if top > self.penalty > 0 else np.array([self.penalty])
+        beta = coxnet.path(X, time, event, way, mixing=mixing, free=self.free)[-1]
+        self.rescued_ = not np.isfinite(beta).all()
+        if self.rescued_:
+            beta = cox.fit(X, time, event, ridge=max(self.penalty, RESCUE) * int(event.sum())).coefficients
+        self.coef_ = beta
+        self.kept_ = np.flatnonzero((np.arange(X.shape[1]) < self.free) | (beta != 0))
 
 
-def _front(settings: SurvivalAnalysis, forced: tuple[str, ...], seed: int) -> Front:
-    return Front(forced, settings.selection.model_dump(), settings.imputation.model_dump(), seed)
+def candidates(kind: Kind, X: np.ndarray, y: np.ndarray, free: int) -> tuple[float, ...]:
+    """Penalties per event to choose from, largest first; one of 0 where nothing is penalised."""
+    if kind == "cox" or X.shape[1] <= free:
+        return (0.0,)
+    if kind == "ridge":
+        return RIDGES
+    top = coxnet.largest(X, y[:, 0], y[:, 1] > 0, mixing=MIXING[kind], free=free)
+    return tuple(top * share for share in SHARES) if top > 0 else (0.0,)
+
+
+def path(kind: Kind, X: np.ndarray, y: np.ndarray, penalties: tuple[float, ...], free: int, new: np.ndarray,
+         eliminate: float | str | None) -> np.ndarray:  # fmt: skip
+    """Index of new rows (penalties, n) for every penalty, each fit starting from the one before."""
+    if kind in MIXING and X.shape[1] > free:
+        values = np.asarray(penalties)
+        beta = coxnet.path(X, y[:, 0], y[:, 1] > 0, values, mixing=MIXING[kind], free=free, tolerance=1e-4)
+        return np.where(np.isfinite(beta), beta, 0.0) @ new.T
+    rows, start = [], None
+    for penalty in penalties:
+        model = CoxModel(kind, penalty, free, eliminate).fit(X, y, start)
+        start = None if model.rescued_ or eliminate is not None else model.coef_
+        rows.append(model.predict(new))
+    return np.array(rows)

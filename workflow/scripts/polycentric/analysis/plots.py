@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures
-from .survival import kaplan_meier
 
 
 def empty(text: str) -> Figure:
@@ -100,56 +98,7 @@ def forest(rows: pd.DataFrame, xlabel: str, reference: float) -> Figure:
 GROUP_COLOURS = {"low": figures.COLOURS[0], "high": figures.COLOURS[1]}
 
 
-def survival_curves(
-    panels: dict[str, pd.DataFrame], notes: dict[str, str], unit: str, level: float
-) -> tuple[Figure, pd.DataFrame]:
-    """Kaplan-Meier curves of the risk groups with intervals and a risk table below, one column per panel.
-
-    Each panel is a frame with time, event and group (low, high).
-    """
-    figure, axes = figures.new(
-        width_mm=min(80 * len(panels) + 10, 180), height_mm=88, columns=len(panels), rows=2, squeeze=False,
-        height_ratios=[5, 1], sharex="col",
-    )  # fmt: skip
-    rows: list[dict[str, Any]] = []
-    for column, (title, frame) in enumerate(panels.items()):
-        axis, table = axes[0, column], axes[1, column]
-        ticks = _ticks(float(frame["time"].max()))
-        for line, group in enumerate(("low", "high")):
-            part = frame[frame["group"] == group]
-            colour = GROUP_COLOURS[group]
-            if part.empty:
-                continue
-            km = kaplan_meier(part["time"].to_numpy(), part["event"].to_numpy() > 0, level=level)
-            time = np.r_[0.0, km.time]
-            axis.step(time, np.r_[1.0, km.survival], where="post", color=colour,
-                      label=f"{group} risk (n = {len(part)}, events = {int(km.events.sum())})")  # fmt: skip
-            axis.fill_between(time, np.r_[1.0, km.lower], np.r_[1.0, km.upper], step="post", color=colour,
-                              alpha=0.12, linewidth=0)  # fmt: skip
-            censored = km.time[km.at_risk - km.events > np.r_[km.at_risk[1:], 0]]
-            axis.plot(censored, km.at(censored), "|", color=colour, markersize=4, markeredgewidth=0.7)
-            for tick in ticks:
-                count = int((part["time"] >= tick).sum())
-                table.text(tick, 0.75 - 0.5 * line, str(count), ha="center", va="center", color=colour, fontsize=7)
-            values = zip(km.time, km.survival, km.lower, km.upper, km.at_risk, km.events, strict=True)
-            rows += [
-                dict(zip(("part", "group", "time", "survival", "lower", "upper", "at_risk", "events"),
-                         (title, group, *v), strict=True))
-                for v in values
-            ]  # fmt: skip
-        axis.set(title=f"{title}\n{notes.get(title, '')}".rstrip(), ylabel="survival", ylim=(0, 1.3))
-        axis.set_yticks(np.linspace(0, 1, 6))
-        axis.set_xlim(left=-0.03 * ticks[-1])
-        axis.legend(loc="upper right", handlelength=1.2)
-        table.set(yticks=[0.25, 0.75], yticklabels=["high", "low"], ylim=(0, 1), xlabel=f"time, {unit} (at risk above)")
-        table.set_xticks(ticks)
-        table.tick_params(axis="y", length=0, pad=8)
-        for side in ("left", "bottom"):
-            table.spines[side].set_visible(False)
-    return figure, pd.DataFrame(rows)
-
-
-def _ticks(longest: float) -> list[float]:
+def ticks(longest: float) -> list[float]:
     """Zero and up to five round steps that do not pass the longest time."""
     raw = max(longest, 1e-9) / 4
     power = 10.0 ** np.floor(np.log10(raw))

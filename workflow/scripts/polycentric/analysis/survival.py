@@ -6,12 +6,14 @@ Arrays: `time` (n,) in any unit, `event` (n,) bool.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import special
 
 from ..estimates import normal_quantile
+
+Interval = Literal["log-log", "log"]
 
 
 class KaplanMeier(NamedTuple):
@@ -26,28 +28,61 @@ class KaplanMeier(NamedTuple):
 
     def at(self, times: np.ndarray) -> np.ndarray:
         """Survival at given times; 1 before the first."""
-        index = np.searchsorted(self.time, times, side="right")
-        return np.r_[1.0, self.survival][index]
+        return np.r_[1.0, self.survival][self._index(times)]
+
+    def between(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The interval at given times; 1 to 1 before the first event, NaN once survival is 0."""
+        index = self._index(times)
+        return np.r_[1.0, self.lower][index], np.r_[1.0, self.upper][index]
 
     @property
     def median(self) -> float:
-        """First time at which survival is 0.5 or less; infinite if never."""
-        below = np.flatnonzero(self.survival <= 0.5)
-        return float(self.time[below[0]]) if len(below) else math.inf
+        """First time at which survival is 0.5 or less; midway to the next event where it is 0.5; infinite if never."""
+        return self._quantile(self.survival)
+
+    @property
+    def median_interval(self) -> tuple[float, float]:
+        """Where the bounds of the curve pass 0.5 (Brookmeyer and Crowley 1982, Biometrics 38:29), as R's survfit."""
+        return self._quantile(self.lower), self._quantile(self.upper)
+
+    def _index(self, times: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.time, times, side="right")
+
+    def _quantile(self, curve: np.ndarray) -> float:
+        with np.errstate(invalid="ignore"):
+            below = np.flatnonzero(curve <= 0.5 + 1e-9)
+            beyond = np.flatnonzero(curve < 0.5 - 1e-9)
+        if not len(below):
+            return math.inf
+        first = float(self.time[below[0]])
+        if abs(curve[below[0]] - 0.5) < 1e-9 and len(beyond):
+            return (first + float(self.time[beyond[0]])) / 2
+        return first
 
 
-def kaplan_meier(time: np.ndarray, event: np.ndarray, *, level: float = 0.95) -> KaplanMeier:
-    """Kaplan-Meier with Greenwood's variance and intervals on the log scale, the default of R's survfit."""
+def kaplan_meier(
+    time: np.ndarray, event: np.ndarray, *, level: float = 0.95, interval: Interval = "log-log"
+) -> KaplanMeier:
+    """Kaplan-Meier with Greenwood's variance and pointwise intervals.
+
+    `interval` is the scale on which they are symmetric: log(-log S), which keeps its level in small groups, or log S,
+    the default of R's survfit (Borgan and Liestol 1990, Scand J Stat 17:35).
+    """
     times = np.unique(time)
     at_risk = len(time) - np.searchsorted(np.sort(time), times, side="left")
-    events = np.array([np.sum(event[time == t]) for t in times], dtype=int)
+    events = np.bincount(np.searchsorted(times, np.asarray(time)[event]), minlength=len(times)).astype(int)
     survival = np.cumprod(1 - events / at_risk)
     with np.errstate(divide="ignore", invalid="ignore"):
         greenwood = np.sqrt(np.cumsum(events / (at_risk * (at_risk - events))))
         half = normal_quantile(level) * greenwood
-        lower = np.where(survival > 0, survival * np.exp(-half), np.nan)
-        upper = np.where(survival > 0, np.minimum(1, survival * np.exp(half)), np.nan)
-    return KaplanMeier(times, survival, lower, upper, at_risk, events)
+        if interval == "log":
+            lower, upper = survival * np.exp(-half), np.minimum(1, survival * np.exp(half))
+        else:
+            share = half / np.abs(np.log(survival))
+            lower, upper = survival ** np.exp(share), survival ** np.exp(-share)
+            lower, upper = np.where(survival == 1, 1.0, lower), np.where(survival == 1, 1.0, upper)
+    gone = survival <= 0
+    return KaplanMeier(times, survival, np.where(gone, np.nan, lower), np.where(gone, np.nan, upper), at_risk, events)
 
 
 def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> tuple[float, float]:
@@ -69,6 +104,14 @@ def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> tuple[fl
     except np.linalg.LinAlgError:
         return math.nan, math.nan
     return chi, float(special.chdtrc(len(labels) - 1, chi))
+
+
+def log_rank_scores(time: np.ndarray, event: np.ndarray) -> np.ndarray:
+    """Log-rank scores (n,): event less the Nelson-Aalen hazard at the patient's own time; they sum to zero."""
+    order = np.sort(time)
+    times, counts = np.unique(np.asarray(time)[event], return_counts=True)
+    hazard = np.r_[0.0, np.cumsum(counts / (len(time) - np.searchsorted(order, times, side="left")))]
+    return event - hazard[np.searchsorted(times, time, side="right")]
 
 
 class Pairs(NamedTuple):
@@ -106,6 +149,25 @@ def bootstrap_concordance(time: np.ndarray, event: np.ndarray, score: np.ndarray
     both = pairs(time, event, score)
     total = ((drawn @ both.comparable) * drawn).sum(axis=1)
     good = ((drawn @ both.concordant) * drawn).sum(axis=1)
+    return np.where(total > 0, good / np.where(total > 0, total, 1), np.nan)
+
+
+def concordance_error(time: np.ndarray, event: np.ndarray, score: np.ndarray) -> float:
+    """Standard error of Harrell's C by the infinitesimal jackknife, as R's survival::concordance."""
+    both = pairs(time, event, score)
+    total, good = both.comparable.sum(), both.concordant.sum()
+    if not total:
+        return math.nan
+    own = both.concordant.sum(axis=0) + both.concordant.sum(axis=1)
+    own -= good / total * (both.comparable.sum(axis=0) + both.comparable.sum(axis=1))
+    return float(np.sqrt((own**2).sum()) / total)
+
+
+def jackknife_concordance(time: np.ndarray, event: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Harrell's C without each patient in turn, (n,); the acceleration of BCa intervals comes from it."""
+    both = pairs(time, event, score)
+    good = both.concordant.sum() - both.concordant.sum(axis=0) - both.concordant.sum(axis=1)
+    total = both.comparable.sum() - both.comparable.sum(axis=0) - both.comparable.sum(axis=1)
     return np.where(total > 0, good / np.where(total > 0, total, 1), np.nan)
 
 

@@ -1,8 +1,8 @@
-"""Settings of the analyses of tables: cohort description, classification, survival."""
+"""Settings of the analyses of tables: what they share, cohort description, classification."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -133,54 +133,10 @@ class ClassificationAnalysis(TableAnalysis):
         return self
 
 
-class SurvivalModel(Section):
-    """One Cox model: its clinical columns and its features."""
-
-    clinical: tuple[str, ...] = Field(
-        (), description="Clinical columns, all entered; they are penalised only if the fit fails without."
-    )
-    features: Name | None = Field(None, description="Feature set from which features are selected.")
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.clinical and self.features is None:
-            raise ValueError("an empty model: write clinical: [<column>] or features: <set>")
-        return self
-
-
-class SurvivalAnalysis(TableAnalysis):
-    """Cox models of a time-to-event outcome, compared with one another."""
-
-    kind: Literal["survival"] = "survival"
-    models: dict[Name, SurvivalModel] = Field(
-        min_length=1,
-        description="Cox models by name; every other model is compared with the first, so write the one without "
-        "radiomics first.",
-    )
-    primary: Name | None = Field(None, description="Model whose risk groups are drawn; null: the last one.")
-    ridge: Annotated[float, Field(ge=0)] | Literal["tuned"] = Field(
-        "tuned",
-        description="Ridge penalty of the (standardised) features, per event; tuned: by cross-validated partial "
-        "likelihood inside training.",
-    )
-    cut: Literal["median", "upper-quartile"] = Field(
-        "median", description="Where the training patients' prognostic index divides low from high risk."
-    )
-    horizon_days: float | None = Field(
-        None, gt=0, description="Follow-up is cut here: later events count as censored at this time; null: all."
-    )
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if self.primary is not None and self.primary not in self.models:
-            raise ValueError(f"primary: {self.primary!r} is not one of models: write one of {list(self.models)}")
-        return self
-
-
 def features_of(analysis: Any) -> list[str]:
     """Names of the feature sets that an analysis reads, in order, without repeats."""
-    if isinstance(analysis, SurvivalAnalysis):
-        names = [m.features for m in analysis.models.values() if m.features]
+    if isinstance(models := getattr(analysis, "models", None), dict):
+        names = [model.features for model in models.values() if model.features]
     else:
         names = list(getattr(analysis, "features", []))
     return list(dict.fromkeys(names))

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from ..errors import UserError
 from .agreement import FeatureAgreementAnalysis
-from .analyses import ClassificationAnalysis, CohortAnalysis, SurvivalAnalysis, features_of
+from .analyses import ClassificationAnalysis, CohortAnalysis, features_of
 from .base import Name, Section, Source
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
@@ -36,6 +36,8 @@ from .simulate import SimulatedCentre, Simulation
 from .simulate import problems as simulation_problems
 from .splits import Split
 from .stability import SelectedSet, StabilityAnalysis
+from .survival import SurvivalAnalysis
+from .survival import problems as survival_problems
 from .synthesis import Synthesis
 from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison
 from .views import View
@@ -689,6 +691,8 @@ def _analysis_checks(
         near = difflib.get_close_matches(outcome, outcomes, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"write one of: {', '.join(outcomes) or '(none is defined)'}."
         yield f"{where}.outcome", f"{outcome!r} is not defined under clinical.outcomes:; {hint}"
+    if isinstance(analysis, SurvivalAnalysis) and study.clinical:
+        yield from survival_problems(where, analysis, study.clinical)
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
         if not split:
