@@ -89,8 +89,7 @@ if (requireNamespace("pmsampsize", quietly=TRUE)) {
   r$samplesize <- list(binary=needed(type="b", csrsquared=0.288, parameters=24, prevalence=0.174),
     binary_few=needed(type="b", csrsquared=0.1, parameters=10, prevalence=0.4),
     survival=needed(type="s", csrsquared=0.051, parameters=30, rate=0.065, timepoint=2, meanfup=2.07),
-    continuous=needed(type="c", rsquared=0.2, parameters=25, intercept=1.9, sd=0.6),
-    continuous_wide=needed(type="c", rsquared=0.5, parameters=4, intercept=1, sd=2))
+    continuous=needed(type="c", rsquared=0.2, parameters=25, intercept=1.9, sd=0.6))
   capture.output(x <- pmsampsize::pmsampsize(type="b", cstatistic=0.89, parameters=24, prevalence=0.174))
   r$samplesize$r2_of_auc <- unname(x$results_table[1, 4])
 } else if (file.exists("evaluate.json")) r$samplesize <- fromJSON("evaluate.json")$samplesize
