@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from polycentric import bootstrap, estimates
-from polycentric.analysis import calibration, decision, permutations, plots, roc, samplesize, subgroups
+from polycentric import bootstrap, estimates, figures
+from polycentric.analysis import (
+    calibration,
+    decision,
+    evaluation_plots,
+    permutations,
+    plots,
+    roc,
+    samplesize,
+    subgroups,
+)
 from polycentric.errors import UserError
 from scipy import special, stats
 
@@ -123,6 +132,24 @@ def test_a_true_model_is_useful_where_it_should_be_and_noise_is_not() -> None:
     assert decision.useful(rows) == []
     none = rows[rows["strategy"] == "none"]
     assert (none[["net_benefit", "lower", "upper"]] == 0).all(axis=None)
+
+
+def test_figures_show_what_their_numbers_say(tmp_path: Path) -> None:
+    y, p = cohort(300)
+    drawn = bootstrap.counts(y, 30, np.random.default_rng(1))
+    _, curve = calibration.assess(y, p, drawn, level=0.95, seed=1)
+    figure, rows = evaluation_plots.calibration({"test": (curve, p, y.astype(int))})
+    line = figure.axes[0].lines[1]
+    assert line.get_xdata() == pytest.approx(rows["predicted"])
+    assert line.get_ydata() == pytest.approx(rows["observed"])
+    net = decision.curves(y, p, np.linspace(0.1, 0.9, 9), np.random.default_rng(1), samples=30)
+    drawn_figure, rows = evaluation_plots.decision({"test": {"ridge": net}, "external": {"ridge": net, "lasso": net}})
+    assert len(rows) == 3 * len(net)
+    labels = [t.get_text() for t in drawn_figure.axes[1].get_legend().get_texts()]
+    assert labels == ["ridge", "lasso", "treat all"]
+    for k, one in enumerate((figure, drawn_figure)):
+        figures.save(one, tmp_path / f"{k}.svg")
+        assert (tmp_path / f"{k}.svg").stat().st_size > 5000
 
 
 # --- bootstrap -------------------------------------------------------------------------------------------------------

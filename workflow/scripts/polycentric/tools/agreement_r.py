@@ -200,7 +200,7 @@ def _general(r: dict[str, Any]) -> Iterator[Row]:
         [value, *found[:2]],
         r["bca"]["stratified"],
         0.015,
-        text,
+        f"{text}; R does not weigh strata by their sizes",
     )
     w = r["cochran"]
     h = subgroups.heterogeneity(np.array(w["value"]), np.array(w["se"]))
