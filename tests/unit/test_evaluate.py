@@ -37,7 +37,7 @@ def cohort(n: int, seed: int = 0, slope: float = 1.2) -> tuple[np.ndarray, np.nd
 
 
 def test_indices_find_the_distance_of_a_known_distortion() -> None:
-    y, p = cohort(4000)
+    y, p = cohort(2500)
     drawn = bootstrap.counts(y, 60, np.random.default_rng(1))
     found, curve = calibration.assess(y, p, drawn, level=0.95, seed=1)
     assert found["ici"]["value"] < 0.02
@@ -51,7 +51,7 @@ def test_indices_find_the_distance_of_a_known_distortion() -> None:
     assert found["e90"]["value"] == pytest.approx(np.quantile(truth, 0.9), abs=0.02)
     assert found["calibration_slope"]["value"] == pytest.approx(0.5, abs=0.05)
     wanted = special.expit(special.logit(np.clip(curve.predicted, 0.001, 0.999)) / 2)
-    assert np.abs(curve.observed - wanted)[10:-10].max() < 0.06
+    assert np.abs(curve.observed - wanted)[10:-10].max() < 0.08
     assert (curve.lower[10:-10] <= wanted[10:-10]).mean() > 0.8
     assert "percentile bootstrap" in found["ici"]["method"]
 
@@ -83,16 +83,16 @@ def test_calibration_says_why_there_is_none(y: np.ndarray, p: np.ndarray, why: s
 
 def test_every_class_is_judged_against_the_others() -> None:
     rng = np.random.default_rng(3)
-    score = rng.normal(size=(3000, 3))
+    score = rng.normal(size=(1500, 3))
     p = special.softmax(score, axis=1)
-    y = (rng.random((3000, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
+    y = (rng.random((1500, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
     drawn = bootstrap.counts(y, 20, rng)
     good = calibration.assess_classes(y, p, ["a", "b", "c"], drawn, level=0.95, seed=0)
     shifted = p * [0.5, 1, 1] / (p * [0.5, 1, 1]).sum(axis=1, keepdims=True)
     bad = calibration.assess_classes(y, shifted, ["a", "b", "c"], drawn, level=0.95, seed=0)
     assert list(good) == ["a", "b", "c"]
     for label in "abc":
-        assert abs(good[label][0]["calibration_in_the_large"]["value"]) < 0.15
+        assert abs(good[label][0]["calibration_in_the_large"]["value"]) < 0.2
     assert bad["a"][0]["calibration_in_the_large"]["lower"] > 0.4  # too low by log 2 and more
     assert bad["a"][0]["ici"]["value"] > 3 * good["a"][0]["ici"]["value"]
 

@@ -18,8 +18,15 @@ from scipy import special
 
 SEED, LEVEL, SAMPLES = 20240607, 0.95, 400
 CONSTANT, SLOPE, THRESHOLD = -0.6, 1.2, 0.3
+STRONG = 2.326  # distance of two normal scores whose AUC is 0.95
 # share of 2,000 cohorts, measured with SEED
-POOR = {("ICI, bootstrap percentile", 50): 0.0, ("ICI, bootstrap percentile", 150): 0.0}
+POOR = {
+    ("AUC of 0.95, DeLong", 50): 0.8215,
+    ("AUC of 0.95, DeLong", 150): 0.9025,
+    ("AUC of 0.95, bootstrap percentile", 50): 0.861,
+    ("ICI, bootstrap percentile", 50): 0.655,
+    ("ICI, bootstrap percentile", 150): 0.87,
+}
 # relative bias of the slope of an unpenalised logistic model with one variable
 BIAS = {50: 0.091}
 
@@ -43,7 +50,7 @@ def _inside(estimate: dict, truth: float) -> bool:
 
 def simulate(n: int, cohorts: int) -> tuple[dict[str, float], float]:
     """Shares of cohorts by method, and the relative bias of the unpenalised slope."""
-    rng = np.random.default_rng([SEED, n])
+    rng, other = np.random.default_rng([SEED, n]), np.random.default_rng([SEED, n, 2])
     auc, benefit = _truth()
     found: dict[str, list[bool]] = {}
     slopes = []
@@ -64,6 +71,16 @@ def simulate(n: int, cohorts: int) -> tuple[dict[str, float], float]:
         note("AUC, bootstrap percentile", lower <= auc <= upper)
         for key, truth in (("calibration_slope", 1.0), ("calibration_in_the_large", 0.0)):
             note(key.replace("_", " "), _inside(roc.calibration(y, p)[key], truth))
+        # a strong score, three in ten sick
+        sick = other.random(n) < 0.3
+        if min(sick.sum(), (~sick).sum()) >= 3:
+            strong = other.normal(size=n) + STRONG * sick
+            drawn_ = roc.weights(sick, SAMPLES, other)
+            high = float(special.ndtr(STRONG / math.sqrt(2)))
+            note("AUC of 0.95, DeLong", _inside(roc.delong(sick, strong), high))
+            note("AUC of 0.95, bootstrap BCa", _inside(roc.bootstrap(sick, strong, drawn_, level=LEVEL, seed=0), high))
+            lower, upper, _ = estimates.percentiles(roc.bootstrap_auc(sick, strong, drawn_), LEVEL)
+            note("AUC of 0.95, bootstrap percentile", lower <= high <= upper)
         slopes.append(roc.fit_logistic(np.c_[np.ones(n), x], y).coefficients[1])
         # two scores that know equally much
         first, second = x + rng.normal(size=n), x + rng.normal(size=n)
@@ -114,12 +131,14 @@ def simulate_ici(n: int, cohorts: int) -> float:
 
 def _check(n: int, cohorts: int) -> None:
     shares, bias = simulate(n, cohorts)
+    sizes = dict.fromkeys(shares, cohorts)
     if cohorts >= 2000:
-        shares["ICI, bootstrap percentile"] = simulate_ici(n, cohorts)
+        sizes["ICI, bootstrap percentile"] = 500  # a loess for every sample
+        shares["ICI, bootstrap percentile"] = simulate_ici(n, 500)
     for key, share in shares.items():
         nominal = 0.05 if key.startswith("level") else LEVEL
         value, slack = (POOR[key, n], 0.0) if (key, n) in POOR else (nominal, 0.02)
-        allowed = 3 * math.sqrt(value * (1 - value) / cohorts) + slack
+        allowed = 3 * math.sqrt(value * (1 - value) / sizes[key]) + slack
         assert abs(share - value) <= allowed, f"{key}, {n} patients: {share:.3f}, expected {value} +- {allowed:.3f}"
     # SE of the mean relative bias: the spread of a slope of 1.2 is about 2.9 / sqrt(n)
     error = 3 * 2.9 / math.sqrt(n) / SLOPE / math.sqrt(cohorts)

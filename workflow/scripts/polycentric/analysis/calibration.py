@@ -21,6 +21,7 @@ from ..estimates import Estimate, estimate, percentiles
 from . import roc
 
 SPAN, VERTICES = 0.75, 33
+BLOCK = 256  # fits at a time, for the sake of memory
 INDICES = ("ici", "e50", "e90")
 FEWEST = 20  # patients below whom a flexible curve is not drawn
 METHOD = "loess of degree 2 and span 0.75 (Austin and Steyerberg 2019)"
@@ -41,6 +42,11 @@ def loess(x: np.ndarray, y: np.ndarray, at: np.ndarray, span: float = SPAN) -> n
     Cleveland and Devlin 1988, JASA 83:596. Where the neighbours have fewer than three distinct values the polynomial
     of least norm is taken, as R does.
     """
+    blocks = [_fits(x, y, at[k : k + BLOCK], span) for k in range(0, len(at), BLOCK)]
+    return np.concatenate(blocks) if blocks else np.zeros(0)
+
+
+def _fits(x: np.ndarray, y: np.ndarray, at: np.ndarray, span: float) -> np.ndarray:
     distance = np.abs(at[:, None] - x[None, :])
     nearest = min(len(x), math.floor(span * len(x) + 1e-5))
     width = np.partition(distance, nearest - 1, axis=1)[:, nearest - 1 : nearest] * max(1.0, span)
