@@ -37,7 +37,7 @@ def cohort(n: int, seed: int = 0, slope: float = 1.2) -> tuple[np.ndarray, np.nd
 
 
 def test_indices_find_the_distance_of_a_known_distortion() -> None:
-    y, p = cohort(2500)
+    y, p = cohort(4000)
     drawn = bootstrap.counts(y, 60, np.random.default_rng(1))
     found, curve = calibration.assess(y, p, drawn, level=0.95, seed=1)
     assert found["ici"]["value"] < 0.02
@@ -51,7 +51,7 @@ def test_indices_find_the_distance_of_a_known_distortion() -> None:
     assert found["e90"]["value"] == pytest.approx(np.quantile(truth, 0.9), abs=0.02)
     assert found["calibration_slope"]["value"] == pytest.approx(0.5, abs=0.05)
     wanted = special.expit(special.logit(np.clip(curve.predicted, 0.001, 0.999)) / 2)
-    assert np.abs(curve.observed - wanted)[10:-10].max() < 0.08
+    assert np.abs(curve.observed - wanted)[10:-10].max() < 0.06
     assert (curve.lower[10:-10] <= wanted[10:-10]).mean() > 0.8
     assert "percentile bootstrap" in found["ici"]["method"]
 
@@ -225,13 +225,6 @@ def test_auc_by_bca_and_its_jackknife() -> None:
     assert (same["value"], same["z"], same["p"]) == (0.0, 0.0, 1.0)
     other = roc.bootstrap_difference(y, a, b, drawn, level=0.95, seed=1)
     assert other["p"] == pytest.approx(R["roc"]["bootstrap"][1], abs=0.002)
-
-
-def test_asah_equals_proc() -> None:
-    """AUC, DeLong and bootstrap of pROC's own patients are in R's record; these are the published numbers."""
-    wanted = R["asah"]["s100b_ndka"]
-    assert wanted["auc"] == pytest.approx([0.7314, 0.6120], abs=5e-5)
-    assert [wanted["z"], wanted["p"]] == pytest.approx([1.3908, 0.1643], abs=5e-5)
 
 
 @pytest.mark.realdata
