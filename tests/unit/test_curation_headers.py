@@ -33,6 +33,8 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object], str, str]] = {
         {"modality": "MR"}, ANY | {"verdicts": {"MODALITY_TAG_SUSPECT": "flag"}}, "flag", "MODALITY_TAG_SUSPECT"
     ),
     "burned in": ({"burned_in": "YES"}, {}, "reject", "PHI_BURNED_IN"),
+    "synthetic": ({"synthetic": "YES"}, {}, "flag", "SYNTHETIC_IMAGE"),
+    "synthetic denied": ({"synthetic": "NO"}, {}, "accept", ""),
     "burned in denied": ({"burned_in": "NO"}, {}, "accept", ""),
     "ultrasound": ({"modality": "US", "sop_class": ""}, {"modalities": ("US",)}, "reject", "PHI_BURNED_IN"),
     "dose report": ({"series_description": "Patient Protocol"}, {}, "reject", "PHI_BURNED_IN"),

@@ -104,7 +104,7 @@ def study(root: Path, scans: list[Row]) -> dict[str, Any]:
     for scan in scans:
         scan = {"centre": "north", "patient": f"P-{scan['name']}", "pixels": scan["name"], "failed": ""} | scan
         keys = {"centre": scan["centre"], "patient": scan["patient"], "session": f"V-{scan['name']}"}
-        keys |= {"scan": scan["name"], "modality": "CT"}
+        keys |= {"scan": scan["name"], "modality": scan.get("modality", "CT")}
         status = {"status": "failed" if scan["failed"] == "crash" else "rejected" if scan["failed"] else "ok"}
         defaults = {
             "role": "development", "shard": f"{scan['centre']}-0", "verdict": "accept", "contrast": "unknown",
@@ -201,6 +201,31 @@ def test_open_questions_are_listed_and_answers_settle_them(tmp_path: Path) -> No
     assert scans.loc["S-B", ["contrast", "contrast_source"]].tolist() == ["yes", "review"]
     assert scans.loc["S-C", ["contrast", "coverage"]].tolist() == ["unknown", "complete"]
     assert made["review"][["scan", "question"]].to_numpy().tolist() == [["S-C", "contrast"]]
+
+
+def test_kinds_of_mr_images_with_agent_and_answers(tmp_path: Path) -> None:
+    magnetic = {"modality": "MR", "sequence_tag": "T1", "sequence_description": "T1", "contrast_tag": "unknown"}
+    conflict = magnetic | {"sequence_description": "T2"}
+    job = study(tmp_path, [
+        magnetic | {"name": "S-A"}, magnetic | {"name": "S-B", "contrast_tag": "yes", "contrast": "yes"},
+        conflict | {"name": "S-C"}, conflict | {"name": "S-D"}, {"name": "S-E", "contrast_tag": "yes"},
+    ])  # fmt: skip
+    made = run(job)
+    found = {"S-A": "T1", "S-B": "T1+Gd", "S-C": "T2", "S-D": "T2", "S-E": ""}
+    assert made["scans"].set_index("scan")["sequence"].to_dict() == found
+    asked = made["review"][made["review"]["question"] == "sequence"]
+    assert asked[["scan", "present", "tag", "description", "why"]].to_numpy().tolist() == [
+        ["S-C", "T2", "T1", "T2", "description against tag"], ["S-D", "T2", "T1", "T2", "description against tag"],
+    ]  # fmt: skip
+    path = tmp_path / "filled.csv"
+    path.write_text("scan,question,answer\nS-C,sequence,t1+gd\nS-B,contrast,no\n")
+    made = run(job, review_table=path)
+    scans = made["scans"].set_index("scan")
+    assert scans["sequence"].to_dict() == found | {"S-B": "T1", "S-C": "T1+Gd"}
+    assert scans["sequence_source"].to_dict() == {
+        "S-A": "description", "S-B": "description", "S-C": "review", "S-D": "description", "S-E": "",
+    }  # fmt: skip
+    assert made["review"].loc[made["review"]["question"] == "sequence", "scan"].tolist() == ["S-D"]
 
 
 @pytest.mark.parametrize("separator", ["\t", ",", ";"])

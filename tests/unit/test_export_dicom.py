@@ -19,7 +19,7 @@ from polycentric.deidentify.identity import Key
 from polycentric.export import dataset, export_shard
 from polycentric.export.shard import EXPORTED
 from polycentric.files import sha256_file
-from polycentric.tables.schemas import VIEWS
+from polycentric.tables.schemas import CURATION, VIEWS
 from polycentric.volumes import Geometry, Volume
 from pydantic import ValidationError
 
@@ -78,6 +78,10 @@ def test_our_own_reader_gets_the_same_image_back(tmp_path: Path, options: dict) 
     np.testing.assert_allclose(volume.geometry.spacing, image.geometry.spacing, atol=1e-6)
     np.testing.assert_allclose(volume.geometry.origin, image.geometry.origin, atol=1e-4)
     np.testing.assert_allclose(volume.geometry.direction, image.geometry.direction, atol=1e-6)
+    # and does not take it for an acquisition
+    curated = tables.read(again / "c.parquet", CURATION)
+    assert curated["verdict"].tolist() == ["flag"]
+    assert "SYNTHETIC_IMAGE" in curated["codes"][0].split(";")
 
 
 def test_a_grid_that_runs_downwards_is_the_same_image(tmp_path: Path) -> None:

@@ -158,6 +158,25 @@ def test_analysis_finds_the_planted_change(cohort: Phantom) -> None:
     assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+def test_a_source_without_hu_has_no_change_in_hu(cohort: Phantom, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = tables.read(cohort.scans, schemas.SCANS)
+    scans.loc[scans["contrast"] == "yes", "modality"] = "MR"
+    path = cohort.root / "cohort" / "mr.tsv"
+    tables.write(scans, path, schemas.SCANS)
+    monkeypatch.setattr(cohort, "scans", path)
+    folder = cohort.root / "analyses" / "mr"
+    found = call(cohort, folder, ["p0", "p1"])
+    assert found["hu_change"] == {} == found["hu_change_in_masks"]
+    assert found["n"]["source"] == {"patients": 0, "scans": 0}
+    assert found["n"]["synthetic"] == {"patients": 4, "scans": 4}
+    assert set(found["distances"]["kl"]) == {"synthetic"}
+    assert found["distances"]["intersection"]["synthetic"]["value"] > 0.9
+    assert set(found["structure"]) == {"correlation of gradients", "agreement of edges", "seams"}
+    assert "no CT" in found["notes"][0]
+    listed = tables.read(folder / "manifest.tsv", schemas.ARTEFACTS)
+    assert {Path(p).name for p in listed["path"]} >= {"summary.svg", "structure.svg", "example-1.png"}
+
+
 def test_without_a_target_the_distances_are_undefined(cohort: Phantom, tmp_path: Path) -> None:
     found = call(cohort, cohort.root / "analyses" / "none", ["p0"], target="centre == 'west'")
     assert found["distances"]["kl"]["synthetic"]["value"] is None

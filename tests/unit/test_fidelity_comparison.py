@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 from phantoms import Phantom
 from polycentric import ledger, tables, volumes
+from polycentric.config.image_analyses import FidelityAnalysis
 from polycentric.config.profiles import ProfileSettings
 from polycentric.config.synthesis import Synthesis
-from polycentric.config.synthesis_analyses import Detectability, RadiomicsOfComparison, SynthesisComparison
+from polycentric.config.synthesis_analyses import (
+    Detectability,
+    RadiomicsOfComparison,
+    SynthesisComparison,
+    SynthesisSummary,
+)
 from polycentric.errors import UserError
+from polycentric.fidelity.analyse import analyse
 from polycentric.fidelity.compare import Model, compare
 from polycentric.fidelity.detectability import area, detect
+from polycentric.fidelity.summary import rows_of, summarise
 from polycentric.files import sha256_file
 from polycentric.profiles.shard import profile_shard
 from polycentric.tables import schemas
@@ -133,6 +141,62 @@ def test_planted_differences_are_found_where_they_are(cohort: Phantom, profiles:
     before = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     run(cohort, profiles, "comparison", ["p00", "p01"])
     assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_summary_joins_what_the_analyses_found(cohort: Phantom, profiles: list[Path]) -> None:
+    import pandas as pd
+
+    compared = run(cohort, profiles, "all-models", ["p00", "p01"])["images"]
+    written = [cohort.root / "ledger.json"]
+    where = {"scans": cohort.scans, "patients": cohort.patient_table, "split": cohort.split, "root": cohort.root}
+    told = {"settings_json": "{}", "code": "0", "seed": 3}
+    for model in ("perfect", "shifted"):
+        view = cohort.root / "views" / model / "main" / "all.tsv"
+        analyse(
+            model, FidelityAnalysis(synthesis=model, bootstrap=20, examples=0), synthesis=SYNTHESIS, view=model,
+            source=[cohort.view], target=[cohort.view], synthetic=[view], ledgers=written,
+            folder=cohort.root / "analyses" / model, **where, **told,
+        )  # fmt: skip
+    del where["scans"], where["patients"], where["split"]
+    names = ("all-models", "perfect", "shifted")
+    joined = {name: cohort.root / "analyses" / name / "metrics.json" for name in names}
+    folder = cohort.root / "analyses" / "summary"
+    models = ["shifted", "perfect", "blurred"]
+    ask = {"ledgers": written, "split": "main", "folder": folder, **where, **told}
+    summarise("summary", SynthesisSummary(), models=models, metrics=joined, **ask)
+    found = json.loads((folder / "metrics.json").read_text())["metrics"]
+    # what was planted: 60 HU in the upper half of the body, nothing in it, and 150 HU less in vessels
+    assert found["change of soft tissue, HU"]["shifted"]["value"] == pytest.approx(30, abs=6)
+    assert found["change of soft tissue, HU"]["perfect"]["value"] == pytest.approx(0, abs=3)
+    title = "KL divergence, 64 bins (nats), ratio to real"
+    assert found[title]["shifted"]["value"] == compared["shifted"]["kl_fine"]["value"]
+    # the images before translation are named by the model whose source they are
+    assert found[title]["perfect"]["source"]["value"] == compared["source of perfect"]["kl_fine"]["value"]
+    table = pd.read_csv(folder / "tables" / "summary.csv")
+    assert list(dict.fromkeys(table["model"])) == models
+    layers = table[(table["metric"] == title) & (table["model"] == "shifted") & (table["images"] == "synthetic")]
+    assert list(layers["layer"]) == ["all", "1", "2", "3", "4"]
+    assert layers["value"].iloc[3] > 5 * layers["value"].iloc[1]  # the upper two layers
+    assert "perfect comes nearest" in json.loads((folder / "metrics.json").read_text())["summary"][0]
+    listed = tables.read(folder / "manifest.tsv", schemas.ARTEFACTS)
+    assert {Path(p).name for p in listed["path"]} == {"summary.svg", "summary.csv"}
+    with pytest.raises(UserError, match="say nothing of the models"):
+        summarise("summary", SynthesisSummary(), models=["other"], metrics=joined, **ask)
+
+
+def test_summary_reads_every_kind(tmp_path: Path) -> None:
+    fact = {"value": 0.7, "lower": 0.6, "upper": 0.8, "n": 9, "method": "m"}
+    tasks = dict.fromkeys(("source against target", "synthetic against target", "shuffled labels"), fact)
+    detected = {"kind": "detectability", "synthesis": "m", "network": "N", "auc_test": tasks}
+    shifted = {"kind": "feature-shift", "synthesis": "m", "features": ["a", "b"], "kept": fact}
+    shifted |= {"n": {"features": 8, "patients": 4}, "features_with_ccc_above_0.9": 6}
+    probed = {"kind": "synthesis-probe", "synthesis": "m", "estimates": {"own_stride_seams": fact}}
+    rows = [row for told in (detected, shifted, probed) for row in rows_of("x", told, tmp_path)]
+    assert [(row.images, row.ideal) for row in rows] == [
+        ("synthetic", 0.5), ("source", 0.5), ("synthetic", 100), ("synthetic", 100), ("synthetic", 1),
+    ]  # fmt: skip
+    assert [row.value for row in rows] == [0.7, 0.7, 0.7, 75.0, 0.7]
+    assert not list(rows_of("x", {"kind": "cohort"}, tmp_path))
 
 
 def test_leaks_are_refused(cohort: Phantom, profiles: list[Path]) -> None:

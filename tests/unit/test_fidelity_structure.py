@@ -223,13 +223,24 @@ def test_probe_finds_what_windows_and_cycles_do(tmp_path: Path) -> None:
         return json.loads((tmp_path / "analyses" / "probe" / "metrics.json").read_text())
 
     found = run(["p0"], back=True)
-    assert found["scans"] == 2
-    assert found["means"]["noise_amplification"] == pytest.approx(7)
-    assert found["means"]["strides_mean_hu"] > 1
-    assert found["means"]["seams"] > 1.05
-    assert found["disagreement_mean_hu"] > 1
+    estimates = found["estimates"]
+    assert found["patients"] == 2
+    assert estimates["noise_amplification"]["value"] == pytest.approx(7)
+    assert estimates["coarsest_stride_mean_hu"]["value"] > 1
+    assert estimates["coarsest_stride_seams"]["value"] > 1.05
+    assert estimates["own_stride_mean_hu"]["value"] == 0  # a quarter of the window, which is the finest here
+    assert estimates["disagreement_mean_hu"]["value"] > 1
+    assert all(e["lower"] <= e["value"] <= e["upper"] and e["n"] == 2 for e in estimates.values())
     listed = tables.read(tmp_path / "analyses" / "probe" / "manifest.tsv", schemas.ARTEFACTS)
     assert {Path(p).name for p in listed["path"]} >= {"summary.svg", "disagreement-1.png", "strides.csv", "noise.csv"}
-    assert "noise_amplification" not in run(["p0"], back=False)["means"]
+    assert "noise_amplification" not in run(["p0"], back=False)["estimates"]
+    # another modality has no HU to compare the way back with; where the body is, the synthetic image tells
+    scans = tables.read(cohort.scans, schemas.SCANS)
+    tables.write(scans.assign(modality="MR"), cohort.scans, schemas.SCANS)
+    other = run(["p0"], back=True)["estimates"]
+    assert "noise_amplification" not in other
+    assert other["coarsest_stride_mean_hu"]["value"] == pytest.approx(
+        estimates["coarsest_stride_mean_hu"]["value"], 0.2
+    )
     with pytest.raises(UserError, match="'m' behind its inputs has seen 1"):
         run(["p4"], back=False)

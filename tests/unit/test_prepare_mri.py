@@ -124,3 +124,21 @@ def test_white_stripe_agrees_with_another_implementation():
     np.testing.assert_allclose(
         np.polyfit(image.ravel(), made.ravel(), 1)[0], np.polyfit(image.ravel(), expected.ravel(), 1)[0], rtol=0.2
     )
+
+
+def test_the_field_is_sought_on_voxels_of_four_mm():
+    """auto is the factor that gives 4 mm along each axis; that a field is found, other tests show."""
+    rng = np.random.default_rng(2)
+    y, x = np.meshgrid(np.linspace(-1, 1, 48), np.linspace(-1, 1, 48), indexing="ij")
+    truth = np.exp(0.3 * x - 0.2 * y + 0.2 * x * y)
+    tissue = np.where((np.hypot(x, y) % 0.5) < 0.25, 100.0, 160.0)
+    array = (tissue * truth + rng.normal(0, 2, (12, *x.shape))).astype(np.float32)
+
+    def field(spacing, shrink):
+        volume = Volume(array, Geometry(array.shape[::-1], spacing))
+        made = apply(View(steps=[{"kind": "n4", "shrink": shrink, "iterations": [3, 3]}]), volume).array
+        return np.log(array / made)
+
+    np.testing.assert_array_equal(field((1.0, 1.0, 1.0), "auto"), field((1.0, 1.0, 1.0), 4))
+    np.testing.assert_array_equal(field((4.0, 4.0, 8.0), "auto"), field((4.0, 4.0, 8.0), 1))
+    assert np.abs(field((4.0, 4.0, 8.0), "auto") - field((4.0, 4.0, 8.0), 4)).max() > 1e-3

@@ -123,7 +123,7 @@ def test_feature_sets_are_told_apart():
         }
     )
     assert [s.kind for s in sets.values()] == ["radiomics", "imported", "harmonised"]
-    with pytest.raises(ValidationError, match="must be radiomics, imported, harmonised or selected"):
+    with pytest.raises(ValidationError, match="must be radiomics, imported, joined, harmonised or selected"):
         adapter.validate_python({"a": {"kind": "deep"}})
-    with pytest.raises(ValidationError, match="either `centre: <name>`"):
+    with pytest.raises(ValidationError, match="write one of `centre: <name>`"):
         adapter.validate_python({"a": {"kind": "imported", "table": "a.csv"}})

@@ -32,8 +32,8 @@ def pseudonym(value: str, centre: str = "north") -> str:
     return "P" + hashlib.sha256(f"salt {centre} {value}".encode()).hexdigest()[:8]
 
 
-def by_centre(centre: str, value: str) -> str:
-    return pseudonym(value, centre)
+def by_kind(kind: str, centre: str, value: str) -> str:
+    return pseudonym(value, centre) if kind == "patient" else f"{kind}-{pseudonym(value, centre)}"
 
 
 def settings(**changes) -> ImportedSet:
@@ -59,7 +59,7 @@ def imported(tmp_path: Path, table: pd.DataFrame = TABLE, suffix: str = ".csv", 
     else:
         table.to_parquet(path)
     output = tmp_path / "features.parquet"
-    import_table("theirs", settings(**changes), table=path, pseudonym=by_centre, output=output)
+    import_table("theirs", settings(**changes), files=[path], identify=by_kind, output=output)
     return tables.read(output, FEATURES)
 
 
@@ -86,7 +86,7 @@ def test_no_identifier_is_left(tmp_path):
     TABLE.to_csv(tmp_path / "t.csv", index=False)
     output = tmp_path / "o.parquet"
     log = Log(stream)
-    import_table("theirs", settings(), table=tmp_path / "t.csv", pseudonym=by_centre, output=output, log=log)
+    import_table("theirs", settings(), files=[tmp_path / "t.csv"], identify=by_kind, output=output, log=log)
     text = tables.read(output, FEATURES).to_csv() + stream.getvalue()
     assert not any(p in text for p in ("A-1", "B-2", "C-3"))
     assert '"other_rois": 0' in stream.getvalue()
@@ -96,11 +96,10 @@ def test_no_identifier_is_left(tmp_path):
     ("changes", "message"),
     [
         ({"duplicates": "error"}, "duplicates: first"),
-        ({"columns": {"patient": "Patient"}}, "no column"),
+        ({"columns": {"patient": "Patient", "roi": "mask"}}, "no column"),
         ({"drop": ["diagnostics_*"]}, "hold text"),
         ({"rois": ["GTV-9"]}, "not in the table"),
-        ({"patient_pattern": r"^X(\d)"}, "does not match 4 rows"),
-        ({"patient_pattern": r"^\w-\d"}, "needs a group"),
+        ({"patient_pattern": r"^X(\d)"}, "does not match column .id. in rows 2, 3, 4, 5"),
     ],
 )
 def test_mistakes_are_told(tmp_path, changes, message):
@@ -124,7 +123,7 @@ def test_lung1_table(realdata, tmp_path):
     )
     output = tmp_path / "authors.parquet"
     table = realdata("lung1") / "pyradiomics_features.xlsx"
-    import_table("authors", chosen, table=table, pseudonym=by_centre, output=output)
+    import_table("authors", chosen, files=[table], identify=by_kind, output=output)
     frame = tables.read(output, FEATURES)
     ok = frame[frame["status"].eq("ok")]
     assert len(ok) == ok["patient"].nunique() == 145

@@ -11,6 +11,7 @@ import yaml
 from polycentric.config import plan
 from polycentric.config.codes import CODES
 from polycentric.config.study import Study, load, load_file
+from polycentric.config.views import View
 from polycentric.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -72,6 +73,9 @@ def test_a_missing_parent_is_an_error_with_the_path_to_write(tmp_path: Path) -> 
         ("analyses.survival.outcome", "severe", "survival needs a time-to-event outcome"),
         ("analyses.survival.models.clinical", {"clinical": ["age_year"]}, "did you mean 'age_years'?"),
         ("analyses.fidelity.synthesis", "unet", "analyses.fidelity.synthesis"),
+        ("analyses.probe", {"kind": "synthesis-probe", "synthesis": "unet"}, "analyses.probe.synthesis"),
+        ("analyses.all", {"kind": "synthesis-summary", "analyses": ["severity"]}, "'severity' examines no synthesis"),
+        ("analyses.all", {"kind": "synthesis-summary", "synthesis": ["other"]}, "none of the joined analyses examines"),
         ("readers.turing.split", "outcom", "did you mean 'outcome'?"),
         ("centres.north", {"images": "data/north", "simulate": {}}, "write either 'images"),
         ("review", "nowhere.tsv", "review: there is no file 'nowhere.tsv'"),
@@ -94,6 +98,25 @@ def test_each_mistake_is_named_with_what_to_write(toy: dict, path: str, value: o
     section[key] = value
     found = messages(toy)
     assert any(words in message for message in found), found
+
+
+def test_further_inputs_of_a_synthesis_model_are_known_views(toy: dict) -> None:
+    model = toy["synthesis"]["decontrast"]
+    model["losses"]["identity"] = 0
+    model["generator"] |= {"skip": False, "branch_blocks": 1}
+    model["source"]["also"] = [{"view": "second", "where": "modality == 'MR'"}]
+    model["start_from"] = {"path": "nowhere.safetensors", "sha256": "0" * 64}
+    found = messages(toy)
+    assert any("synthesis.decontrast.source.also.0.view: 'second' is not defined" in m for m in found), found
+    assert any("synthesis.decontrast.start_from.path: there is no file 'nowhere.safetensors'" in m for m in found)
+    del model["start_from"]
+    model["source"]["also"][0]["view"] = "noncontrast"
+    assert any("also.0.view: this view is made by the model itself" in m for m in messages(toy))
+    # a fitted view among the inputs is a model behind the images
+    model["source"]["also"][0]["view"] = "standardised"
+    study = load(toy)
+    assert study.models_of_view("noncontrast") == ["decontrast", "standardised"]
+    assert study.synthesis["decontrast"].views == ("ct", "standardised")
 
 
 def test_a_wrong_entry_hides_no_other_mistake(toy: dict) -> None:
@@ -163,6 +186,8 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "synthesis-comparison": "compare_synthesis",
         "detectability": "detectability",
         "feature-shift": "feature_shift",
+        "synthesis-probe": "probe_synthesis",
+        "synthesis-summary": "summarise_synthesis",
     }
     shards = [{"shard": shard} for shard in study.shards]
     single = ("pseudonym_key", "cohort", "establish", "provenance", "report")
@@ -197,7 +222,9 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
     found += [("export_dicom", {"view": e.view, "fold": "main", **s}) for e in study.dicom_exports for s in shards]
     found += [("export_nrrd", {"export": n, **s}) for n, e in study.exports.items() if e.kind == "nrrd" for s in shards]
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
+    found += [("join_features", {"set": n}) for n, f in study.features.items() if f.kind == "joined"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
+    found += [("apply_model", {"application": n}) for n in study.apply]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
     return found
 
@@ -213,9 +240,10 @@ DIRECT: dict[str, set[str]] = {
         "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "extract", "train_synthesis",
         "synthesize", "train_segmentation", "segment", "describe", "classify", "survive", "fidelity",
         "segmentation_quality", "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis",
-        "detectability", "feature_shift", "export_readers", "ingest_readers",
+        "detectability", "feature_shift", "probe_synthesis", "summarise_synthesis", "export_readers",
+        "ingest_readers",
     },
-    "device": {"train_synthesis", "synthesize", "train_segmentation", "segment", "profile_images"},
+    "device": {"train_synthesis", "synthesize", "train_segmentation", "segment", "profile_images", "probe_synthesis"},
     "centres.*.role": {"cohort"},
     "centres.*.shards": {"cohort"},
     "centres.*.simulate": {"plan_cohort", "simulate_centre"},
@@ -227,7 +255,8 @@ DIRECT: dict[str, set[str]] = {
     "deidentify": {"share"},
     "quicklook": {"quicklook"},
     "clinical": {"cohort", "describe"},
-    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive"},
+    "clinical.columns": {"cohort", "describe", "classify", "survive", "apply_model"},
+    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive", "apply_model"},
     "curation": {"curate"},
     "curation.limits": {"cohort"},
     "convert": {"convert"},
@@ -235,17 +264,20 @@ DIRECT: dict[str, set[str]] = {
     "convert.sources": {"convert", "share"},
     "splits": {"split"},
     "views": {"prepare", "fit_view", "synthesize", "export_dicom"},
-    "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability"},
+    "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability", "probe_synthesis",
+                  "summarise_synthesis"},
     "profiles": {"profile_images", "compare_synthesis"},
     "exports": {"export_dicom", "export_nrrd"},
-    "synthesis.*.inference": {"synthesize"},
+    "synthesis.*.inference": {"synthesize", "fidelity", "probe_synthesis"},
     "segmentation": {"train_segmentation", "segment", "segmentation_quality"},
     "segmentation.*.inference": {"segment"},
-    "features": {"extract", "harmonise", "select_features", "import_features"},
+    "features": {"extract", "harmonise", "select_features", "import_features", "join_features"},
     "analyses": {
         "describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement", "stability",
         "harmonisation", "explore", "compare_synthesis", "detectability", "feature_shift", "profile_images",
+        "probe_synthesis", "summarise_synthesis",
     },
+    "apply": {"apply_model"},
     "analyses.*.title": set(),
     "analyses.*.question": set(),
     "analyses.*.caption": set(),
@@ -364,3 +396,38 @@ def test_a_caption_reaches_the_report_alone() -> None:
     changed = load(set_in(raw, ("analyses", "survival", "caption"), "Another caption."))
     reached = {rule for rule, w in jobs(study) if plan.settings(study, rule, w) != plan.settings(changed, rule, w)}
     assert reached == {"report"}
+
+
+def test_preparations_of_published_studies_load_from_a_study_file(toy: dict) -> None:
+    split = next(iter(toy["splits"]))
+    toy["views"] |= yaml.safe_load(f"""
+        at-mode:
+          from: scan
+          fit: {{split: {split}}}
+          steps: [{{kind: resample, spacing_mm: mode, interpolation: cubic}}]
+        minimal: {{from: at-mode, preset: minimalist}}
+        standard: {{from: at-mode, preset: standardisation}}
+        harmonised: {{from: at-mode, preset: harmonisation, fit: {{split: {split}}}}}
+        planar:
+          from: scan
+          steps: [{{kind: resize, size: [256, 512, 0]}}, {{kind: min-max, per: plane}}, {{kind: side-by-side}}]
+        onto-t1: {{from: scan, where: "sequence == 'T2'", onto: {{where: "sequence == 'T1+Gd'", register: rigid}}}}
+    """)
+    study = load(toy)
+    assert {"at-mode", "harmonised"} <= set(study.fitted_views)
+    for name, kinds in (
+        ("minimal", ["z-score", "shift"]),
+        ("standard", ["white-stripe", "shift"]),
+        ("harmonised", ["histogram-match", "clahe"]),
+        ("planar", ["resize", "min-max", "side-by-side"]),
+    ):
+        assert [step.kind for step in study.views[name].sequence()] == kinds
+    job = json.loads(plan.settings(study, "prepare", {"view": "onto-t1", "fold": "main", "shard": study.shards[0]}))
+    assert View.model_validate(job["view"]).onto.register_ == "rigid"
+
+
+def test_registered_views_are_refused_where_positions_of_the_scan_count(toy: dict) -> None:
+    toy["views"]["ct"] |= {"onto": {"where": "modality == 'CT'", "register": "rigid"}}
+    toy["views"]["ct"].pop("spacing_mm", None)
+    found = [m for m in messages(toy) if "is registered to another scan" in m]
+    assert any(m.startswith("segmentation.") for m in found)

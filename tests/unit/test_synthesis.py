@@ -16,6 +16,8 @@ from polycentric.errors import UserError
 from polycentric.networks import devices, weights
 from polycentric.randomness import generator as stream
 from polycentric.synthesis import apply, cyclegan
+from polycentric.synthesis.augment import Augmenter
+from polycentric.synthesis.domains import Images
 from polycentric.synthesis.train import train
 from polycentric.tables import schemas
 from polycentric.training import checkpoint, loop, patches, state
@@ -59,6 +61,7 @@ def call(
         settings_out=out / "settings.json",
         history=out / "history.csv",
         ledger=out / "ledger.json",
+        samples=out / "samples",
         device="cpu",
         upstream=upstream or [],
         settings_json="{}",
@@ -86,7 +89,8 @@ def test_outputs(trained: Path) -> None:
     assert {n.split(".")[0] for n in tensors} == {"forward", "backward"}
     assert facts["settings"]["patch"] == [8, 8, 8]
     history = (trained / "history.csv").read_text().splitlines()
-    assert history[0].split(",") == ["iteration", *cyclegan.CycleGan.losses]
+    further = ["variety_backward", "variety_forward", "warnings"]
+    assert history[0].split(",") == ["iteration", *cyclegan.loss_names(1), *further]
     assert [line.split(",")[0] for line in history[1:]] == ["4", "6"]
     told = json.loads((trained / "settings.json").read_text())
     assert [scan for scan, _ in told["scans"]["source"]] == ["scan-p0", "scan-p2"]
@@ -198,9 +202,11 @@ def model(**changes) -> cyclegan.CycleGan:
     settings = Synthesis(**(TINY | {"pool": 0} | changes))
     size = patches.full_size(settings.patch)
     rng = np.random.default_rng(5)
-    samplers = [
-        patches.PatchSampler([rng.normal(0, 300, (8, 10, 12))], size, stream(1, domain)) for domain in ("a", "b")
-    ]
+    samplers = []
+    for domain, ranges in (("a", settings.source_ranges), ("b", (settings.target_range,))):
+        scan = tuple(rng.normal(0, 300, (8, 10, 12)) for _ in ranges)
+        augmenter = Augmenter(settings.augment, stream(2, domain))
+        samplers.append(Images([scan], [(1.0, 1.0, 2.0)], size, ranges, stream(1, domain), augmenter))
     return cyclegan.CycleGan(settings, *samplers, seed=3, names=("t",), device=torch.device("cpu"))
 
 
@@ -208,7 +214,7 @@ def test_merged_passes_equal_six_separate_ones() -> None:
     torch.set_num_threads(1)
     merged, plain = model(batch=2), model(batch=2)
     a, b = merged.draw("source"), merged.draw("target")
-    forward, backward, judge_a, judge_b = (plain.networks[n] for n in cyclegan.NETWORKS)
+    forward, backward, judge_a, judge_b = (plain.networks[n] for n in (*cyclegan.GENERATORS, *plain.judges))
     found = merged.update(a, b)
 
     mse, mae = torch.nn.functional.mse_loss, torch.nn.functional.l1_loss
@@ -483,6 +489,7 @@ def test_a_tiny_generator_learns_to_take_contrast_away(tmp_path: Path) -> None:
         "inference": {"stride": [8, 8]},
     }  # fmt: skip
     call(cohort, tmp_path / "model", **learn)
+    assert json.loads((tmp_path / "model" / "settings.json").read_text())["warnings"] == []
     settings = Synthesis(**(TINY | learn))
     path = tmp_path / "model" / "weights.safetensors"
     translate = apply.Translator(settings, path, devices.prepare("cpu", 1), "x", None)

@@ -351,6 +351,66 @@ rule detectability:
         "../scripts/detectability.py"
 
 
+# What the other analyses of synthesis models found, in one table.
+rule summarise_synthesis:
+    input:
+        metrics=summarised("metrics.json"),
+        manifests=summarised("manifest.tsv"),
+        ledgers=summarised("ledger.json"),
+    output:
+        **analysis_outputs("Synthesis"),
+    log:
+        logfile("summarise_synthesis", "{analysis}"),
+    benchmark:
+        timing("summarise_synthesis", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("synthesis-summary")),
+    conda:
+        "../../envs/images.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    params:
+        settings=settings("summarise_synthesis"),
+        code=code("summarise_synthesis"),
+        root=results_root,
+    script:
+        "../scripts/summarise_synthesis.py"
+
+
+# The generators run again, on few scans.
+rule probe_synthesis:
+    input:
+        source=fidelity_source,
+        scans=result("cohort/scans.tsv"),
+        patients=result("cohort/patients.tsv"),
+        split=lambda wildcards: split_table(study.synthesis[fidelity_model(wildcards)].split),
+        weights=lambda wildcards: result(f"models/{fidelity_model(wildcards)}/{MAIN}/weights.safetensors"),
+        ledgers=lambda wildcards: ledgers([fidelity_model(wildcards)]),
+    output:
+        **analysis_outputs("Synthesis"),
+    log:
+        logfile("probe_synthesis", "{analysis}"),
+    benchmark:
+        timing("probe_synthesis", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("synthesis-probe")),
+    conda:
+        "../../envs/torch.yaml"
+    threads: lambda wildcards: study.synthesis[fidelity_model(wildcards)].threads
+    resources:
+        mem_mb=memory(8000),
+        runtime=minutes(240),
+        gpu=1,
+    params:
+        settings=settings("probe_synthesis"),
+        code=code("probe_synthesis"),
+        root=results_root,
+    script:
+        "../scripts/probe_synthesis.py"
+
+
 rule feature_shift:
     input:
         before=lambda wildcards: feature_table(study.analyses[wildcards.analysis].before),

@@ -5,7 +5,7 @@ import re
 from polycentric import codehash
 from polycentric.config import plan
 from polycentric.config.export import NrrdExport
-from polycentric.config.features import HarmonisedSet, ImportedSet, RadiomicsSet, SelectedSet
+from polycentric.config.features import HarmonisedSet, ImportedSet, JoinedSet, RadiomicsSet, SelectedSet
 from polycentric.config.analyses import features_of
 from polycentric.jobs import THREAD_VARIABLES
 

@@ -1,9 +1,9 @@
-# Feature sets: extracted from a view and a mask source, imported from a table, harmonised across
+# Feature sets: extracted from a view and a mask source, imported from tables, joined, harmonised across
 # batches, or reduced to stable features.
 
 SETS = {
     kind: any_of(name for name, features in study.features.items() if isinstance(features, kind))
-    for kind in (RadiomicsSet, ImportedSet, HarmonisedSet, SelectedSet)
+    for kind in (RadiomicsSet, ImportedSet, JoinedSet, HarmonisedSet, SelectedSet)
 }
 
 
@@ -84,7 +84,8 @@ rule merge_perturbed:
 
 rule import_features:
     input:
-        table=lambda wildcards: study.features[wildcards.set].table,
+        tables=lambda wildcards: [path for path, _ in study.features[wildcards.set].files],
+        patients=result("cohort/patients.tsv"),
         key=private("fingerprint.sha256"),
     output:
         features=feature_table("{set}"),
@@ -106,6 +107,30 @@ rule import_features:
         salt=private("salt"),
     script:
         "../scripts/import_features.py"
+
+
+rule join_features:
+    input:
+        features=lambda wildcards: [feature_table(name) for name in study.features[wildcards.set].of],
+    output:
+        features=feature_table("{set}"),
+    log:
+        logfile("join_features", "{set}"),
+    benchmark:
+        timing("join_features", "{set}")
+    wildcard_constraints:
+        set=SETS[JoinedSet],
+    conda:
+        "../../envs/radiomics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, per_input_mb=20),
+        runtime=minutes(10),
+    params:
+        settings=settings("join_features"),
+        code=code("join_features"),
+    script:
+        "../scripts/join_features.py"
 
 
 rule harmonise:

@@ -124,10 +124,11 @@ def fitted_upstream(wildcards):
 
 
 def imported_weights(section):
-    """The file of a model that was trained elsewhere, if it is one."""
+    """The file of a model that was trained elsewhere, or that training starts from, if there is one."""
 
     def weights(wildcards):
-        given = getattr(study, section)[wildcards.model].import_
+        model = getattr(study, section)[wildcards.model]
+        given = model.import_ or getattr(model, "start_from", None)
         return [given.path] if given else []
 
     return weights
@@ -135,13 +136,11 @@ def imported_weights(section):
 
 def synthesis_views(wildcards):
     """Manifests of both domains; centres of the external role are not even inputs of a training."""
-    model = study.synthesis[wildcards.model]
-    return views([model.source.view, model.target.view], study.development_shards, wildcards.fold)
+    return views(study.synthesis[wildcards.model].views, study.development_shards, wildcards.fold)
 
 
 def synthesis_upstream(wildcards):
-    model = study.synthesis[wildcards.model]
-    names = [*study.models_of_view(model.source.view), *study.models_of_view(model.target.view)]
+    names = [m for view in study.synthesis[wildcards.model].views for m in study.models_of_view(view)]
     return ledgers(dict.fromkeys(names), wildcards.fold)
 
 
@@ -150,9 +149,16 @@ def synthesis_model(wildcards):
 
 
 def selecting_tables(wildcards):
-    """The cohort's tables, only where an expression selects scans: else a change of them would concern every shard."""
-    where = study.synthesis[synthesis_model(wildcards)].inference.where
-    return [result("cohort/scans.tsv"), result("cohort/patients.tsv")] if where else []
+    """The cohort's tables, only where expressions select scans: else a change of them would concern every shard."""
+    model = study.synthesis[synthesis_model(wildcards)]
+    selects = model.inference.where or model.inputs > 1
+    return [result("cohort/scans.tsv"), result("cohort/patients.tsv")] if selects else []
+
+
+def further_inputs(wildcards):
+    """Manifests of the views of further inputs of a synthesis model."""
+    also = study.synthesis[synthesis_model(wildcards)].source.also
+    return views([extra.view for extra in also], [wildcards.shard], wildcards.fold)
 
 
 # segment
@@ -266,6 +272,11 @@ def compared_ledgers(wildcards):
         for name in plan.compared_sets(study, wildcards.analysis):
             models += [*study.models_of_features(name), *study.fitted_sets(name)]
     return ledgers(dict.fromkeys(models))
+
+
+def summarised(file):
+    """A file of each analysis that a summary joins."""
+    return lambda wildcards: [result(f"analyses/{name}/{file}") for name in study.summarised(wildcards.analysis)]
 
 
 def shifted_split(wildcards):

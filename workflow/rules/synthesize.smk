@@ -14,6 +14,7 @@ rule train_synthesis:
         settings=result("models/{model}/{fold}/settings.json"),
         history=result("models/{model}/{fold}/history.csv"),
         ledger=result("models/{model}/{fold}/ledger.json"),
+        samples=directory(result("models/{model}/{fold}/samples")),
     log:
         logfile("train_synthesis", "{model}", "{fold}"),
     benchmark:
@@ -23,11 +24,12 @@ rule train_synthesis:
     retries: 2
     conda:
         "../../envs/torch.yaml"
-    threads: lambda wildcards: study.synthesis[wildcards.model].threads
+    # a process for each device
+    threads: lambda wildcards: study.synthesis[wildcards.model].threads * study.synthesis[wildcards.model].engine.devices
     resources:
         mem_mb=memory(16000),
         runtime=minutes(1440),
-        gpu=1,
+        gpu=lambda wildcards: study.synthesis[wildcards.model].engine.devices,
     params:
         settings=settings("train_synthesis"),
         code=codehash.engine_version("synthesis"),
@@ -41,6 +43,7 @@ rule train_synthesis:
 rule synthesize:
     input:
         source=prepared_from,
+        also=further_inputs,
         cohort=selecting_tables,
         weights=lambda wildcards: result(f"models/{synthesis_model(wildcards)}/{wildcards.fold}/weights.safetensors"),
         ledger=lambda wildcards: result(f"models/{synthesis_model(wildcards)}/{wildcards.fold}/ledger.json"),

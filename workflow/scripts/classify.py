@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from polycentric.analysis.classify import analyse
-from polycentric.config.analyses import ClassificationAnalysis
-from polycentric.config.clinical import read_outcome
+from polycentric.config.classification import ClassificationAnalysis
+from polycentric.config.clinical import ColumnSettings, read_outcome
 from polycentric.jobs import start
 
 log = start(snakemake)
@@ -19,6 +19,7 @@ analyse(
     patients=Path(snakemake.input.patients),
     split=Path(snakemake.input.split[0]),
     outcome=read_outcome(job["outcome"]),
+    columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},
     ledgers=[Path(path) for path in snakemake.input.ledgers],
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,

@@ -4,18 +4,21 @@ import json
 from functools import partial
 from pathlib import Path
 
+from polycentric import tables
 from polycentric.config.features import ImportedSet
 from polycentric.jobs import start
-from polycentric.pseudonyms import patient, salt
+from polycentric.pseudonyms import identify, salt
 from polycentric.radiomics import import_table
+from polycentric.tables.schemas import PATIENTS
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
 import_table(
     snakemake.wildcards.set,
     ImportedSet.model_validate(job["features"]),
-    table=Path(snakemake.input.table),
-    pseudonym=partial(patient, salt(Path(snakemake.params.salt))),
+    files=[Path(path) for path in snakemake.input.tables],
+    identify=partial(identify, salt(Path(snakemake.params.salt))),
+    cohort=set(tables.read(snakemake.input.patients, PATIENTS)["patient"]),
     withdrawn=job["withdraw"],
     output=Path(snakemake.output.features),
     log=log,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from polycentric.analysis.survive import analyse
-from polycentric.config.clinical import read_outcome
+from polycentric.config.clinical import ColumnSettings, read_outcome
 from polycentric.config.survival import SurvivalAnalysis
 from polycentric.jobs import start
 
@@ -20,6 +20,7 @@ analyse(
     patients=Path(snakemake.input.patients),
     split=Path(snakemake.input.split[0]),
     outcome=read_outcome(job["outcome"]),
+    columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},
     ledgers=[Path(path) for path in snakemake.input.ledgers],
     scans=Path(snakemake.input.scans),
     root=Path(snakemake.params.root),

@@ -23,5 +23,6 @@ synthesize_shard(
     device=job["device"],
     scans=Path(snakemake.input.cohort[0]) if snakemake.input.cohort else None,
     patients=Path(snakemake.input.cohort[1]) if snakemake.input.cohort else None,
+    also=[Path(path) for path in snakemake.input.also],
     log=log,
 )

@@ -25,6 +25,7 @@ train(
     settings_out=Path(snakemake.output.settings),
     history=Path(snakemake.output.history),
     ledger=Path(snakemake.output.ledger),
+    samples=Path(snakemake.output.samples),
     device=job["device"],
     upstream=[Path(path) for path in snakemake.input.ledgers],
     settings_json=snakemake.params.settings,

@@ -31,6 +31,14 @@ def patient(salt: bytes, centre: str, identifier: str) -> str:
     return pseudonym(salt, "patient", f"{centre}\x1f{identifier.strip()}")
 
 
+def identify(salt: bytes, kind: str, centre: str, identifier: str) -> str:
+    """Pseudonym of a centre's patient, session (StudyInstanceUID) or whole scan (SeriesInstanceUID)."""
+    if kind == "patient":
+        return patient(salt, centre, identifier)
+    part = "\x1f0" if kind == "scan" else ""  # of a series that is one volume
+    return pseudonym(salt, kind, f"{centre}\x1f{identifier.strip()}{part}")
+
+
 def salt(path: str | Path, *, seed: int | None = None) -> bytes:
     """Read the key of the pseudonyms, or make it: at random, or from the study's seed for purely simulated studies.
 

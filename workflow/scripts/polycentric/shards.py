@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -49,6 +49,7 @@ def process(
     code: str,
     log: Log = SILENT,
     workers: int = 1,
+    threads: int = 1,
 ) -> list[Row]:
     """Run `work(item, folder)` for every item that has no valid sidecar yet; return the manifest rows in order.
 
@@ -56,7 +57,8 @@ def process(
     under ``path``. A raised `ScanError` becomes a row with status ``rejected``, any other error one with status
     ``failed``: a scan never sinks a study and never vanishes. Paths in rows are relative to `root`, so that a moved
     results tree stays valid. `settings` and `code` are the rule's parameters; together with the item's inputs they
-    decide whether the sidecar ``{key}.json`` beside the files still holds.
+    decide whether the sidecar ``{key}.json`` beside the files still holds. So many `workers` (processes) or `threads`
+    handle items at a time; rows keep the order of the items.
     """
     folder.mkdir(parents=True, exist_ok=True)
     items = list(items)
@@ -73,6 +75,9 @@ def process(
 
     if workers > 1 and len(items) > 1:
         with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+            collect(pool.map(_one, tasks))
+    elif threads > 1 and len(items) > 1:
+        with ThreadPoolExecutor(threads) as pool:
             collect(pool.map(_one, tasks))
     else:
         collect(map(_one, tasks))

@@ -6,7 +6,9 @@ system; direction is the row-major 3 x 3 matrix of SimpleITK.
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,52 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Rigid:
+    """A rigid motion in the patient: p' = matrix p + offset, in mm, LPS; the matrix is a rotation, row-major."""
+
+    matrix: tuple[float, ...] = IDENTITY
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @staticmethod
+    def from_text(text: Any) -> Rigid | None:
+        """The motion in the column `moved` of a view's manifest; None where there is none."""
+        if not isinstance(text, str) or not text:
+            return None
+        values = tuple(float(v) for v in text.split())
+        return Rigid(values[:9], values[9:])
+
+    def to_text(self) -> str:
+        return " ".join(repr(float(v)) for v in (*self.matrix, *self.offset))
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Where points (n, 3) go."""
+        return points @ np.array(self.matrix).reshape(3, 3).T + np.array(self.offset)
+
+    def inverse(self) -> Rigid:
+        matrix = np.array(self.matrix).reshape(3, 3).T
+        return _rigid(matrix, -matrix @ np.array(self.offset))
+
+    def then(self, other: Rigid) -> Rigid:
+        """This motion, followed by another one."""
+        matrix = np.array(other.matrix).reshape(3, 3)
+        return _rigid(matrix @ np.array(self.matrix).reshape(3, 3), other.apply(np.array([self.offset]))[0])
+
+    def angle_deg(self) -> float:
+        """Angle of the rotation about its axis."""
+        return float(np.degrees(np.arccos(np.clip((np.trace(np.array(self.matrix).reshape(3, 3)) - 1) / 2, -1, 1))))
+
+    def place(self, geometry: Geometry) -> Geometry:
+        """The grid of an image that makes this motion; its voxels keep their values."""
+        direction = np.array(self.matrix).reshape(3, 3) @ np.array(geometry.direction).reshape(3, 3)
+        origin = self.apply(np.array([geometry.origin]))[0]
+        return replace(geometry, origin=tuple(map(float, origin)), direction=tuple(map(float, direction.ravel())))
+
+
+def _rigid(matrix: np.ndarray, offset: np.ndarray) -> Rigid:
+    return Rigid(tuple(map(float, matrix.ravel())), tuple(map(float, offset)))
+
+
+@dataclass(frozen=True)
 class Volume:
     """An image or mask: `array` (z, y, x) and its `geometry`."""
 
@@ -82,20 +130,47 @@ class Volume:
 
 def write(volume: Volume, path: str | Path) -> None:
     """Write uncompressed NIfTI atomically; gzip would cost 20 times the time."""
+    with writing(path, volume.geometry, volume.array.dtype) as put:
+        put(volume.array)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path, geometry: Geometry, dtype: np.dtype | type) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write uncompressed NIfTI atomically, some planes (z, y, x) at a time: what is yielded takes them in order.
+
+    Nothing is written if the block fails.
+
+    Raises
+    ------
+    ValueError
+        for values that are not finite, planes of another grid or type, or not as many as the geometry has.
+    """
     import SimpleITK as sitk
 
-    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
-        raise ValueError("the volume has values that are not finite, which NIfTI does not keep reliably")
+    columns, rows, planes = geometry.size
+    done = 0
     with atomic(path) as temporary:
         # the header is SimpleITK's, of an image of one voxel; the values are written as they lie in memory, since their
         # copy into an ITK image costs as much as reading a scan
-        first = Volume(volume.array[:1, :1, :1], volume.geometry)
-        sitk.WriteImage(first.to_sitk(), str(temporary), useCompression=False)
+        sitk.WriteImage(Volume(np.zeros((1, 1, 1), dtype), geometry).to_sitk(), str(temporary), useCompression=False)
         with temporary.open("r+b") as stream:
             stream.seek(42)  # NIfTI-1: dim[1..3] at byte 42, data from byte 352 on
-            stream.write(struct.pack("=3h", *volume.geometry.size))
+            stream.write(struct.pack("=3h", *geometry.size))
             stream.seek(352)
-            np.ascontiguousarray(volume.array).tofile(stream)
+            stream.truncate()
+
+            def put(array: np.ndarray) -> None:
+                nonlocal done
+                if array.shape[1:] != (rows, columns) or array.dtype != dtype:
+                    raise ValueError(f"planes of shape {array.shape} and {array.dtype} do not fit {geometry.size}")
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    raise ValueError("the volume has values that are not finite, which NIfTI does not keep reliably")
+                np.ascontiguousarray(array).tofile(stream)
+                done += len(array)
+
+            yield put
+            if done != planes:
+                raise ValueError(f"{done} planes were written, the grid has {planes}")
 
 
 def read(path: str | Path, row: Any | None = None) -> Volume:
@@ -109,6 +184,12 @@ def read(path: str | Path, row: Any | None = None) -> Volume:
     if geometry.size != volume.geometry.size:
         raise ValueError(f"{Path(path).name}: size {volume.geometry.size} is not the manifest's {geometry.size}")
     return Volume(volume.array, geometry)
+
+
+def moved(volume: Volume, row: Any) -> Volume:
+    """A volume of a scan, such as its mask, where the view of this manifest row shows it: moved if the view was."""
+    motion = Rigid.from_text(row.get("moved"))
+    return volume if motion is None else Volume(volume.array, motion.place(volume.geometry))
 
 
 def upright(volume: Volume) -> tuple[np.ndarray, tuple[float, float, float]]:

@@ -10,66 +10,12 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.ensemble import RandomForestRegressor
 
-from ..config.analyses import Imputation, Selection
-from ..estimates import p_of_z
-from .cox import score_tests
-
-
-def mann_whitney(x: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """|AUC - 0.5| and the two-sided p of every column of x (n, p): normal approximation with ties, no continuity."""
-    outcome = np.asarray(outcome, dtype=bool)
-    positives, negatives = int(outcome.sum()), int((~outcome).sum())
-    if not positives or not negatives or not x.shape[1]:
-        return np.zeros(x.shape[1]), np.ones(x.shape[1])
-    ranks = rankdata(x, axis=0)
-    u = ranks[outcome].sum(axis=0) - positives * (positives + 1) / 2
-    # the variance of the ranks carries the correction for ties
-    variance = positives * negatives / (len(x) * (len(x) - 1)) * ((ranks - (len(x) + 1) / 2) ** 2).sum(axis=0)
-    z = np.where(variance > 0, (u - positives * negatives / 2) / np.sqrt(np.where(variance > 0, variance, 1)), 0.0)
-    return np.abs(u / (positives * negatives) - 0.5), np.vectorize(p_of_z, otypes=[float])(z)
-
-
-def single_tests(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Strength and p of every column alone: Mann-Whitney for classes (n,), Cox score test for (time, event) (n, 2)."""
-    if y.ndim == 2:
-        return score_tests(x, y[:, 0], y[:, 1] > 0)
-    return mann_whitney(x, y)
-
-
-def choose(x: np.ndarray, y: np.ndarray, settings: Selection) -> np.ndarray:
-    """Indices of the selected columns of x (n, p), strongest single test first.
-
-    Columns with too little variance or too weak a test are left out; then, from the strongest down, a column stays if
-    its absolute Spearman correlation with every column that stayed is at most the limit, until enough have stayed.
-    Of equally strong columns the first by position wins.
-    """
-    spread = x.std(axis=0)
-    size = np.abs(x).max(axis=0, initial=0)
-    usable = np.flatnonzero((spread > 1e-10 * size) & (spread**2 > settings.variance))
-    strength, p = single_tests(x[:, usable], y)
-    order = np.argsort(-np.round(strength, 10), kind="stable")
-    if settings.univariate_p is not None:
-        order = order[p[order] <= settings.univariate_p]
-    limit = settings.keep or len(order)
-    if settings.correlation is None:
-        return usable[order[:limit]]
-    ranks = rankdata(x[:, usable[order]], axis=0)
-    ranks = ranks - ranks.mean(axis=0)
-    ranks = ranks / np.sqrt((ranks**2).sum(axis=0))
-    kept: list[int] = []
-    free = np.ones(len(order), dtype=bool)
-    for position in range(len(order)):
-        if not free[position]:
-            continue
-        kept.append(position)
-        if len(kept) == limit:
-            break
-        free &= np.abs(ranks[:, position] @ ranks) <= settings.correlation + 1e-12
-    return usable[order[kept]]
+from ..config.analyses import Imputation
+from ..config.selection import DEFAULT
+from .selection import choose, plain, steps
 
 
 class ForestImputer(TransformerMixin, BaseEstimator):
@@ -140,47 +86,59 @@ class ForestImputer(TransformerMixin, BaseEstimator):
 
 
 class Front(TransformerMixin, BaseEstimator):
-    """Codes text as indicators, imputes missing values, selects columns, scales to mean 0 and SD 1.
+    """Codes categories as indicators, imputes missing values, selects columns, scales to mean 0 and SD 1.
 
-    `forced` are columns (clinical ones) that pass without selection unless they are constant; text columns get one
-    indicator per training category but the most frequent. Everything is learnt from the rows given to `fit`.
+    `forced` are columns (clinical ones) that pass without selection unless they are constant. A column of text gets one
+    indicator per category of training but the most frequent one, its reference; a pandas Categorical one per category
+    but its first. A category that training does not have is missing, or the reference (`unseen`). Missing categories
+    are imputed as whole categories: the most frequent one, or what the forests find likeliest. Everything is learnt
+    from the rows given to `fit`.
     """
 
     def __init__(
         self,
         forced: tuple[str, ...] = (),
-        selection: dict[str, Any] | None = None,
+        selection: tuple[dict[str, Any], ...] | None = None,
         imputation: dict[str, Any] | None = None,
         seed: int = 0,
+        unseen: str = "missing",
     ) -> None:
         self.forced = forced
         self.selection = selection
         self.imputation = imputation
         self.seed = seed
+        self.unseen = unseen
 
     def fit(self, X: pd.DataFrame, y: np.ndarray, choose_on: pd.DataFrame | None = None) -> Self:
         """Learn from X (n rows) and y; with `choose_on` (same rows, twin features) select on that table instead."""
         self.columns_ = list(X.columns)
-        self.categories_ = {}
-        for name in X.select_dtypes(object).columns:
-            counts = X[name].dropna().value_counts()
+        self.references_: dict[str, str | None] = {}
+        self.categories_: dict[str, list[str]] = {}
+        modes: dict[str, str | None] = {}
+        for name in (n for n in X.columns if not pd.api.types.is_numeric_dtype(X[n])):
+            counts = X[name].astype("object").dropna().value_counts()
             ordered = sorted(counts.index, key=lambda value: (-counts[value], value))
-            self.categories_[name] = sorted(ordered[1:])
+            modes[name] = ordered[0] if ordered else None
+            declared = isinstance(X[name].dtype, pd.CategoricalDtype)
+            self.references_[name] = X[name].cat.categories[0] if declared else modes[name]
+            self.categories_[name] = sorted(set(ordered) - {self.references_[name]})
         coded, self.names_, forced = self._code(X)
         self.medians_ = _medians(coded)
+        for name, (start, stop) in self._groups().items():
+            self.medians_[start:stop] = [float(value == modes[name]) for value in self.categories_[name]]
         how = Imputation(**(self.imputation or {}))
         self.imputer_ = None
         if how.method == "forest":
             self.imputer_ = ForestImputer(how.trees, how.rounds, how.predictors, self.seed).fit(coded)
         x = self._impute(coded)
-        settings = Selection(**(self.selection or {}))
+        chain = steps(plain(DEFAULT) if self.selection is None else self.selection)
         always = np.flatnonzero(forced & (x.std(axis=0) > 0))
         free = np.flatnonzero(~forced)
         candidates = x[:, free]
         if choose_on is not None:
-            twin = choose_on[[self.names_[i] for i in free]].to_numpy(float)
+            twin = self._code(choose_on)[0][:, free]
             candidates = np.where(np.isnan(twin), _medians(twin), twin)
-        chosen = free[choose(candidates, y, settings)] if len(free) else free
+        chosen = free[choose(candidates, y, chain, self.seed)] if len(free) else free
         chosen = chosen[x[:, chosen].std(axis=0) > 0]
         self.chosen_ = np.r_[always, chosen].astype(int)
         self.forced_count_ = len(always)
@@ -197,23 +155,44 @@ class Front(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         return np.array([self.names_[i] for i in self.chosen_], dtype=object)
 
+    def _groups(self) -> dict[str, tuple[int, int]]:
+        """First and last (exclusive) column of the indicators of every categorical column."""
+        at = len(self.columns_) - len(self.categories_)
+        groups = {}
+        for name, values in self.categories_.items():
+            groups[name] = (at, at + len(values))
+            at += len(values)
+        return groups
+
     def _code(self, X: pd.DataFrame) -> tuple[np.ndarray, list[str], np.ndarray]:
         """Numbers (columns in their order, then indicators of categories), their names, and which are forced."""
         names = [name for name in self.columns_ if name not in self.categories_]
         blocks = [X[names].to_numpy(float)]
         forced = [name in self.forced for name in names]
         for name, values in self.categories_.items():
-            known = X[name].notna().to_numpy()
+            column = X[name].astype("object")
+            known = column.notna().to_numpy()
+            if self.unseen == "missing":
+                known &= column.isin([*values, self.references_[name]]).to_numpy()
             for value in values:
-                blocks.append(np.where(known, X[name].eq(value).to_numpy(dtype=float), np.nan)[:, None])
+                blocks.append(np.where(known, column.eq(value).to_numpy(dtype=float), np.nan)[:, None])
                 names.append(f"{name}={value}")
                 forced.append(name in self.forced)
         return np.hstack(blocks), names, np.array(forced, dtype=bool)
 
     def _impute(self, coded: np.ndarray) -> np.ndarray:
-        if self.imputer_ is not None:
-            return self.imputer_.transform(coded)
-        return np.where(np.isnan(coded), self.medians_, coded)
+        if self.imputer_ is None:
+            return np.where(np.isnan(coded), self.medians_, coded)
+        filled = self.imputer_.transform(coded)
+        for start, stop in self._groups().values():
+            rows = np.isnan(coded[:, start:stop]).any(axis=1)
+            if not rows.any():
+                continue
+            # the likeliest category; what the indicators leave of 1 belongs to the reference, which wins ties
+            found = filled[rows, start:stop]
+            scores = np.c_[1 - found.sum(axis=1), found]
+            filled[rows, start:stop] = np.eye(stop - start + 1)[np.argmax(np.round(scores, 12), axis=1)][:, 1:]
+        return filled
 
 
 def _medians(x: np.ndarray) -> np.ndarray:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 
-from .. import tables
+from .. import outcomes, tables
+from ..coding import coded, per_patient
+from ..config.analyses import TableAnalysis
+from ..config.clinical import ColumnSettings
 from ..errors import UserError
+from ..outcomes import DAYS, flag
 from ..tables.schemas import FEATURES, PATIENTS, SPLIT
 
 HELD_OUT = ("validation", "test", "external")
 
 
 class Outcome(Protocol):
-    """A declared outcome: `type` is binary, multiclass or time-to-event, with the fields of that type."""
+    """A declared outcome: `type` is binary, horizon, multiclass or time-to-event, with the fields of that type."""
 
     type: str
 
@@ -40,52 +43,47 @@ def cohort(patients: Path, split: Path, where: str) -> pd.DataFrame:
     return frame.assign(part=parts.reindex(frame.index).astype("object"))
 
 
-def _column(frame: pd.DataFrame, column: str, where: str) -> pd.Series:
-    if column not in frame.columns:
-        raise UserError(
-            f"{where}: there is no clinical column {column!r}; write one of {[*map(str, frame.columns)]} or declare it "
-            "under clinical."
-        )
-    return frame[column]
-
-
-def _as_text(values: pd.Series) -> pd.Series:
-    """Values as text, equal for 1, 1.0 and "1", empty where missing."""
-
-    def text(value: Any) -> str | None:
-        if pd.isna(value):
-            return None
-        if isinstance(value, float | np.floating) and float(value).is_integer():
-            return str(int(value))
-        return str(value)
-
-    return values.map(text)
-
-
-def flag(values: pd.Series, positive: Any) -> pd.Series:
-    """1.0 where a value is the positive one, 0.0 where it is another, NaN where it is missing."""
-    text = _as_text(values)
-    wanted = str(int(positive)) if isinstance(positive, float) and positive.is_integer() else str(positive)
-    return text.eq(wanted).astype(float).where(text.notna())
-
-
 def binary(frame: pd.DataFrame, outcome: Any, where: str) -> pd.Series:
-    """A binary outcome as 1.0, 0.0 or NaN (missing), indexed by patient."""
+    """A binary outcome, or an event within a time, as 1.0, 0.0 or NaN (missing), indexed by patient."""
+    if outcome.type == "horizon":
+        return outcomes.horizon(frame, outcome, where)[0]
     if outcome.type != "binary":
+        hint = (
+            "; to classify the event within a time declare {type: horizon, of: <this one>, at_days: 730.5}"
+            if outcome.type == "time-to-event"
+            else ""
+        )
         raise UserError(
             f"{where}: classification needs a binary outcome, this one is {outcome.type}; write the name of a binary "
-            "outcome or declare one under clinical: outcomes."
+            f"or horizon outcome or declare one under clinical: outcomes{hint}."
         )
-    return flag(_column(frame, outcome.column, where), outcome.positive)
+    return flag(outcomes.column(frame, outcome.column, where), outcome.positive)
+
+
+def horizon_counts(frame: pd.DataFrame, outcome: Any, where: str) -> dict[str, Any]:
+    """Of a horizon outcome: its rule in words, and how many were censored before it, in all and by part and centre."""
+    values, lost = outcomes.horizon(frame, outcome, where)
+    return {
+        "of": outcome.of,
+        "at_days": outcome.at_days,
+        "censored": outcome.censored,
+        "rule": outcomes.horizon_rule(outcome, int(lost.sum())),
+        "event": int(values.eq(1).sum()),
+        "no_event": int(values.eq(0).sum()),
+        "censored_before": int(lost.sum()),
+        "without_follow_up": int((values.isna() & ~lost).sum()),
+        "censored_before_by_part": _counted(lost, frame["part"]) if "part" in frame else {},
+        "censored_before_by_centre": _counted(lost, frame["centre"]),
+    }
+
+
+def _counted(rows: pd.Series, groups: pd.Series) -> dict[str, int]:
+    return {str(group): int(rows[groups.eq(group)].sum()) for group in sorted(groups.dropna().unique())}
 
 
 def multiclass(frame: pd.DataFrame, outcome: Any, where: str) -> pd.Series:
     """A multi-class outcome as text, None where missing, indexed by patient."""
-    return _as_text(_column(frame, outcome.column, where))
-
-
-TRUE = ("1", "true", "yes", "dead", "event")
-DAYS = {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
+    return outcomes.as_text(outcomes.column(frame, outcome.column, where))
 
 
 def survival(frame: pd.DataFrame, outcome: Any, horizon_days: float | None, where: str) -> pd.DataFrame:
@@ -98,15 +96,7 @@ def survival(frame: pd.DataFrame, outcome: Any, horizon_days: float | None, wher
             f"{where}: survival needs a time-to-event outcome, this one is {outcome.type}; write the name of one or "
             "declare it under clinical: outcomes."
         )
-    raw = _column(frame, outcome.time, where)
-    time = pd.to_numeric(raw, errors="coerce")
-    if (bad := raw.notna() & time.isna()).any():
-        raise UserError(f"{where}: column {outcome.time!r} has {int(bad.sum())} values that are no numbers; mend them.")
-    declared = getattr(outcome, "event_value", None)
-    text = _as_text(_column(frame, outcome.event, where))
-    wanted = TRUE if declared is None else (str(declared).lower(),)
-    event = text.str.lower().isin(wanted).astype(float).where(text.notna())
-    result = pd.DataFrame({"time": time.astype(float), "event": event})
+    result = outcomes.follow_up(frame, outcome, where)
     if horizon_days is not None:
         horizon = horizon_days / DAYS[outcome.unit]
         late = result["time"] > horizon
@@ -121,7 +111,8 @@ def features(
     """One row of features per patient, and counts of what went into them.
 
     Rows that are not ok and other folds are left out; several rows of one patient are aggregated per feature, missing
-    values ignored. Features are sorted by name; patients without a row are absent.
+    values ignored. Categories (nominal features of imported sets) stay categories or text; where rows of one patient
+    differ in them they are missing. Features are sorted by name; patients without a row are absent.
     """
     table = tables.read(path, FEATURES)
     patients = set(patients)
@@ -134,12 +125,8 @@ def features(
             )
         table = table[table["roi"].isin(rois)]
     names = sorted(c for c in table.columns if c not in FEATURES.columns and not c.startswith("diagnostics"))
-    values = table[names].apply(pd.to_numeric, errors="coerce").astype(float)
-    values = values.where(np.isfinite(values))
-    groups = values.groupby(table["patient"].astype("object"), sort=True)
-    method = {"mean": "mean", "median": "median", "maximum": "max", "minimum": "min"}[aggregate]
-    result = getattr(groups, method)()
-    sizes = groups.size()
+    result, conflicts = per_patient(table, names, aggregate)
+    sizes = table["patient"].value_counts()
     counts = {
         "rows": len(table),
         "patients": len(result),
@@ -147,16 +134,126 @@ def features(
         "patients_with_several_rows": int((sizes > 1).sum()),
         "features": len(names),
     }
-    return result, counts
+    return result, counts | ({"categories_in_conflict": conflicts} if conflicts else {})
 
 
-def clinical(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> pd.DataFrame:
-    """Clinical columns as predictors: numbers as float, anything else as text (object) with None where missing."""
-    result = {}
+def clinical(
+    frame: pd.DataFrame,
+    columns: tuple[str, ...],
+    where: str,
+    declared: Mapping[str, ColumnSettings] | None = None,
+) -> pd.DataFrame:
+    """Clinical columns as predictors, coded as they are declared (see `coding.coded`).
+
+    Columns without a declaration are numbers as float, anything else is text (object) with None where missing.
+    """
+    result: dict[str, pd.Series] = {}
+    problems: list[str] = []
     for name in columns:
-        values = _column(frame, name, where)
-        if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        values = outcomes.column(frame, name, where)
+        column = (declared or {}).get(name)
+        if column is not None:
+            result[name], wrong = coded(values, column)
+            if wrong.any():
+                problems.append(
+                    f"{where}: {int(wrong.sum())} patients have a {name!r} that is none of {list(column.levels)}; "
+                    f"mend the table, or clinical.columns.{name}.values."
+                )
+        elif pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
             result[name] = values.astype("Float64").astype(float)
         else:
-            result[name] = _as_text(values).astype("object")
+            result[name] = outcomes.as_text(values)
+    if problems:
+        raise UserError(*problems)
     return pd.DataFrame(result, index=frame.index)
+
+
+def predictors(
+    tables_: dict[str, pd.DataFrame], frame: pd.DataFrame, settings: TableAnalysis, where: str
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Tables of predictors with what the study says of categories and variables that held-out patients lack or add.
+
+    Parameters
+    ----------
+    tables_
+        predictors by model or set, a row for every patient of `frame`.
+    frame
+        patients with their `part` and `centre`.
+
+    Returns
+    -------
+    dict, list
+        the tables without the variables that are dropped, and warnings in plain words.
+
+    Raises
+    ------
+    UserError
+        under `absent_variable: error` or `unseen_category: error`, naming all variables.
+    """
+    warnings: list[str] = []
+    problems: list[str] = []
+    lacking: dict[str, tuple[str, ...]] = {}
+    strange: dict[str, dict[str, int]] = {}
+    for table in tables_.values():
+        lacking |= absent(table, frame)
+        strange |= unseen(table, frame)
+    if lacking:
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name in sorted(lacking):
+            groups.setdefault(lacking[name], []).append(name)
+        for centres, names in sorted(groups.items()):
+            listed = f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+            text = f"No patient of {', '.join(centres)} has a value of {listed}"
+            match settings.absent_variable:
+                case "error":
+                    problems.append(f"{where}: {text}. Write absent_variable: drop or impute, or leave them out.")
+                case "drop":
+                    warnings.append(f"{text}, so no model uses {'it' if len(names) == 1 else 'them'}.")
+                case "impute":
+                    warnings.append(f"{text}: imputed there from training patients alone.")
+        if settings.absent_variable == "drop":
+            tables_ = {key: table.drop(columns=[*lacking], errors="ignore") for key, table in tables_.items()}
+    for name, levels in strange.items():
+        if name in lacking:
+            continue
+        total = sum(levels.values())
+        text = f"{total} patients outside training have a {name} that no training patient has"
+        match settings.unseen_category:
+            case "error":
+                problems.append(f"{where}: {text}. Write unseen_category: missing or reference, or join categories.")
+            case "missing":
+                warnings.append(f"{text}; it counts as missing.")
+            case "reference":
+                warnings.append(f"{text}; it counts as the reference category.")
+    if problems:
+        raise UserError(*problems)
+    return tables_, warnings
+
+
+def absent(table: pd.DataFrame, frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Variables that training has, with the centres of held-out patients none of whose patients has a value."""
+    training = frame["part"].eq("training").to_numpy()
+    held_out = frame.loc[~training, "centre"].astype("object")
+    known = table.notna()
+    in_training = known[training].any()
+    by_centre = known.groupby(frame["centre"].astype("object").to_numpy()).any()
+    found: dict[str, tuple[str, ...]] = {}
+    for name in table.columns[in_training.to_numpy()]:
+        if centres := tuple(c for c in sorted(held_out.unique()) if not by_centre.loc[c, name]):
+            found[name] = centres
+    return found
+
+
+def unseen(table: pd.DataFrame, frame: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Categories that patients outside training have and no training patient has, with the number of patients."""
+    training = frame["part"].eq("training").to_numpy()
+    found: dict[str, dict[str, int]] = {}
+    for name in table.columns:
+        if pd.api.types.is_numeric_dtype(table[name]):
+            continue
+        values = table[name].astype("object")
+        strangers = values[~training].dropna()
+        strangers = strangers[~strangers.isin(set(values[training].dropna()))]
+        if len(strangers):
+            found[name] = {str(k): int(v) for k, v in strangers.value_counts().sort_index().items()}
+    return found

@@ -219,6 +219,8 @@ def _variables(
     names = list(settings.columns) if settings.columns is not None else list(columns)
     if settings.columns is None:
         for outcome in outcomes.values():
+            if outcome.type == "horizon":  # the columns of what it is made from are listed there
+                continue
             fields = ("time", "event") if outcome.type == "time-to-event" else ("column",)
             names += [getattr(outcome, f) for f in fields]
     names = [n for n in dict.fromkeys(names) if n != settings.by]

@@ -12,12 +12,13 @@ import pandas as pd
 
 from .. import feature_names, ledger, tables
 from ..artefacts import TableArtefacts
+from ..coding import indicators
 from ..config.explore import ExplorationAnalysis
 from ..errors import UserError
 from ..estimates import estimate, finite, p_text, percentiles
 from ..files import write_json
 from ..jobs import SILENT, Log
-from ..outcomes import at_horizon
+from ..outcomes import at_horizon, horizon, horizon_rule
 from ..randomness import generator
 from ..tables.schemas import PATIENTS
 from ..univariate import benjamini_hochberg, bonferroni, kruskal, roc, spearman, spearman_with, variance_explained
@@ -141,6 +142,7 @@ def _study(
         table, counts["sets"][key] = data.features(
             features[key], frame.index, rois=settings.rois, aggregate=settings.aggregate, where=where
         )
+        table = indicators(table)
         sets.append(table.add_prefix(f"{key}: ") if len(settings.features) > 1 else table)
     joined = pd.concat(sets, axis=1, join="outer").sort_index()
     frame = frame.loc[[p for p in frame.index if p in joined.index]]
@@ -162,6 +164,11 @@ def _targets(study: Study, outcome: Any, where: str) -> list[Target]:
         values = data.binary(frame, outcome, where).to_numpy()
         column = outcome.column
         return [_target(settings.outcome, values, (f"{column}: other", f"{column}: {outcome.positive}"))]
+    if outcome.type == "horizon":
+        values, lost = horizon(frame, outcome, where)
+        target = _target(settings.outcome, values.to_numpy(), ("no event", "event"))
+        rule = horizon_rule(outcome, int(lost.sum()))
+        return [Target(target.name, target.labels, target.classes, target.unknown, rule)]
     if outcome.type == "multiclass":
         text = data.multiclass(frame, outcome, where).fillna("").to_numpy(dtype=object)
         classes = tuple(outcome.classes or sorted({t for t in text if t}))

@@ -104,14 +104,16 @@ def predicted(rows: pd.DataFrame, unit: str) -> Figure:
         for group in ("low", "high"):
             here = rows[(rows["part"] == part) & (rows["group"] == group)]
             colour = GROUP_COLOURS[group]
-            axis.step(here["time"], here["observed"], where="post", color=colour, label=f"{group} risk, observed")
-            axis.fill_between(here["time"], here["lower"].astype(float), here["upper"].astype(float), step="post",
+            seen, mean = here[here["kind"] == "observed"], here[here["kind"] == "predicted"]
+            axis.step(seen["time"], seen["value"], where="post", color=colour, label=f"{group} risk, observed")
+            axis.fill_between(seen["time"], seen["lower"].astype(float), seen["upper"].astype(float), step="post",
                               color=colour, alpha=0.12, linewidth=0)  # fmt: skip
             axis.plot(
-                here["time"], here["predicted"], color=colour, linestyle=(0, (4, 2)), label=f"{group} risk, predicted"
+                mean["time"], mean["value"], color=colour, linestyle=(0, (4, 2)), label=f"{group} risk, predicted"
             )
-        axis.set(title=part, xlabel=f"time, {unit}", ylabel="survival", ylim=(0, 1.02), xlim=(0, None))
-        axis.legend(loc="lower left", handlelength=1.8)
+        axis.set(title=part, xlabel=f"time, {unit}", ylabel="survival", ylim=(0, 1.35), xlim=(0, None))
+        axis.set_yticks(np.linspace(0, 1, 6))
+        axis.legend(loc="upper right", handlelength=1.8, ncols=2)
     return figure
 
 

@@ -6,6 +6,7 @@ and `survive_figures` write what the report shows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from .. import ledger, tables
 from ..artefacts import TableArtefacts
+from ..config.clinical import ColumnSettings
 from ..config.survival import SurvivalAnalysis
 from ..files import write_json
 from ..jobs import SILENT, Log
@@ -42,6 +44,7 @@ def analyse(
     settings_json: str,
     code: str,
     scans: Path | None = None,
+    columns: Mapping[str, ColumnSettings] | None = None,
     log: Log = SILENT,
 ) -> dict[str, Any]:
     """Fit every model on training, evaluate it on every part, compare each with the first; write the folder.
@@ -58,6 +61,8 @@ def analyse(
         results folder of the study, and the folder of this analysis in it.
     scans
         scan table, for subgroups by scanner.
+    columns
+        declarations of clinical columns.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def analyse(
         cannot carry the analysis (no events, too few patients) give null estimates and a warning instead.
     """
     where = f"analyses: {name}"
-    study = read(name, settings, seed, features, patients, split, outcome, scans, where)
+    study = read(name, settings, seed, features, patients, split, outcome, scans, columns, where)
     training = study.part("training")
     ids = study.frame["patient"]
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
@@ -148,7 +153,7 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
             study.warn(
                 f"{key}: {events} events of training for {selected} variables, {events / selected:.1f} per variable; "
                 f"below {EVENTS_PER_VARIABLE} coefficients are unreliable: use fewer clinical columns, or write "
-                "selection: {keep: a smaller number}."
+                "a selection step {kind: top, count: a smaller number}."
             )
         if getattr(model, "rescued_", False):
             strong = names[int(np.argmax(np.abs(model.coef_)))]

@@ -199,13 +199,17 @@ def _predicted(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
                 continue
             km = survival.kaplan_meier(study.follow_up[here, 0], study.event[here], level=study.settings.level,
                                        interval=study.settings.interval)  # fmt: skip
-            kept = judged.steps <= study.follow_up[here, 0].max()
-            at = np.r_[0.0, judged.steps[kept]]
-            lower, upper = km.between(at)
-            mean = np.r_[1.0, curve[here][:, kept].mean(axis=0)]
+            last = min(judged.steps[-1], km.time[-1])
+            at = np.r_[0.0, km.time[km.time < last], last]
             rows += [
-                {"part": part, "group": group, "time": t, "predicted": p, "observed": o, "lower": low, "upper": high}
-                for t, p, o, low, high in zip(at, mean, km.at(at), lower, upper, strict=True)
+                {"part": part, "group": group, "kind": "observed", "time": t, "value": v, "lower": low, "upper": high}
+                for t, v, low, high in zip(at, km.at(at), *km.between(at), strict=True)
+            ]
+            kept = judged.steps <= study.follow_up[here, 0].max()
+            mean = curve[here][:, kept].mean(axis=0)
+            rows += [
+                {"part": part, "group": group, "kind": "predicted", "time": t, "value": v}
+                for t, v in [(0.0, 1.0), *zip(judged.steps[kept], mean, strict=True)]
             ]
     frame = pd.DataFrame(rows)
     if len(frame):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
+from ..config.clinical import ColumnSettings
 from ..config.survival import SurvivalAnalysis
 from . import data, subgroups
 
@@ -65,6 +67,7 @@ def read(
     split: Path,
     outcome: Any,
     scans: Path | None,
+    columns: Mapping[str, ColumnSettings] | None,
     where: str,
 ) -> Study:
     """Join patients, outcome and features; warn of what the data cannot carry."""
@@ -85,7 +88,7 @@ def read(
     for key, model in settings.models.items():
         if model.stack:
             continue
-        table = data.clinical(frame, model.clinical, where)[usable]
+        table = data.clinical(frame, model.clinical, where, columns)[usable]
         if model.features is not None:
             table = pd.concat([table, per_set[model.features].loc[table.index]], axis=1)
         per_model[key] = table
@@ -97,6 +100,7 @@ def read(
         cause = np.where(other & (event == 0) & ~cut, 2, cause)
     kept = usable.to_numpy()
     frame, follow_up, cause = frame[usable], follow_up[usable], cause[kept]
+    per_model, warnings = data.predictors(per_model, frame, settings, where)
     counts["used"] = len(frame)
     counts["parts"] = {}
     for part in tables.PARTS:
@@ -108,6 +112,7 @@ def read(
     study = Study(
         name, settings, seed, str(getattr(outcome, "unit", "days")), frame, follow_up.to_numpy(dtype=float), cause,
         per_model, (), subgroups.groups(frame, settings.subgroups, scans, training, where), counts,
+        warnings,
     )  # fmt: skip
     study.times = _times(study)
     _check(study, outcome)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import tables
-from ..config.clinical import ClinicalSettings
+from ..config.clinical import AtHorizon, ClinicalSettings
 from ..config.curation import Limits
 from ..errors import UserError
 from ..jobs import Log
@@ -112,7 +112,8 @@ def assemble(
     tables.write(every, curation_out, CURATION)
     tables.write(accepted[list(ACCEPTED.columns)], accepted_out, ACCEPTED)
     tables.write(people.drop(columns="patient_id"), patients, PATIENTS)
-    tables.write(flow_rows(every, used, people, list(centres)), flow, FLOW)
+    horizons = _horizons(clinical_settings if clinical is not None else None)
+    tables.write(flow_rows(every, used, people, list(centres), horizons), flow, FLOW)
     working = used[used["use"].isin(["slice", "structure"])]
     for name, path in shards.items():
         own = accepted[accepted["shard"] == name]
@@ -121,6 +122,13 @@ def assemble(
     tables.write(identities.sort_values(["kind", "centre", "pseudonym"]), pseudonyms, PSEUDONYMS)
     log.event("cohort", candidates=len(every), scans=len(accepted), patients=len(people))
     _check_limits(every, centres, limits)
+
+
+def _horizons(settings: ClinicalSettings | None) -> dict[str, AtHorizon]:
+    if settings is None:
+        return {}
+    resolved = {name: settings.resolved(name) for name in settings.outcomes}
+    return {name: outcome for name, outcome in resolved.items() if isinstance(outcome, AtHorizon)}
 
 
 def _without_withdrawn(every: pd.DataFrame, withdrawn: Collection[str]) -> pd.DataFrame:

@@ -10,11 +10,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..config.clinical import BinaryOutcome, ClinicalSettings, ColumnSettings, MulticlassOutcome, TimeToEventOutcome
+from .. import outcomes
+from ..config.clinical import (
+    AtHorizon,
+    BinaryOutcome,
+    ClinicalSettings,
+    ColumnSettings,
+    Resolved,
+    TimeToEventOutcome,
+)
 from ..errors import UserError
+from ..outcomes import EVENTS
 from ..tables.written import absent, read_written, rows_in_words
 
-EVENTS = ("1", "true", "yes", "dead", "event")
 NO_EVENTS = ("0", "false", "no", "alive", "censored", "none")
 _NUMBER_LIKE = re.compile(r"[-+<>~≤≥]?[\d.,]{1,7} ?[a-zA-Z%]{0,6}")
 
@@ -69,8 +77,8 @@ def read_clinical(path: Path, settings: ClinicalSettings, *, centres: Collection
             frame[name] = _numeric(text, missing, name, declared, problems)
         else:
             frame[name] = _categorical(text, missing, name, declared, problems)
-    for name, outcome in settings.outcomes.items():
-        _check_outcome(frame, name, outcome, problems)
+    for name in settings.outcomes:
+        _check_outcome(frame, name, settings.resolved(name), problems)
     if problems:
         raise UserError(
             f"{where} has {len(problems)} problem{'s' * (len(problems) > 1)}:", *(f"  - {p}" for p in problems)
@@ -152,6 +160,9 @@ def _categorical(
     text: pd.Series, missing: pd.Series, name: str, declared: ColumnSettings, problems: list[str]
 ) -> pd.Series:
     if declared.values is not None:
+        # spreadsheets write whole numbers of a column with gaps as 1.0
+        plain = text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+        text = text.where(text.isin(declared.values) | ~plain.isin(declared.values), plain)
         wrong = ~missing & ~text.isin(declared.values)
         for value, group in text[wrong].groupby(text[wrong]):
             near = difflib.get_close_matches(str(value).lower(), [v.lower() for v in declared.values], n=1)
@@ -161,10 +172,20 @@ def _categorical(
     return text.mask(missing).astype("string")
 
 
-def _check_outcome(
-    frame: pd.DataFrame, name: str, outcome: BinaryOutcome | MulticlassOutcome | TimeToEventOutcome, problems: list[str]
-) -> None:
+def _check_outcome(frame: pd.DataFrame, name: str, outcome: Resolved, problems: list[str]) -> None:
     key = f"clinical.outcomes.{name}"
+    if isinstance(outcome, AtHorizon):
+        if not pd.api.types.is_numeric_dtype(frame[outcome.follow_up.time]):
+            return  # a problem of the time-to-event outcome itself
+        values, lost = outcomes.horizon(frame, outcome, key)
+        if values.nunique() == 1:
+            event = bool(values.dropna().iloc[0])
+            problems.append(
+                f"{key}.at_days: all {int(values.notna().sum())} patients whose state at {outcome.at_days:g} days is "
+                f"known have {'the' if event else 'no'} event ({int(lost.sum())} were last seen before it). "
+                f"Write a {'shorter' if event else 'longer'} time."
+            )
+        return
     if isinstance(outcome, TimeToEventOutcome):
         times = frame[outcome.time]
         if pd.api.types.is_numeric_dtype(times) and (negative := (times < 0).fillna(False)).any():

@@ -104,6 +104,7 @@ def _facts(row: dict[str, Any], answers: Answers, settings: EstablishSettings) -
     agent = evidence.contrast(row, settings)
     dose, dose_source = evidence.dose(row, settings)
     covered, why_covered = evidence.coverage(row)
+    kind = evidence.sequence(row)
     facts = {
         "contrast": agent.status,
         "contrast_source": agent.source,
@@ -111,12 +112,14 @@ def _facts(row: dict[str, Any], answers: Answers, settings: EstablishSettings) -
         "dose": dose,
         "dose_source": dose_source,
         "coverage": covered,
+        "sequence": kind.status,
+        "sequence_source": kind.source,
     }
     asked = []
-    for question, why in (("contrast", agent.why), ("coverage", why_covered)):
+    for question, why in (("contrast", agent.why), ("coverage", why_covered), ("sequence", kind.why)):
         if why and (row["scan"], question) not in answers:
             asked.append(_question(row, facts, question, why))
-    for question in ("contrast", "dose", "coverage"):
+    for question in ("contrast", "dose", "coverage", "sequence"):
         answer = answers.get((row["scan"], question))
         if answer is not None:
             facts[question] = answer
@@ -124,6 +127,8 @@ def _facts(row: dict[str, Any], answers: Answers, settings: EstablishSettings) -
                 facts[f"{question}_source"] = "review"
             if question == "contrast":
                 facts["contrast_confidence"] = None
+    if facts["sequence"] == "T1" and facts["contrast"] == "yes" and (row["scan"], "sequence") not in answers:
+        facts["sequence"] = "T1+Gd"
     return facts, asked
 
 
@@ -138,6 +143,8 @@ def _question(row: dict[str, Any], facts: dict[str, Any], question: str, why: st
             "blood_hu": row["blood_hu"],
             "confidence": facts["contrast_confidence"],
         }
+    elif question == "sequence":
+        about |= {"tag": row["sequence_tag"], "description": row["sequence_description"]}
     else:
         about |= {"tag": row["body_part"], "image": row["body_part_image"]}
     return about

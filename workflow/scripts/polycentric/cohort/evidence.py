@@ -21,6 +21,15 @@ UNDECIDED = 0.55
 # CTDIvol per mAs at 120 kVp in the 32 cm phantom, mGy: 0.06 to 0.09 on scanners since 2000; grows as kVp ** 2.5
 MGY_PER_MAS, KVP_POWER = 0.07, 2.5
 CHEST = ("CHEST", "THORAX", "LUNG")
+# kinds of MR image that a plainer name includes
+FINER: dict[str, tuple[str, ...]] = {
+    "T1": ("in-phase", "out-of-phase", "water", "fat", "other"),
+    "T2": ("FLAIR", "STIR", "DWI", "ADC", "water", "fat", "other"),
+    "PD": ("STIR", "water", "fat", "other"),
+    "T2*": ("SWI", "DWI", "other"),
+    "DWI": ("ADC",),
+    "other": ("ADC",),
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,36 @@ def contrast(row: Mapping[str, Any], settings: EstablishSettings) -> Contrast:
     if confidence < UNDECIDED:
         status, source = "unknown", "none"
     return Contrast(status, source, round(confidence, 4), _why(said, confidence, settings) if is_ct else "")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Kind of an MR image, the source that decides it, and why a person should look (or empty)."""
+
+    status: str
+    source: str
+    why: str
+
+
+def sequence(row: Mapping[str, Any]) -> Kind:
+    """The kind of an MR image, without regard to an agent: the description decides, the tags where it says nothing.
+
+    Both may be right at different depth: the words name the fat-water image or FLAIR of what the times of the pulses
+    call T1 or T2. A person is asked where they exclude each other, and where nothing tells.
+    """
+    if row["modality"] != "MR":
+        return Kind("", "", "")
+    tag, words = (row.get(name) or "unknown" for name in ("sequence_tag", "sequence_description"))
+    if words == tag == "unknown":
+        return Kind("unknown", "none", "nothing tells")
+    if words == "unknown":
+        return Kind(tag, "tag", "")
+    # the image type of a fat-water or diffusion series names the very image
+    if words in FINER.get(tag, ()) or tag == "unknown":
+        return Kind(words, "description", "")
+    if tag in FINER.get(words, ()):
+        return Kind(tag, "tag", "")
+    return Kind(words, "description", "" if words == tag else "description against tag")
 
 
 def _log_odds(source: str, value: str, row: Mapping[str, Any]) -> float:

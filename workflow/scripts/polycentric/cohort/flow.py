@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from ..config.clinical import AtHorizon
 from ..config.codes import ORDER
+from ..outcomes import horizon
 
 ACCEPTED_STEP = 7
 STRUCTURES = ("RTSTRUCT", "SEG")
 
 
 def flow_rows(
-    every: pd.DataFrame, used: pd.DataFrame, people: pd.DataFrame, centres: Sequence[str]
+    every: pd.DataFrame,
+    used: pd.DataFrame,
+    people: pd.DataFrame,
+    centres: Sequence[str],
+    horizons: Mapping[str, AtHorizon] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the flow table (schema `FLOW`), in the order of the centres.
+
+    `horizons` are the outcomes of that kind: patients who were censored before get a box for each.
 
     files = skipped + contours + the files of the candidates; candidates = excluded + accepted, where each candidate is
     excluded under one code; patients of images = patients with an accepted scan + patients without one.
     """
     rows: list[dict[str, Any]] = []
+    horizons = horizons or {}
+    lost = {name: horizon(people, own, f"clinical.outcomes.{name}")[1] for name, own in horizons.items()}
     for centre in centres:
         candidates, files, patients = (t[t["centre"] == centre] for t in (every, used, people))
 
@@ -51,6 +61,9 @@ def flow_rows(
         add(9, "patients without an accepted scan", 0, len(without))
         table_only = patients[patients["clinical"].astype(bool) & ~patients["patient"].isin(set(candidates["patient"]))]
         add(10, "patients of the clinical table alone", 0, len(table_only))
+        for step, (name, censored) in enumerate(lost.items(), start=11):
+            rule = "" if horizons[name].censored == "exclude" else ", counted as without it"
+            add(step, f"patients censored before {name}{rule}", 0, int(censored[people["centre"] == centre].sum()))
     return rows
 
 

@@ -8,11 +8,13 @@ from io import StringIO
 from pathlib import Path
 
 from ..errors import UserError
+from ..tables.schemas import SEQUENCES
 
 ANSWERS: dict[str, tuple[str, ...]] = {
     "contrast": ("yes", "no", "unknown"),
     "coverage": ("complete", "incomplete", "unknown"),
     "dose": ("low", "standard", "unknown"),
+    "sequence": SEQUENCES,
 }
 SHOWN = 20
 Answers = dict[tuple[str, str], str]
@@ -43,7 +45,8 @@ def read_answers(path: Path, scans: Collection[str]) -> Answers:
     for number, cells in rows[1:]:
         cells = [*cells, *[""] * len(header)]
         scan, question, answer = (cells[position[name]].strip() for name in ("scan", "question", "answer"))
-        question, answer = question.lower(), answer.lower()
+        question = question.lower()
+        answer = {a.casefold(): a for a in ANSWERS.get(question, ())}.get(answer.casefold(), answer)
         if not answer:
             continue
         if question not in ANSWERS:

@@ -1,14 +1,14 @@
-"""Settings of the analyses of tables: what they share, cohort description, classification."""
+"""Settings of the analyses of tables: what they share, cohort description."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from .base import Name, Section
+from .selection import DEFAULT, Selection
 
-Classifier = Literal["logistic", "ridge", "lasso", "elastic-net", "random-forest"]
 Aggregate = Literal["mean", "median", "maximum", "minimum"]
 
 
@@ -18,29 +18,6 @@ class Analysis(Section):
     title: str = Field("", description="Heading in the report; empty: the name of the analysis.")
     question: str = Field("", description="The question that the analysis answers, in one sentence.")
     caption: str = Field("", description="Text that is added to the caption of the main figure.")
-
-
-class Selection(Section):
-    """Selection of features, always inside training and inside every fold of its resampling."""
-
-    variance: float = Field(0.0, ge=0, description="Features with a variance at or below this are left out.")
-    univariate_p: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Only features whose single test has a p value at or below this; null: no such limit. The test is "
-        "Mann-Whitney for classes and the score test of Cox regression for survival.",
-    )
-    correlation: float | None = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description="Of two features with an absolute Spearman correlation above this, the one with the weaker single "
-        "test is left out; null: keep both.",
-    )
-    keep: int | None = Field(
-        10, ge=1, description="At most this many features, the strongest single tests first; null: no limit."
-    )
 
 
 class Imputation(Section):
@@ -77,7 +54,22 @@ class TableAnalysis(Analysis):
         "mean", description="How several rows of one patient (scans, regions) become one value per feature."
     )
     imputation: Imputation = Field(Imputation(), description="What stands in for missing values.")
-    selection: Selection = Field(Selection(), description="Selection of features.")
+    unseen_category: Literal["missing", "reference", "error"] = Field(
+        "missing",
+        description="A category that no training patient has (in a fold: none of its training patients): a missing "
+        "value, which is imputed; the reference category; or stop, where a patient outside training has it.",
+    )
+    absent_variable: Literal["impute", "drop", "error"] = Field(
+        "impute",
+        description="A variable without a value in any patient of a held-out centre, while training has it: impute it "
+        "there from training, or drop it from all models (which then know that much of the held-out patients), each "
+        "with a warning; or stop.",
+    )
+    selection: Selection = Field(
+        DEFAULT,
+        description="Selection of features: steps that are carried out in order, always inside training and inside "
+        "every fold of its resampling; an empty list keeps all.",
+    )
     resampling: Resampling = Field(Resampling(), description="Cross-validation inside the training part.")
     bootstraps: int = Field(1000, ge=0, description="Bootstrap samples of patients for the intervals.")
     permutations: int = Field(
@@ -100,39 +92,6 @@ class CohortAnalysis(Analysis):
     acquisition: bool = Field(True, description="Describe the scans too: spacing, thickness, manufacturer, contrast.")
 
 
-class ClassificationAnalysis(TableAnalysis):
-    """Classification of a binary outcome from feature tables."""
-
-    kind: Literal["classification"] = "classification"
-    features: tuple[Name, ...] = Field((), description="Feature sets; each gives models of its own.")
-    clinical: tuple[str, ...] = Field(
-        (), description="Clinical columns that enter every model next to the features, without selection."
-    )
-    models: tuple[Classifier, ...] = Field(("lasso", "random-forest"), min_length=1, description="Classifiers.")
-    select_on: Name | None = Field(
-        None,
-        description="Select on this feature set and use the selected features of every set (twin sets); null: each "
-        "set selects for itself.",
-    )
-    class_weight: Literal["balanced"] | None = Field(
-        None, description="`balanced`: both classes weigh the same in the fit; null: every patient weighs the same."
-    )
-    trees: int = Field(200, ge=1, description="Trees of a random forest.")
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if not self.features and not self.clinical:
-            raise ValueError("nothing to classify with: write features: [<set>] or clinical: [<column>]")
-        if self.select_on is not None and self.select_on not in self.features:
-            raise ValueError(
-                f"select_on: {self.select_on!r} is not one of features: {list(self.features)}: write one of them"
-            )
-        for key in ("features", "clinical", "models"):
-            if len(set(getattr(self, key))) != len(getattr(self, key)):
-                raise ValueError(f"{key}: {list(getattr(self, key))} names something twice: write each once")
-        return self
-
-
 def features_of(analysis: Any) -> list[str]:
     """Names of the feature sets that an analysis reads, in order, without repeats."""
     if isinstance(models := getattr(analysis, "models", None), dict):
@@ -140,3 +99,10 @@ def features_of(analysis: Any) -> list[str]:
     else:
         names = list(getattr(analysis, "features", []))
     return list(dict.fromkeys(names))
+
+
+def clinical_of(analysis: Any) -> list[str]:
+    """Clinical columns that the models of a classification or survival analysis have, in order, without repeats."""
+    if analysis.kind == "survival":
+        return list(dict.fromkeys(name for model in analysis.models.values() for name in model.clinical))
+    return list(analysis.clinical)

@@ -23,35 +23,68 @@ class ClinicalCentre(Section):
 
 
 class ColumnSettings(Section):
-    """A clinical column that is used, with what it may hold."""
+    """What a column holds: numbers, an order of words, two words, or one of several words."""
 
-    type: Literal["numeric", "categorical"] = Field(description="Numbers, or one of several words.")
+    type: Literal["numeric", "ordinal", "binary", "categorical"] = Field(
+        description="`numeric`: numbers. `ordinal`: words in an order, coded 0, 1, 2, ... `binary`: two words, coded 0 "
+        "and 1. `categorical`: one of several words (nominal), coded by one indicator per word but the reference."
+    )
     column: str | None = Field(None, description="Name in the file, if it differs.")
     unit: str | None = Field(None, description="Unit, for tables and figures.")
     min: float | None = Field(None, description="Smallest possible value.")
     max: float | None = Field(None, description="Largest possible value.")
     values: tuple[str, ...] | None = Field(
-        None, description="Possible values of a categorical column; null allows any."
+        None,
+        description="Possible values: of an ordinal column from the lowest up, of a binary one the value that means 0 "
+        "and then the one that means 1, of a categorical one in any order; null (categorical only) allows any, and "
+        "models learn those of their training patients.",
+    )
+    reference: str | None = Field(
+        None,
+        description="Value of a categorical column that gets no indicator; null: the first of `values`, or else the "
+        "most frequent one among the training patients.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _texts(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("values"), list | tuple):
+        if not isinstance(data, dict):
+            return data
+        if isinstance(data.get("values"), list | tuple):
             if any(isinstance(v, bool) for v in data["values"]):
                 raise ValueError("put quotes round yes, no, true and false: values: ['yes', 'no']")
             data = {**data, "values": [str(v) for v in data["values"]]}
+        _quoted(data, "reference")
+        if isinstance(data.get("reference"), int | float):
+            data = {**data, "reference": str(data["reference"])}
         return data
 
     @model_validator(mode="after")
     def _fits(self) -> ColumnSettings:
         if self.type == "numeric" and self.values is not None:
-            raise ValueError("values are for categorical columns; write min and max, or type: categorical")
-        if self.type == "categorical" and (self.min is not None or self.max is not None):
+            raise ValueError(
+                "values are for categorical columns; write min and max, or type: ordinal, binary or categorical"
+            )
+        if self.type != "numeric" and (self.min is not None or self.max is not None):
             raise ValueError("min and max are for numeric columns; write values, or type: numeric")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min is above max; write min: {self.max:g} and max: {self.min:g}")
+        if self.type == "ordinal" and len(self.values or ()) < 2:
+            raise ValueError("an ordinal column needs its order: values: [<lowest>, ..., <highest>]")
+        if self.type == "binary" and len(self.values or ()) != 2:
+            raise ValueError("a binary column needs two values, first the one that means 0: values: ['no', 'yes']")
+        if twice := sorted({v for v in self.values or () if (self.values or ()).count(v) > 1}):
+            raise ValueError(f"values: {twice} stand there twice; write each once")
+        if self.reference is not None and (self.type != "categorical" or self.reference not in (self.values or ())):
+            raise ValueError("reference is one of the values of a categorical column; write it among values")
         return self
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The declared values, of a categorical column its reference first."""
+        values = self.values or ()
+        first = (self.reference,) if self.reference is not None else ()
+        return (*first, *(v for v in values if v not in first))
 
 
 class _Outcome(Section):
@@ -103,12 +136,35 @@ class TimeToEventOutcome(_Outcome):
         return data
 
 
-Outcome = Annotated[BinaryOutcome | MulticlassOutcome | TimeToEventOutcome, Field(discriminator="type")]
+class HorizonOutcome(_Outcome):
+    """A binary outcome made from a time-to-event outcome: the event within a time."""
+
+    type: Literal["horizon"] = Field("horizon", description="Event within a time.")
+    of: Name = Field(description="Name of the time-to-event outcome that it is made from.")
+    at_days: float = Field(gt=0, description="The time in days; an event on that day counts (2 years: 730.5).")
+    censored: Literal["exclude", "no-event"] = Field(
+        "exclude",
+        description="Patients who were last seen before that time without the event: leave them out, or count them as "
+        "without it, which makes events look rarer than they are. Their number is in every result.",
+    )
 
 
-def read_outcome(data: Any) -> BinaryOutcome | MulticlassOutcome | TimeToEventOutcome:
-    """An outcome from its plain data."""
-    return TypeAdapter(Outcome).validate_python(data)
+class AtHorizon(HorizonOutcome):
+    """A horizon outcome together with the time-to-event outcome that it is made from, as jobs get it."""
+
+    follow_up: TimeToEventOutcome = Field(description="The time-to-event outcome.")
+
+
+Outcome = Annotated[
+    BinaryOutcome | MulticlassOutcome | TimeToEventOutcome | HorizonOutcome, Field(discriminator="type")
+]
+Resolved = BinaryOutcome | MulticlassOutcome | TimeToEventOutcome | AtHorizon
+_RESOLVED: TypeAdapter[Resolved] = TypeAdapter(Annotated[Resolved, Field(discriminator="type")])
+
+
+def read_outcome(data: Any) -> Resolved:
+    """An outcome from the plain data that `ClinicalSettings.resolved` gives."""
+    return _RESOLVED.validate_python(data)
 
 
 class ClinicalSettings(Section):
@@ -147,9 +203,30 @@ class ClinicalSettings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _made_from(self) -> ClinicalSettings:
+        times = [name for name, outcome in self.outcomes.items() if outcome.type == "time-to-event"]
+        for name, outcome in self.outcomes.items():
+            if outcome.type == "horizon" and outcome.of not in times:
+                raise ValueError(
+                    f"outcomes.{name}.of: {outcome.of!r} is no time-to-event outcome; write one of {times}, or declare "
+                    "it: {type: time-to-event, time: <column>, event: <column>}"
+                )
+        return self
+
     def outcome_columns(self) -> tuple[str, ...]:
         """Columns that outcomes read, in order, without repeats."""
         names: list[str] = []
         for outcome in self.outcomes.values():
-            names += [outcome.time, outcome.event] if outcome.type == "time-to-event" else [outcome.column]
+            if outcome.type == "time-to-event":
+                names += [outcome.time, outcome.event]
+            elif outcome.type != "horizon":
+                names.append(outcome.column)
         return tuple(dict.fromkeys(names))
+
+    def resolved(self, name: str) -> Resolved:
+        """The outcome with all that it takes to compute it."""
+        outcome = self.outcomes[name]
+        if isinstance(outcome, HorizonOutcome):
+            return AtHorizon(**outcome.model_dump(), follow_up=self.outcomes[outcome.of].model_dump())
+        return outcome

@@ -50,6 +50,9 @@ CODES: dict[str, Code] = {
     ),
     "PATIENT_ID_CONFLICT": Code("series", "reject", (), "several patient identifiers in one series"),
     "SECONDARY_CAPTURE": Code("series", "reject", (), "a picture of a screen, not an acquisition", final=True),
+    "SYNTHETIC_IMAGE": Code(
+        "series", "flag", ("accept", "reject"), "made by a model, not acquired, as the object says (0008,001C)"
+    ),
     "PHI_BURNED_IN": Code("series", "reject", ("flag",), "identity may be written into the picture"),
     "PHI_RESIDUAL_TAG": Code(
         "series", "reject", ("flag", "accept"), "identifying elements in data declared de-identified"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationErr
 
 from ..errors import UserError
 from .base import Expression, Name, Section, Source
+from .clinical import ColumnSettings
 from .perturb import UNPERTURBED, Chain
 from .radiomics_names import FEATURES, unknown
 from .stability import SelectedSet
@@ -270,39 +272,184 @@ class ImportedColumns(Section):
     """Columns that say whose row it is."""
 
     patient: str = Field("patient", description="Column with the patient identifier as in the images.")
-    roi: str | None = Field(None, description="Column with the region of interest; null: one ROI per patient.")
-    centre: str | None = Field(None, description="Column with the centre; null: all rows are of one centre.")
+    centre: str | None = Field(None, description="Column with the centre; null: all rows of a file are of one centre.")
+    scan: str | None = Field(
+        None, description="Column with the scan. A SeriesInstanceUID gets the id of that scan in the cohort."
+    )
+    visit: str | None = Field(
+        None, description="Column with the visit. A StudyInstanceUID gets the id of that session in the cohort."
+    )
+    roi: str | None = Field(None, description="Column with the region of interest; null: one region per patient.")
+    lesion: str | None = Field(
+        None, description="Column with the lesion of a region: its text follows the region's name, as in GTV-2."
+    )
+    reader: str | None = Field(
+        None,
+        description="Column with the reader; readers are numbered in the order of their names (reader-1) and stand "
+        "where other rows have the mask source.",
+    )
+
+    def keys(self) -> dict[str, str]:
+        """What a column tells: its name in the table."""
+        return {key: name for key, name in self.model_dump().items() if name is not None}
+
+
+class LongShape(Section):
+    """A table with a row per patient and feature."""
+
+    feature: str = Field(description="Column with the name of the feature.")
+    value: str = Field(description="Column with its value.")
+
+
+class Renaming(Section):
+    """A pattern of column names and what to call them."""
+
+    match: str = Field(description="Regular expression that a whole column name matches, such as `LIFEx_(.+)`.")
+    to: str = Field(description="The new name; \\1 stands for the first group of the expression.")
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Renaming:
+        try:
+            groups = re.compile(self.match).groups
+        except re.error as error:
+            raise ValueError(f"match: {self.match!r} is no regular expression: {error}") from None
+        used = [int(n) for n in re.findall(r"\\(\d)", self.to)]
+        if max(used, default=0) > groups:
+            raise ValueError(f"to: {self.to!r} uses group {max(used)}, but match has {groups} in parentheses")
+        return self
 
 
 class ImportedSet(Section):
-    """A feature table that was made elsewhere."""
+    """A feature table that was made elsewhere, by whatever tool or by people."""
 
     kind: Literal["imported"] = Field(description="Which kind of feature set this is.")
-    table: str = Field(description="CSV, TSV, XLSX or Parquet file, a row per patient and ROI.")
+    table: str | tuple[str, ...] | dict[Name, str] = Field(
+        description="CSV, TSV, XLSX or Parquet file; several files, whose rows follow one another; or the file of each "
+        "centre by the centre's name."
+    )
     source: Source | None = Field(None, description="Where the table comes from and under which licence.")
-    sheet: str | None = Field(None, description="Sheet of an XLSX file; null: the first.")
+    sheet: str | None = Field(None, description="Sheet of XLSX files; null: the first.")
+    encoding: str | None = Field(
+        None, description="Encoding of CSV and TSV files, such as utf-8 or latin-1; null finds UTF-8, UTF-16 or cp1252."
+    )
+    decimal: Literal[".", ","] = Field(".", description="What separates decimals in text files.")
+    missing: tuple[str, ...] = Field(
+        ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?"),
+        description="Texts that mean a missing value.",
+    )
     columns: ImportedColumns = Field(ImportedColumns(), description="Columns that say whose row it is.")
-    centre: Name | None = Field(None, description="Centre of all rows; null where columns.centre tells it.")
+    centre: Name | None = Field(None, description="Centre of all rows; null where columns.centre or table tells it.")
     patient_pattern: str | None = Field(
         None, description="Regular expression whose first group is the identifier within the patient column."
+    )
+    centre_pattern: str | None = Field(
+        None, description="Regular expression whose first group is the centre's name within the centre column."
     )
     roi_pattern: str | None = Field(
         None, description="Regular expression whose first group is the name within the ROI column."
     )
     rois: tuple[str, ...] = Field((), description="ROIs that are taken; empty: all.")
+    only: dict[str, tuple[str, ...]] = Field(
+        {}, description="Only rows whose column has one of these values, such as {sequence: [T1]}; by column."
+    )
+    long: LongShape | None = Field(
+        None, description="For a table with a row per patient and feature; null: a column per feature."
+    )
     drop: tuple[str, ...] = Field(
-        ("diagnostics_*", "Unnamed:*"), description="Columns that are no features, with * and ? as wildcards."
+        ("diagnostics_*", "Unnamed:*"),
+        description="Columns (of a long table: features) that are no features, by the table's names, with * and ? as "
+        "wildcards.",
+    )
+    take: tuple[str, ...] = Field(
+        (), description="Only these columns are features, with * and ? as wildcards; empty: all but those of `drop`."
+    )
+    rename: dict[str, str] = Field({}, description="New names of features by their names in the table.")
+    patterns: tuple[Renaming, ...] = Field(
+        (), description="Patterns that rename features that `rename` does not name; the first that matches counts."
+    )
+    factors: dict[str, float] = Field(
+        {},
+        description="Factors that turn the table's units into ours, by the new name with * and ? as wildcards, such as "
+        "{original_shape_MeshVolume: 1000} for a volume in mL.",
+    )
+    coding: dict[str, ColumnSettings] = Field(
+        {},
+        description="Features that are no plain numbers, or whose values are checked, by the new name: ordinal, binary "
+        "and categorical scores. Columns of text must stand here or under drop.",
     )
     duplicates: Literal["first", "error"] = Field(
         "error",
-        description="What to do where a patient and ROI have several rows: take the first and code the others as "
-        "rejected, or stop.",
+        description="What to do where a patient, scan, ROI and reader have several rows: take the first and code the "
+        "others as rejected, or stop.",
     )
+
+    @property
+    def files(self) -> tuple[tuple[str, str | None], ...]:
+        """Every file with the centre of its rows, if the study file tells it."""
+        if isinstance(self.table, dict):
+            return tuple((self.table[centre], centre) for centre in sorted(self.table))
+        return tuple((path, self.centre) for path in ((self.table,) if isinstance(self.table, str) else self.table))
+
+    @property
+    def nominal(self) -> list[str]:
+        """Features that are categories without an order."""
+        return [name for name, column in self.coding.items() if column.type == "categorical"]
 
     @model_validator(mode="after")
     def _check(self) -> ImportedSet:
-        if (self.centre is None) == (self.columns.centre is None):
-            raise ValueError("write either `centre: <name>` or `columns: {centre: <column>}` for an imported table")
+        told = [self.centre is not None, self.columns.centre is not None, isinstance(self.table, dict)]
+        if told.count(True) != 1:
+            raise ValueError(
+                "write one of `centre: <name>`, `columns: {centre: <column>}` or `table: {<centre>: <file>, ...}` for "
+                "an imported table"
+            )
+        if not self.files:
+            raise ValueError("table: write at least one file")
+        for pattern, column in (("centre_pattern", "centre"), ("roi_pattern", "roi")):
+            if getattr(self, pattern) is not None and getattr(self.columns, column) is None:
+                raise ValueError(f"{pattern} looks into a column; write columns: {{{column}: <column>}}")
+        for key in ("patient_pattern", "centre_pattern", "roi_pattern"):
+            _one_group(key, getattr(self, key))
+        if any(column.column for column in self.coding.values()):
+            raise ValueError("coding: the name in the file belongs under `rename: {<name in the file>: <name>}`")
+        if zero := [name for name, factor in self.factors.items() if factor == 0]:
+            raise ValueError(f"factors: {zero} must not be 0")
+        return self
+
+
+def _one_group(key: str, pattern: str | None) -> None:
+    if pattern is None:
+        return
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{key}: {pattern!r} is no regular expression: {error}") from None
+    if groups < 1:
+        raise ValueError(f"{key}: {pattern!r} needs a group in parentheses around the part to keep")
+
+
+class JoinedSet(Section):
+    """Feature sets side by side, one row per patient: radiomics with semantic scores, several sequences, ..."""
+
+    kind: Literal["joined"] = Field(description="Which kind of feature set this is.")
+    of: tuple[Name, ...] = Field(
+        min_length=2, description="Feature sets; a feature is then called `<set>: <its name>`."
+    )
+    aggregate: Literal["mean", "median", "maximum", "minimum"] = Field(
+        "mean",
+        description="How several rows of one patient (scans, regions, readers) become one value per feature; "
+        "categories that differ become missing.",
+    )
+    incomplete: Literal["reject", "keep"] = Field(
+        "reject",
+        description="Patients without a row in one of the sets: reject their row, or keep it with missing values, "
+        "which every analysis imputes.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> JoinedSet:
+        if len(set(self.of)) < len(self.of):
+            raise ValueError(f"of: {list(self.of)} names something twice: write each set once")
         return self
 
 
@@ -395,11 +542,12 @@ def _kind(value: Any) -> str:
 FeatureSet = Annotated[
     Annotated[RadiomicsSet, Tag("radiomics")]
     | Annotated[ImportedSet, Tag("imported")]
+    | Annotated[JoinedSet, Tag("joined")]
     | Annotated[HarmonisedSet, Tag("harmonised")]
     | Annotated[SelectedSet, Tag("selected")],
     Discriminator(
         _kind,
         custom_error_type="feature_set_kind",
-        custom_error_message="kind must be radiomics, imported, harmonised or selected",
+        custom_error_message="kind must be radiomics, imported, joined, harmonised or selected",
     ),
 ]

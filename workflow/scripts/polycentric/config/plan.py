@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files import canonical_json, sha256_file
+from .analyses import clinical_of
 from .base import Section
 from .codes import CODES
 from .features import RadiomicsSet, find_recipe, load_recipe
@@ -104,11 +105,11 @@ def cohort(study: Study, _: Wildcards) -> dict[str, Any]:
 @_rule
 def split(study: Study, w: Wildcards) -> dict[str, Any]:
     own = study.splits[w["split"]]
-    outcomes = dump_all(study.clinical.outcomes) if study.clinical else {}
+    declared = study.clinical.outcomes if study.clinical else {}
     return {
         "seed": study.seed,
         "split": dump(own),
-        "outcomes": {name: outcomes[name] for name in own.stratify if name in outcomes},
+        "outcomes": {name: dump(study.clinical.resolved(name)) for name in own.stratify if name in declared},
     }
 
 
@@ -156,9 +157,12 @@ def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 def network(section: Section) -> dict[str, Any]:
+    """A trained network's settings; how its training was computed shows in its weights."""
     record = dump(section)
-    if record["import"]:
-        del record["import"]["source"]
+    record.pop("engine", None)
+    for key in ("import", "start_from"):
+        if record.get(key):
+            del record[key]["source"]
     return record
 
 
@@ -179,7 +183,8 @@ def training(section: Section) -> dict[str, Any]:
 
 @_rule
 def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"seed": study.seed, "synthesis": training(study.synthesis[w["model"]]), "device": study.device}
+    own = study.synthesis[w["model"]]
+    return {"seed": study.seed, "synthesis": training(own) | {"engine": dump(own.engine)}, "device": study.device}
 
 
 @_rule
@@ -223,6 +228,11 @@ def import_features(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def join_features(study: Study, w: Wildcards) -> dict[str, Any]:
+    return {"features": dump(study.features[w["set"]])}
+
+
+@_rule
 def harmonise(study: Study, w: Wildcards) -> dict[str, Any]:
     return {"features": dump(study.features[w["set"]])}
 
@@ -230,8 +240,17 @@ def harmonise(study: Study, w: Wildcards) -> dict[str, Any]:
 def _analysis(study: Study, w: Wildcards) -> dict[str, Any]:
     analysis = study.analyses[w["analysis"]]
     outcome = getattr(analysis, "outcome", None)
-    declared = study.clinical.outcomes[outcome] if study.clinical and outcome else None
+    declared = study.clinical.resolved(outcome) if study.clinical and outcome else None
     return {"seed": study.seed, "analysis": without_prose(analysis), "outcome": dump(declared)}
+
+
+def _with_columns(study: Study, w: Wildcards) -> dict[str, Any]:
+    """Settings of an analysis whose models have clinical columns, with what these may hold."""
+    declared = study.clinical.columns if study.clinical else {}
+    columns = {name: dump(declared[name]) for name in clinical_of(study.analyses[w["analysis"]]) if name in declared}
+    # where a column stands in the file, and its limits, are of the cohort
+    kept = ("type", "values", "reference")
+    return _analysis(study, w) | {"columns": {name: {k: own[k] for k in kept} for name, own in columns.items()}}
 
 
 @_rule
@@ -263,20 +282,37 @@ def explore(study: Study, w: Wildcards) -> dict[str, Any]:
 
 @_rule
 def classify(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
+    return _with_columns(study, w)
+
+
+@_rule
+def apply_model(study: Study, w: Wildcards) -> dict[str, Any]:
+    own = study.apply[w["application"]]
+    declared = study.clinical.columns if study.clinical else {}
+    kept = ("type", "values", "reference")
+    columns = {name: {k: v for k, v in dump(column).items() if k in kept} for name, column in declared.items()}
+    outcome = dump(study.clinical.resolved(own.outcome)) if study.clinical and own.outcome else None
+    return {"application": dump(own), "columns": columns, "outcome": outcome}
 
 
 @_rule
 def survive(study: Study, w: Wildcards) -> dict[str, Any]:
     # canonical JSON sorts keys, but the first model is the one that the others are compared with
-    return _analysis(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
+    return _with_columns(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
 
 
 @_rule
 def fidelity(study: Study, w: Wildcards) -> dict[str, Any]:
     analysis = study.analyses[w["analysis"]]
-    model = training(study.synthesis[analysis.synthesis])
+    # with the windows of the inference, at whose borders seams are looked for
+    model = network(study.synthesis[analysis.synthesis])
     return _analysis(study, w) | {"synthesis": model, "view": study.fidelity_view(analysis)}
+
+
+@_rule
+def probe_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    model = network(study.synthesis[study.analyses[w["analysis"]].synthesis])
+    return _analysis(study, w) | {"synthesis": model, "device": study.device}
 
 
 @_rule
@@ -312,6 +348,14 @@ def detectability(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def feature_shift(study: Study, w: Wildcards) -> dict[str, Any]:
     return _analysis(study, w) | {"split": study.synthesis[study.analyses[w["analysis"]].synthesis].split}
+
+
+@_rule
+def summarise_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
+    models = study.summarised_models(w["analysis"])
+    split = study.synthesis[models[0]].split
+    joined = study.summarised(w["analysis"])
+    return _analysis(study, w) | {"models": models, "joined": joined, "split": split}
 
 
 @_rule

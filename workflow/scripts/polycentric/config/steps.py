@@ -421,7 +421,11 @@ class N4(Treatment):
     correct: Literal["image", "region"] = Field(
         "image", description="Divide the whole image by the field, or only what lies in the region (or foreground)."
     )
-    shrink: int = Field(4, ge=1, le=8, description="The field is estimated on a grid coarser by this factor.")
+    shrink: Annotated[int, Field(ge=1, le=16)] | Literal["auto"] = Field(
+        "auto",
+        description="The field is estimated on a grid coarser by this factor; auto: on voxels of about 4 mm, whatever "
+        "the image's own are, since fields are smooth and large images take minutes otherwise.",
+    )
     iterations: tuple[int, ...] = Field((50, 50, 50, 50), min_length=1, description="Most iterations per level.")
     convergence: float = Field(0.001, gt=0, description="Change of the field at which a level ends.")
     control_points: int = Field(4, ge=4, le=32, description="Control points of the spline per axis at the first level.")

@@ -12,15 +12,16 @@ from pydantic import Field, ValidationError
 
 from ..errors import UserError
 from .agreement import FeatureAgreementAnalysis
-from .analyses import ClassificationAnalysis, CohortAnalysis, features_of
+from .analyses import CohortAnalysis, features_of
 from .base import Name, Section, Source
+from .classification import Application, ClassificationAnalysis
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
 from .examine import EstablishSettings, ExamineSettings
 from .explore import ExplorationAnalysis
 from .export import DicomExport, Export, NrrdExport
-from .features import FeatureSet, HarmonisedSet, ImportedSet, RadiomicsSet, find_recipe, load_recipe
+from .features import FeatureSet, HarmonisedSet, ImportedSet, JoinedSet, RadiomicsSet, find_recipe, load_recipe
 from .harmonise import HarmonisationAnalysis
 from .idc import IdcSource
 from .idc import problems as idc_problems
@@ -39,7 +40,7 @@ from .stability import SelectedSet, StabilityAnalysis
 from .survival import SurvivalAnalysis
 from .survival import problems as survival_problems
 from .synthesis import Synthesis
-from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison
+from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison, SynthesisProbe, SynthesisSummary
 from .views import View
 
 Analysis = Annotated[
@@ -54,9 +55,15 @@ Analysis = Annotated[
     | ExplorationAnalysis
     | SynthesisComparison
     | Detectability
-    | FeatureShift,
+    | FeatureShift
+    | SynthesisProbe
+    | SynthesisSummary,
     Field(discriminator="kind"),
 ]
+
+
+# analyses of synthesis models that a summary joins
+JOINED = (FidelityAnalysis, SynthesisComparison, Detectability, FeatureShift, SynthesisProbe)
 
 
 class Centre(Section):
@@ -130,6 +137,10 @@ class Study(Section):
     )
     features: dict[Name, FeatureSet] = Field({}, description="Feature sets.")
     analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
+    apply: dict[Name, Application] = Field(
+        {},
+        description="Kept classifiers that `snakemake apply` applies to feature tables, of this study or of another.",
+    )
     readers: dict[Name, ReaderStudy] = Field({}, description="Blinded reader studies.")
     report: ReportSettings = Field(ReportSettings(), description="The report.")
 
@@ -186,9 +197,8 @@ class Study(Section):
             own = self.views[step]
             if own.synthesis in self.synthesis:
                 found += [own.synthesis] if own.synthesis not in found else []
-                domains = self.synthesis[own.synthesis]
-                self._gather(domains.source.view, found, seen)
-                self._gather(domains.target.view, found, seen)
+                for trained_on in self.synthesis[own.synthesis].views:
+                    self._gather(trained_on, found, seen)
             if own.fit and step not in found:
                 found.append(step)
             if own.onto:
@@ -223,6 +233,19 @@ class Study(Section):
             views += [own.source.view, own.target.view, made]
         return list(dict.fromkeys(views))
 
+    def summarised(self, name: str) -> list[str]:
+        """Analyses of synthesis models that a summary joins, in the order of the study."""
+        chosen = self.analyses[name].analyses
+        return [n for n, own in self.analyses.items() if isinstance(own, JOINED) and (not chosen or n in chosen)]
+
+    def summarised_models(self, name: str) -> list[str]:
+        """Models that a summary shows, in its order or else in that of the study."""
+        examined: set[str] = set()
+        for joined in self.summarised(name):
+            of = self.analyses[joined].synthesis
+            examined |= {of} if isinstance(of, str) else set(of)
+        return list(self.analyses[name].synthesis) or [m for m in self.synthesis if m in examined]
+
     def users_of_profile(self, profile: str, view: str) -> list[str]:
         """Analyses that describe a view by a profile."""
         return [
@@ -252,6 +275,8 @@ class Study(Section):
             features = self.features[name]
             if isinstance(features, HarmonisedSet | SelectedSet):
                 todo.append(features.of)
+            if isinstance(features, JoinedSet):
+                todo += features.of
             if isinstance(features, HarmonisedSet) and features.phantom and features.phantom.features:
                 todo.append(features.phantom.features)
             if isinstance(features, SelectedSet) and features.stable in self.analyses:
@@ -553,9 +578,11 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
     for name, model in study.synthesis.items():
         where = f"synthesis.{name}"
         yield from unknown(f"{where}.split", model.split, "splits")
-        for domain in ("source", "target"):
-            yield from unknown(f"{where}.{domain}.view", getattr(model, domain).view, "views")
-            if name in study.models_of_view(getattr(model, domain).view):
+        entering = {"source": model.source, "target": model.target}
+        entering |= {f"source.also.{n}": extra for n, extra in enumerate(model.source.also)}
+        for domain, images in entering.items():
+            yield from unknown(f"{where}.{domain}.view", images.view, "views")
+            if name in study.models_of_view(images.view):
                 yield (
                     f"{where}.{domain}.view",
                     "this view is made by the model itself. Write the view it comes from.",
@@ -564,6 +591,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         where = f"segmentation.{name}"
         yield from unknown(f"{where}.split", net.split, "splits")
         yield from unknown(f"{where}.view", net.view, "views")
+        yield from _unmoved(study, f"{where}.view", net.view, "masks lie where the scanner saw the patient")
         yield from unknown(f"{where}.masks", net.masks, "segmentation", *drawn)
         rois = dict.fromkeys(roi for source in drawn for roi in study.convert.rois_of(source))
         rois |= {n.roi: None for n in study.segmentation.values() if n is not net}
@@ -575,9 +603,10 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for section in ("synthesis", "segmentation"):
         for name, model in getattr(study, section).items():
-            if model.import_ and not Path(model.import_.path).is_file():
-                where = f"{section}.{name}.import.path"
-                yield where, f"there is no file {model.import_.path!r}. Write where the weights lie."
+            for key, given in (("import", model.import_), ("start_from", getattr(model, "start_from", None))):
+                if given and not Path(given.path).is_file():
+                    where = f"{section}.{name}.{key}.path"
+                    yield where, f"there is no file {given.path!r}. Write where the weights lie."
 
     for name, features in study.features.items():
         where = f"features.{name}"
@@ -593,6 +622,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                 yield from unknown(f"{where}.of", features.of, "features")
                 if any(name in study.sets_behind(other) for other in study.sets_behind(name)[1:]):
                     yield f"{where}.of", "a set cannot be made from itself, nor fitted on what is made from it."
+                yield from _numbers_only(study, f"{where}.of", features.of)
                 if name in study.synthesis or name in study.segmentation:
                     yield where, "a model has the same name. Choose another one."
                 if isinstance(features, SelectedSet):
@@ -605,13 +635,22 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                     if features.phantom and features.phantom.features:
                         yield from unknown(f"{where}.phantom.features", features.phantom.features, "features")
             case ImportedSet():
-                if features.centre:
-                    yield from unknown(f"{where}.centre", features.centre, "centres")
-                if not Path(features.table).is_file():
-                    yield f"{where}.table", f"the file {features.table!r} does not exist. Write its path."
+                told = "table" if isinstance(features.table, dict) else "centre"
+                for centre in dict.fromkeys(centre for _, centre in features.files if centre):
+                    yield from unknown(f"{where}.{told}", centre, "centres")
+                for path, _ in features.files:
+                    if not Path(path).is_file():
+                        yield f"{where}.table", f"the file {path!r} does not exist. Write its path."
+            case JoinedSet():
+                for other in features.of:
+                    yield from unknown(f"{where}.of", other, "features")
+                if any(name in study.sets_behind(other) for other in features.of):
+                    yield f"{where}.of", "a set cannot be made from itself."
 
     for name, analysis in study.analyses.items():
         yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
+    for name, own in study.apply.items():
+        yield from _application_checks(study, f"apply.{name}", own, outcomes, unknown)
     exported = [export.view for export in study.dicom_exports]
     for name, export in study.exports.items():
         if isinstance(export, NrrdExport):
@@ -622,6 +661,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         yield from unknown(f"exports.{name}.view", export.view, "views")
         if export.view in study.views and not study.views[export.view].synthesis:
             yield f"exports.{name}.view", f"{export.view!r} is not made by a synthesis model. Write a view that is."
+        yield from _unmoved(study, f"exports.{name}.view", export.view, "DICOM positions are those of the scan")
         if exported.count(export.view) > 1:
             yield f"exports.{name}.view", f"{export.view!r} is exported more than once. Leave one export of it."
     for name, reader in study.readers.items():
@@ -639,6 +679,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                     )
 
 
+def _unmoved(study: Study, where: str, view: str, why: str) -> Iterator[tuple[str, str]]:
+    """A view that registration has moved cannot be used where the scan's own positions count."""
+    for name in study.view_chain(view):
+        if (onto := study.views[name].onto) and onto.register_ != "none":
+            yield where, f"view {name!r} is registered to another scan, and {why}. Take a view without `register`."
+
+
 def _behind(study: Study, view: str) -> set[str]:
     """Views that must be there before a view can be made."""
     found: set[str] = set()
@@ -649,8 +696,7 @@ def _behind(study: Study, view: str) -> set[str]:
             continue
         needed = [own.from_, own.onto.view if own.onto else "scan"]
         if own.synthesis in study.synthesis:
-            model = study.synthesis[own.synthesis]
-            needed += [model.source.view, model.target.view]
+            needed += study.synthesis[own.synthesis].views
         if own.masks in study.segmentation:
             needed.append(study.segmentation[own.masks].view)
         new = [name for name in needed if name not in found and name != "scan"]
@@ -695,6 +741,8 @@ def _analysis_checks(
         yield from survival_problems(where, analysis, study.clinical)
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
+        if analysis.kind not in ("classification", "survival", "exploration"):
+            yield from _numbers_only(study, f"{where}.features", name)
         if not split:
             continue
         for model in study.models_of_features(name):
@@ -726,6 +774,10 @@ def _analysis_checks(
         value = getattr(analysis, field, None)
         if isinstance(value, str):
             yield from unknown(f"{where}.{field}", value, section, *also)
+    if isinstance(analysis, FidelityAnalysis) and (analysis.masks or analysis.masks_after):
+        for domain in ("source", "target") if analysis.synthesis in study.synthesis else ():
+            view = getattr(study.synthesis[analysis.synthesis], domain).view
+            yield from _unmoved(study, f"{where}.masks", view, "masks lie where the scanner saw the patient")
     if isinstance(analysis, FidelityAnalysis | Detectability):
         yield from _made_checks(study, where, f"{where}.view", analysis.synthesis, analysis.view)
     if isinstance(analysis, SynthesisComparison):
@@ -735,6 +787,12 @@ def _analysis_checks(
         if analysis.radiomics:
             for name in (analysis.radiomics.target, *analysis.radiomics.synthetic.values()):
                 yield from unknown(f"{where}.radiomics", name, "features")
+    if isinstance(analysis, SynthesisProbe) and analysis.synthesis in study.synthesis:
+        inputs = study.synthesis[analysis.synthesis].inputs
+        if inputs > 1:
+            yield f"{where}.synthesis", f"{analysis.synthesis!r} has {inputs} inputs; name a model of one input."
+    if isinstance(analysis, SynthesisSummary):
+        yield from _summary_checks(study, where, where.removeprefix("analyses."))
     if isinstance(analysis, FeatureShift):
         for key in ("before", "after"):
             yield from unknown(f"{where}.{key}", getattr(analysis, key), "features")
@@ -742,6 +800,28 @@ def _analysis_checks(
         yield from unknown(f"{where}.profile", profile, "profiles")
         if isinstance(analysis, Detectability) and profile in study.profiles and not study.profiles[profile].network:
             yield f"{where}.profile", f"{profile!r} has no network, whose features this analysis needs."
+
+
+def _application_checks(
+    study: Study, where: str, own: Application, outcomes: list[str], unknown: Any
+) -> Iterator[tuple[str, str]]:
+    """Whether what is applied exists."""
+    yield from unknown(f"{where}.features", own.features, "features")
+    if own.outcome is not None and own.outcome not in outcomes:
+        yield f"{where}.outcome", f"{own.outcome!r} is not defined under clinical.outcomes:; write one of: {outcomes}."
+    if own.file:
+        if not Path(own.model).exists():
+            yield f"{where}.model", f"the file {own.model!r} does not exist. Write its path, or analysis/set/model."
+        return
+    analysis = study.analyses.get(own.model.split("/")[0])
+    if not isinstance(analysis, ClassificationAnalysis):
+        kept = [name for name, a in study.analyses.items() if isinstance(a, ClassificationAnalysis)]
+        yield f"{where}.model", f"{own.model!r} is of no classification analysis; write one of: {', '.join(kept)}."
+        return
+    known = [f"{arm}/{model}" for arm in analysis.arms for model in analysis.models]
+    known += [f"ensemble/{name}" for name in analysis.ensembles]
+    if own.model.partition("/")[2] not in known:
+        yield f"{where}.model", f"{own.model!r} is not fitted; that analysis has {', '.join(known)}."
 
 
 def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) -> Iterator[tuple[str, str]]:
@@ -761,6 +841,36 @@ def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) 
                     f"{where}.designs.{key}.levels",
                     f"{absent[0]!r} is no perturbation of {name!r}; write some of: {UNPERTURBED}, {', '.join(made)}.",
                 )
+
+
+def _numbers_only(study: Study, where: str, name: str) -> Iterator[tuple[str, str]]:
+    for other in study.sets_behind(name):
+        features = study.features[other]
+        if isinstance(features, ImportedSet) and features.nominal:
+            yield (
+                where,
+                f"feature set {other!r} has categories ({', '.join(features.nominal[:5])}), and this needs numbers. "
+                "Import the table a second time with these columns under drop, and use that set here.",
+            )
+
+
+def _summary_checks(study: Study, where: str, name: str) -> Iterator[tuple[str, str]]:
+    """Whether a summary has something to join, and models of which something is known."""
+    analysis = study.analyses[name]
+    possible = [n for n, own in study.analyses.items() if isinstance(own, JOINED)]
+    for other in analysis.analyses:
+        if other not in possible:
+            yield f"{where}.analyses", f"{other!r} examines no synthesis model; write some of: {', '.join(possible)}."
+    if not study.summarised(name):
+        yield f"{where}.analyses", "the study has no analysis of a synthesis model to join."
+        return
+    for model in analysis.synthesis:
+        if not any(model in _examined(study.analyses[n]) for n in study.summarised(name)):
+            yield f"{where}.synthesis", f"none of the joined analyses examines {model!r}."
+
+
+def _examined(analysis: Any) -> tuple[str, ...]:
+    return (analysis.synthesis,) if isinstance(analysis.synthesis, str) else tuple(analysis.synthesis)
 
 
 def _made_checks(study: Study, where: str, key: str, model: str, view: str | None) -> Iterator[tuple[str, str]]:

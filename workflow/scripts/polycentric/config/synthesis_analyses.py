@@ -124,7 +124,7 @@ class SynthesisProbe(Section):
     kind: Literal["synthesis-probe"] = Field("synthesis-probe", description="kind of the analysis")
     synthesis: Name = Field(description="synthesis model to examine; its generators run again here")
     parts: tuple[Part, ...] = Field(PARTS, description="parts of the model's split to examine, never training")
-    scans: PositiveInt = Field(3, description="scans to examine, one a patient, drawn at random")
+    scans: PositiveInt = Field(10, description="scans to examine, one a patient, drawn at random")
     crop: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (192, 192, 96),
         description="voxels along x, y, z in the middle of the body that are examined; bounds time",
@@ -136,7 +136,9 @@ class SynthesisProbe(Section):
     sigmas_hu: tuple[PositiveFloat, ...] = Field(
         (1.0, 2.0, 5.0), description="standard deviations in HU of the noise that the way back must bear"
     )
+    examples: Annotated[int, Field(ge=0)] = Field(3, description="scans that are shown as pictures")
     window: tuple[float, float] = Field((-160.0, 240.0), description="lowest and highest HU of the pictures")
+    bootstrap: PositiveInt = Field(1000, description="resamples of patients for the confidence intervals")
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
@@ -145,3 +147,17 @@ class SynthesisProbe(Section):
         if not self.parts:
             raise ValueError("parts is empty; write parts: [test, external]")
         return self
+
+
+class SynthesisSummary(Section):
+    """All metrics of all synthesis models that other analyses of the study have found, as one table and figure."""
+
+    kind: Literal["synthesis-summary"] = Field("synthesis-summary", description="kind of the analysis")
+    synthesis: tuple[Name, ...] = Field(
+        (), description="synthesis models to show, in this order; empty: all that the analyses examine"
+    )
+    analyses: tuple[Name, ...] = Field(
+        (),
+        description="analyses of this study to join, of the kinds synthesis-comparison, synthesis-fidelity, "
+        "detectability, feature-shift and synthesis-probe; empty: all there are",
+    )

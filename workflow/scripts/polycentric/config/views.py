@@ -54,10 +54,18 @@ class Onto(Section):
     fill: float | None = Field(
         None, description="Intensity where the image does not reach; null: the image's lowest intensity."
     )
+    register_: Literal["none", "rigid"] = Field(
+        "none",
+        alias="register",
+        description="Whether the image is moved first: none leaves it where the scanner says it is; rigid turns and "
+        "shifts it so that it agrees best with the reference (mutual information). What cannot be registered reliably "
+        "is refused.",
+    )
     largest_misalignment_mm: float | None = Field(
         None,
         gt=0,
-        description="Scans that a translation longer than this would align better are refused, mm; null: only noted.",
+        description="Scans that a translation longer than this would (still) align better are refused, mm; null: only "
+        "noted.",
     )
     smallest_overlap: float = Field(
         0.0, ge=0, le=1, description="Scans that cover less than this share of the grid are refused."

@@ -15,8 +15,8 @@ from .geometry import POSITION
 
 CHECKS: tuple[Check, ...] = (
     headers.modality_tag, headers.modality, headers.patient, headers.identifiers, headers.collision, headers.meta,
-    headers.burned_in, headers.residual_tags, headers.secondary_capture, headers.multiframe, headers.truncated,
-    headers.transfer_syntax, stacks.localizers, stacks.position, stacks.matrix, stacks.orientation,
+    headers.burned_in, headers.residual_tags, headers.secondary_capture, headers.synthetic, headers.multiframe,
+    headers.truncated, headers.transfer_syntax, stacks.localizers, stacks.position, stacks.matrix, stacks.orientation,
     # twice: what is left when one volume has been told apart may be a mixture still
     stacks.exact_duplicates, stacks.shared_positions, stacks.shared_positions, stacks.slices, stacks.spacing,
     stacks.shear, stacks.axial, stacks.pixels, stacks.pixel_spacing, stacks.thickness, stacks.length,
@@ -24,8 +24,8 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 PLANAR: tuple[Check, ...] = (
     headers.modality_tag, headers.modality, headers.patient, headers.identifiers, headers.collision, headers.meta,
-    headers.burned_in, headers.residual_tags, headers.planar_capture, headers.truncated, headers.transfer_syntax,
-    stacks.planar_copies, stacks.planar_matrix, stacks.planar_spacing, stacks.pixel_spacing,
+    headers.burned_in, headers.residual_tags, headers.planar_capture, headers.synthetic, headers.truncated,
+    headers.transfer_syntax, stacks.planar_copies, stacks.planar_matrix, stacks.planar_spacing, stacks.pixel_spacing,
 )  # fmt: skip
 
 

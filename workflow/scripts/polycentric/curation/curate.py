@@ -18,7 +18,7 @@ from ..jobs import SILENT, Log
 from ..pseudonyms import patient, pseudonym
 from ..tables.private import FILES
 from ..tables.schemas import CURATION
-from . import contrast, suv, visits
+from . import contrast, sequences, suv, visits
 from .candidates import Candidate, examine
 from .checks import checks_for
 from .fragments import merge
@@ -251,6 +251,12 @@ def _describe(
         "contrast": next((c for c in said if c != "unknown"), settings.contrast_if_untagged),
         "contrast_tag": said[0],
         "contrast_description": said[1],
+        "sequence_tag": sequences.by_tag(files),
+        "sequence_description": sequences.by_description(files),
+        "echo_time_ms": _median(files["echo_time_ms"]),
+        "repetition_time_ms": _median(files["repetition_time_ms"]),
+        "inversion_time_ms": _median(files["inversion_time_ms"]),
+        "field_t": _median(files["field_t"]),
         "transfer_syntax": _first(files["transfer_syntax"]),
         "structures": len(usable),
     }

@@ -20,7 +20,7 @@ MOST_FRAMES = 20000
 # times of change: a copied folder must give the same results; the others matter to pixels alone
 _UNUSED = {
     "mtime_ns", "centre", "bits_allocated", "bits_stored", "high_bit", "signed", "photometric", "tilt_deg",
-    "field_of_view_mm", "sequence", "identity_removed",
+    "field_of_view_mm", "identity_removed",
 }  # fmt: skip
 SPACING = ["pixel_spacing_x_mm", "pixel_spacing_y_mm"]
 # facts of a frame and the columns that they replace; where a frame is silent, the file's own value holds

@@ -153,6 +153,12 @@ def secondary_capture(c: Candidate, s: CurationSettings) -> Found:
         yield Finding("SECONDARY_CAPTURE", f"{found} of {len(c.files)} files are secondary captures")
 
 
+def synthetic(c: Candidate, s: CurationSettings) -> Found:
+    """What a model made says so; it must not pass for an acquisition without a word (PS3.3 C.12.1)."""
+    if found := int((c.files["synthetic"].str.upper().str.strip() == "YES").sum()):
+        yield Finding("SYNTHETIC_IMAGE", f"{found} of {len(c.files)} files are synthetic")
+
+
 def planar_capture(c: Candidate, s: CurationSettings) -> Found:
     """Planar images have no positions, and archives store them as secondary captures: type and colour decide."""
     kind = c.files["image_type"].str.upper().str.split("\\").str[1]

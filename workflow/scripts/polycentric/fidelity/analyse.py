@@ -96,8 +96,8 @@ def analyse(
     outlines = _masks(masks or [], settings.masks)
     outlines_after = _masks(masks_after or [], settings.masks_after)
     truths = _truths(pairs, others, settings.pairs)
-    window, stride = _windows(synthesis)
-    hu_range = synthesis.hu_range
+    window, stride = windows.of(synthesis)
+    hu_range = synthesis.target_range
     out = Artefacts(folder, root)
 
     rows: list[dict[str, Any]] = []
@@ -110,23 +110,29 @@ def analyse(
         key = scan["scan"]
         a = volumes.read(root / before[key]["path"], before[key])
         b = volumes.read(root / after[key]["path"], after[key])
-        within = anatomy.body(a.array)
+        # other modalities have no HU: the body is found in what was made of them, and changes have no unit
+        hounsfield = scan["modality"] == "CT"
+        within = anatomy.body(a.array if hounsfield else b.array)
+        compared = [("source", a.array)] * hounsfield + [("synthetic", b.array)]
         facts = {"centre": scan["centre"], "patient": scan["patient"], "scan": key}
-        for tissue, (change, voxels) in measures.tissue_change(a.array, b.array, within).items():
-            rows.append({**facts, "tissue": tissue, "change_hu": change, "voxels": voxels})
-        difference = np.abs(b.array[within].astype(np.float64) - a.array[within])
-        absolute = float(difference.mean()) if difference.size else float("nan")
-        rows.append({**facts, "tissue": "body, absolute", "change_hu": absolute, "voxels": difference.size})
+        if hounsfield:
+            for tissue, (change, voxels) in measures.tissue_change(a.array, b.array, within).items():
+                rows.append({**facts, "tissue": tissue, "change_hu": change, "voxels": voxels})
+            difference = np.abs(b.array[within].astype(np.float64) - a.array[within])
+            absolute = float(difference.mean()) if difference.size else float("nan")
+            rows.append({**facts, "tissue": "body, absolute", "change_hu": absolute, "voxels": difference.size})
         for mask in outlines.get(key, []):
             moved = volumes.resample(volumes.read(root / mask["path"]), a.geometry, interpolation="nearest").array > 0
-            change = float((b.array[moved].astype(np.float64) - a.array[moved]).mean()) if moved.any() else float("nan")
-            regions.append({**facts, "roi": mask["roi"], "change_hu": change, "voxels": int(moved.sum())})
+            if hounsfield:
+                difference = b.array[moved].astype(np.float64) - a.array[moved]
+                change = float(difference.mean()) if difference.size else float("nan")
+                regions.append({**facts, "roi": mask["roi"], "change_hu": change, "voxels": difference.size})
             twin = next((m for m in outlines_after.get(key, []) if m["roi"] == mask["roi"]), None)
             if twin is not None:
                 other = volumes.resample(volumes.read(root / twin["path"]), a.geometry, interpolation="nearest").array
                 overlap = structure.dice(moved, other > 0)
                 kept.append({**facts, "measure": f"Dice of {mask['roi']} outlined before and after", "value": overlap})
-        for measure, value in _structures(a, b, within, window, stride).items():
+        for measure, value in _structures(a, b, within, window, stride, hounsfield).items():
             kept.append({**facts, "measure": measure, "value": value})
         if key in truths:
             row = wanted[truths[key]]
@@ -135,21 +141,20 @@ def analyse(
                 truth = volumes.resample(truth, b.geometry, fill=-1024)
             inside = anatomy.body(truth.array)
             for measure, (_, function) in paired.MEASURES.items():
-                for images, image in (("source", a.array), ("synthetic", b.array)):
+                for images, image in compared:
                     value = function(truth.array, image, inside)
                     against.append(
                         {**facts, "truth": truths[key], "measure": measure, "images": images, "value": value}
                     )
-        for domain, image in (("source", a.array), ("synthetic", b.array)):
+        for domain, image in compared:
             parts_of[domain].append((scan["patient"], *_profile(image, within, settings.bins, hu_range)))
         if number <= settings.examples:
             path = folder / "figures" / f"example-{number}.png"
-            pictures.triptych(path, a, b, within, settings)
-            caption = (
-                f"Scan {key} of {scan['centre']}, which the generator has not seen: source, synthetic and their "
-                f"difference in HU, the axial slice with most enhanced blood."
+            pictures.triptych(path, a, b, within, settings, hounsfield)
+            caption = f"Scan {key} of {scan['centre']}, which the generator has not seen: source, synthetic" + (
+                " and their difference in HU, the axial slice with most enhanced blood." if hounsfield else "."
             )
-            out.add("picture", path, f"Source, synthetic, difference: {key}", caption)
+            out.add("picture", path, f"Source and synthetic: {key}", caption)
         log.progress("scans", number, total, scan=key)
     for number, scan in enumerate(others.to_dict("records"), start=len(pairs) + 1):
         row = wanted[scan["scan"]]
@@ -159,7 +164,7 @@ def analyse(
 
     domains = {domain: _by_patient(found, settings.bins) for domain, found in parts_of.items()}
     by_scan = pd.DataFrame(rows)
-    changes = _changes(by_scan, "tissue", settings, seed, name)
+    changes = _changes(by_scan, "tissue", settings, seed, name) if rows else {}
     inside = _changes(pd.DataFrame(regions), "roi", settings, seed, name) if regions else {}
     preserved = _means(pd.DataFrame(kept), ["measure"], settings, seed, name)
     truly = _means(pd.DataFrame(against), ["measure", "images"], settings, seed, name) if against else {}
@@ -168,6 +173,8 @@ def analyse(
     notes = []
     if not domains["target"].patients:
         notes.append("No unseen patient has an image of the target domain: distances to the target are undefined.")
+    if not rows:
+        notes.append("The source is no CT: its intensities have no unit, and changes from it are not measured.")
     write_json(
         folder / "metrics.json",
         {
@@ -206,9 +213,9 @@ def analyse(
             },
         },
     )
-    out.table(
-        by_scan, "tables/scans.csv", "HU change by scan", f"Mean synthetic minus source, HU; {len(pairs)} unseen scans."
-    )
+    if rows:
+        caption = f"Mean synthetic minus source, HU; {by_scan['scan'].nunique()} unseen scans."
+        out.table(by_scan, "tables/scans.csv", "HU change by scan", caption)
     if regions:
         frame = pd.DataFrame(regions)
         out.table(frame, "tables/masks.csv", "HU change in masks", "Mean synthetic minus source, HU, by region.")
@@ -258,22 +265,20 @@ def _truths(pairs: pd.DataFrame, others: pd.DataFrame, by: str) -> dict[str, str
     return {scan: truth for scan, truth in found.items() if truth is not None and truth != scan}
 
 
-def _windows(synthesis: Synthesis) -> tuple[windows.Shape, windows.Shape]:
-    """Window and stride of the inference (z, y, x); flat ones have one voxel along z."""
-    inference = synthesis.inference
-    window = inference.window or synthesis.patch
-    stride = inference.stride or tuple(max(1, w // 4) for w in window)
-    full = [tuple(reversed((*size, 1) if len(size) == 2 else size)) for size in (window, stride)]
-    return full[0], full[1]  # type: ignore[return-value]
-
-
 def _structures(
-    a: volumes.Volume, b: volumes.Volume, within: np.ndarray, window: windows.Shape, stride: windows.Shape
+    a: volumes.Volume,
+    b: volumes.Volume,
+    within: np.ndarray,
+    window: windows.Shape,
+    stride: windows.Shape,
+    hounsfield: bool,
 ) -> dict[str, float]:
-    found = {f"Dice of {r}": v for r, v in structure.region_overlaps(a.array, b.array, within).items()}
     edges = structure.edges_kept(a.array, b.array, within, a.geometry.spacing)
-    found |= {"correlation of gradients": edges["gradient_correlation"], "agreement of edges": edges["edge_agreement"]}
-    change = b.array.astype(np.float32) - a.array
+    found = {"correlation of gradients": edges["gradient_correlation"], "agreement of edges": edges["edge_agreement"]}
+    change = b.array.astype(np.float32)
+    if hounsfield:
+        change -= a.array
+        found |= {f"Dice of {r}": v for r, v in structure.region_overlaps(a.array, b.array, within).items()}
     return found | {"seams": windows.seams(change, within, window, stride)}
 
 
@@ -333,7 +338,7 @@ def _changes(frame: pd.DataFrame, by: str, settings: FidelityAnalysis, seed: int
 def _distances(domains: dict[str, Domain], settings: FidelityAnalysis, seed: int, name: str) -> dict[str, Any]:
     """Distances of source and synthetic images to the target, and what translation gained; patients resampled."""
     source, synthetic, target = (domains[d] for d in ("source", "synthetic", "target"))
-    sizes = (len(source.patients), len(target.patients))
+    sizes = (len(synthetic.patients), len(target.patients))
     found: dict[str, Any] = {}
     measured = {label: (text, function, "histograms") for label, (text, function) in DISTANCES.items()}
     spectral = "log power spectrum's distance to the target, decades"
@@ -343,11 +348,12 @@ def _distances(domains: dict[str, Domain], settings: FidelityAnalysis, seed: int
         def distance(images: Domain, i: np.ndarray, j: np.ndarray, function=function, what=what) -> float:
             return float(function(getattr(images, what)[i].mean(axis=0), getattr(target, what)[j].mean(axis=0)))
 
-        statistics = {
-            "source": lambda i, j, d=distance: d(source, i, j),
-            "synthetic": lambda i, j, d=distance: d(synthetic, i, j),
-            "synthetic minus source": lambda i, j, d=distance: d(synthetic, i, j) - d(source, i, j),
-        }
+        statistics = {"synthetic": lambda i, j, d=distance: d(synthetic, i, j)}
+        if source.patients == synthetic.patients:
+            statistics |= {
+                "source": lambda i, j, d=distance: d(source, i, j),
+                "synthetic minus source": lambda i, j, d=distance: d(synthetic, i, j) - d(source, i, j),
+            }
         found[label] = {
             images: estimate(
                 statistic,

@@ -55,7 +55,8 @@ def comparison(
     )  # fmt: skip
 
 
-def _colours(labels: list[str]) -> dict[str, tuple[str, str]]:
+def colours(labels: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each of several models."""
     return {
         label: (figures.COLOURS[i % (len(figures.COLOURS) - 1)], MARKERS[i % len(MARKERS)])
         for i, label in enumerate(labels)
@@ -65,7 +66,7 @@ def _colours(labels: list[str]) -> dict[str, tuple[str, str]]:
 def _summary(frame: pd.DataFrame, path: Any) -> None:
     metrics = list(dict.fromkeys(frame["metric"]))
     labels = list(dict.fromkeys(frame["images"]))
-    style = _colours(labels)
+    style = colours(labels)
     columns = min(3, len(metrics))
     lines = -(-len(metrics) // columns)
     height = lines * (17 + 4.2 * len(labels))
@@ -99,7 +100,7 @@ def _summary(frame: pd.DataFrame, path: Any) -> None:
 def _layers(layers: pd.DataFrame, path: Any) -> None:
     metrics = list(dict.fromkeys(layers["metric"]))
     labels = list(dict.fromkeys(layers["images"]))
-    style = _colours(labels)
+    style = colours(labels)
     columns = min(3, len(metrics))
     lines = -(-len(metrics) // columns)
     fig, axes = figures.new(width_mm=180, height_mm=12 + 45 * lines, columns=columns, rows=lines, squeeze=False)

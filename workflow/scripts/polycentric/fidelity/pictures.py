@@ -19,20 +19,30 @@ if TYPE_CHECKING:
 SHORT = {"mae_hu": "MAE, HU", "psnr_db": "PSNR, dB", "ssim": "SSIM"}
 
 
-def triptych(path: Path, source: Volume, synthetic: Volume, within: np.ndarray, settings: FidelityAnalysis) -> None:
-    """Source, synthetic and difference in the axial slice with most enhanced blood."""
+def triptych(
+    path: Path, source: Volume, synthetic: Volume, within: np.ndarray, settings: FidelityAnalysis, hounsfield: bool
+) -> None:
+    """Source, synthetic and, of CT, difference, in the axial slice with most enhanced blood or in the middle one."""
     low, high = measures.TISSUES["enhanced blood"]
-    enhanced = within & (source.array >= low) & (source.array < high)
+    enhanced = within & (source.array >= low) & (source.array < high) & hounsfield
     z = int(np.argmax(enhanced.sum(axis=(1, 2)))) if enhanced.any() else source.array.shape[0] // 2
     a, b = (image.array[z].astype(np.float32) for image in (source, synthetic))
     spacing = source.geometry.spacing[:2]
     limit = settings.difference
+    title = "source"
+    if not hounsfield:  # no unit: brought to the window of the synthetic image, whose scale is shown
+        values = source.array[within] if within.any() else source.array
+        dark, bright = np.quantile(values.astype(np.float64), (0.01, 0.99))
+        bottom, top = settings.window
+        a = bottom + (a - dark) / max(bright - dark, 1e-6) * (top - bottom)
+        title = "source, its own scale"
     panels = [
-        figures.Panel(a, spacing, settings.window, "source"),
+        figures.Panel(a, spacing, settings.window, title),
         figures.Panel(b, spacing, settings.window, "synthetic"),
-        figures.Panel(b - a, spacing, (-limit, limit), "synthetic minus source", map="difference"),
     ]
-    figures.picture(path, panels, columns=3)
+    if hounsfield:
+        panels.append(figures.Panel(b - a, spacing, (-limit, limit), "synthetic minus source", map="difference"))
+    figures.picture(path, panels, columns=len(panels))
 
 
 def preserved(out: Artefacts, structure: dict[str, Any], truth: dict[str, Any], counts: dict[str, Any]) -> None:
@@ -57,7 +67,7 @@ def preserved(out: Artefacts, structure: dict[str, Any], truth: dict[str, Any], 
     path = out.folder / "figures" / "structure.svg"
     figures.save(fig, path)
     caption = (
-        f"Anatomy before and after, {counts['source']['patients']} patients that the generator has not seen"
+        f"Anatomy before and after, {counts['synthetic']['patients']} patients that the generator has not seen"
         + (
             "; right: source and synthetic images against the true image of the same person (mean absolute error, "
             f"peak signal-to-noise ratio, structural similarity; {n} patients)"
@@ -87,24 +97,25 @@ def figures_of(
     hu_range: tuple[float, float],
     counts: dict[str, Any],
 ) -> None:
-    """The summary (HU change by tissue), the histograms, and their numbers."""
-    patients, target = counts["source"]["patients"], counts["target"]["patients"]
-    frame = pd.DataFrame([{"tissue": tissue, **e} for tissue, e in changes.items()])
-    frame = frame[["tissue", "value", "lower", "upper", "n"]]
-    data = out.csv(frame, "tables/tissue.csv")
-    fig, axis = figures.new(width_mm=110, height_mm=70)
-    _points(axis, frame, [f"{t} (n = {n})" for t, n in zip(frame["tissue"], frame["n"], strict=True)], 0)
-    axis.axvline(0, color="#555555", linewidth=0.6)
-    axis.set_xlabel("synthetic minus source, HU")
-    path = out.folder / "figures" / "summary.svg"
-    figures.save(fig, path)
-    caption = (
-        f"Mean change in HU by tissue of the source image, {patients} patients that the generator has not seen; bars: "
-        "95 % intervals, bootstrap of patients. 'body, absolute': mean absolute change in the body."
-    )
-    out.add("figure", path, "Change by tissue", caption, data)
+    """The summary (HU change by tissue, or histograms where the source has no HU), the histograms, their numbers."""
+    patients, target = counts["synthetic"]["patients"], counts["target"]["patients"]
+    if changes:
+        frame = pd.DataFrame([{"tissue": tissue, **e} for tissue, e in changes.items()])
+        frame = frame[["tissue", "value", "lower", "upper", "n"]]
+        data = out.csv(frame, "tables/tissue.csv")
+        fig, axis = figures.new(width_mm=110, height_mm=70)
+        _points(axis, frame, [f"{t} (n = {n})" for t, n in zip(frame["tissue"], frame["n"], strict=True)], 0)
+        axis.axvline(0, color="#555555", linewidth=0.6)
+        axis.set_xlabel("synthetic minus source, HU")
+        path = out.folder / "figures" / "summary.svg"
+        figures.save(fig, path)
+        caption = (
+            f"Mean change in HU by tissue of the source image, {patients} patients that the generator has not seen; "
+            "bars: 95 % intervals, bootstrap of patients. 'body, absolute': mean absolute change in the body."
+        )
+        out.add("figure", path, "Change by tissue", caption, data)
 
-    edges = np.linspace(*hu_range, domains["source"].histograms.shape[1] + 1)
+    edges = np.linspace(*hu_range, domains["synthetic"].histograms.shape[1] + 1)
     middle = (edges[:-1] + edges[1:]) / 2
     columns = {domain: d.histograms.mean(axis=0) for domain, d in domains.items() if d.patients}
     data = out.csv(pd.DataFrame({"hu": middle, **columns}), "tables/histogram.csv")
@@ -116,7 +127,7 @@ def figures_of(
     axis.set_xlabel("HU")
     axis.set_ylabel("fraction of voxels of the body")
     axis.legend()
-    path = out.folder / "figures" / "histogram.svg"
+    path = out.folder / "figures" / ("histogram.svg" if changes else "summary.svg")
     figures.save(fig, path)
     caption = (
         f"Histograms within the body, mean over patients: {patients} of the source domain, {target} of the target."

@@ -12,12 +12,14 @@ import pandas as pd
 
 from .. import anatomy, figures, ledger, tables, volumes
 from ..artefacts import Artefacts
+from ..bootstrap import estimate
 from ..errors import UserError
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator as stream
 from ..tables import schemas
 from ..training import cohort
+from ..words import in_words
 from . import windows
 
 if TYPE_CHECKING:
@@ -77,55 +79,63 @@ def probe(
     ledger.refuse_leaks(set(rows["patient"]), list(ledgers), where=where)
     if rows.empty:
         raise UserError(f"{where}: no scan of the source domain of unseen patients is left. Write other `parts`.")
+    of_ct = set(chosen.loc[chosen["modality"] == "CT", "scan"])
     order = np.sort(stream(seed, "probe", name).permutation(len(rows))[: settings.scans])
-    window = _full(synthesis.inference.window or synthesis.patch)
+    window, own = windows.of(synthesis)
+    strides = list(dict.fromkeys([own, *(tuple(max(1, w // o) for w in window) for o in settings.overlaps)]))
+    finest = min(strides, key=np.prod)
     out = Artefacts(folder, root)
     curves: list[dict[str, Any]] = []
     hidden: list[dict[str, Any]] = []
     apart: list[dict[str, Any]] = []
+    left_out: list[dict[str, str]] = []
     for number, row in enumerate(rows.iloc[order].to_dict("records"), start=1):
-        image, spacing = _cut(volumes.read(root / row["path"], row), settings.crop, window)
-        within = anatomy.body(image)
         facts = {"centre": row["centre"], "patient": row["patient"], "scan": row["scan"]}
-        if not within.any():
-            log.event("left out", scan=row["scan"], reason="no body in the image")
+        hounsfield = row["scan"] in of_ct
+        image, spacing = _cut(volumes.read(root / row["path"], row), settings.crop, window, hounsfield)
+        # other modalities have no HU: the body is found in what was made of them
+        within = anatomy.body(image if hounsfield else translate(image, own))
+        if why := _why_not(image, within, window):
+            left_out.append({"scan": row["scan"], "why": why})
+            log.event("left out", scan=row["scan"], reason=why)
             continue
-        strides = [tuple(max(1, w // o) for w in window) for o in settings.overlaps]
-        for one in windows.convergence(image, translate, strides, window=window, within=within):
+        for one in windows.convergence(image, translate, strides, window=window, within=within, hounsfield=hounsfield):
             share = min(s / w for s, w in zip(one.stride, window, strict=True) if w > 1)
-            told = asdict(one) | {"stride": "x".join(map(str, reversed(one.stride)))}
-            curves.append({**facts, "stride_share": share, **told})
-        map_hu = windows.disagreement(image, predict, window=window, stride=min(strides, key=np.prod))
-        apart.append(
-            {**facts, "mean_hu": float(map_hu[within].mean()), "p99_hu": float(np.quantile(map_hu[within], 0.99))}
-        )
-        path = folder / "figures" / f"disagreement-{number}.png"
-        _picture(path, image, map_hu, within, spacing, settings.window)
-        caption = (
-            f"Scan {row['scan']} of {row['centre']}: source image, and standard deviation in HU of the predictions of "
-            "all windows that cover a voxel, in the axial slice where windows disagree most."
-        )
-        out.add("picture", path, f"Disagreement of windows: {row['scan']}", caption)
-        if back is not None:
-            finest = min(strides, key=np.prod)
+            told = asdict(one) | {"stride": _name(one.stride)}
+            curves.append({**facts, "own": one.stride == own, "stride_share": share, **told})
+        map_hu = windows.disagreement(image, predict, window=window, stride=finest)
+        tail = float(np.quantile(map_hu[within], 0.99))
+        apart.append({**facts, "mean_hu": float(map_hu[within].mean()), "p99_hu": tail})
+        if number <= settings.examples:
+            path = folder / "figures" / f"disagreement-{number}.png"
+            synthetic = translate(image, own)
+            _picture(path, image, synthetic, map_hu, within, spacing, settings.window)
+            caption = (
+                f"Scan {row['scan']} of {row['centre']}: source, synthetic image, and standard deviation in HU of the "
+                "predictions of all windows that cover a voxel, in the axial slice where windows disagree most."
+            )
+            out.add("picture", path, f"Disagreement of windows: {row['scan']}", caption)
+        if back is not None and hounsfield:
             found = windows.steganography(
-                image, lambda hu, s=finest: translate(hu, s), back, stream(seed, "probe", name, row["scan"]),
+                image, lambda hu: translate(hu, own), back, stream(seed, "probe", name, row["scan"]),
                 within=within, sigmas_hu=settings.sigmas_hu,
             )  # fmt: skip
             hidden += [{**facts, **asdict(h)} for h in found]
         log.progress("scans", number, len(order), scan=row["scan"])
     if not curves:
-        raise UserError(f"{where}: none of the {len(order)} scans shows a body; write the CT view as source.")
-    convergence, noise = pd.DataFrame(curves), pd.DataFrame(hidden)
-    n = convergence["scan"].nunique()
+        raise UserError(
+            f"{where}: none of {len(order)} scans can be examined ({'; '.join(sorted({o['why'] for o in left_out}))}). "
+            "Windows can disagree only in scans that are at least as large as one; write a smaller inference window, "
+            "or leave the analysis out."
+        )
+    convergence, noise, disagreement = pd.DataFrame(curves), pd.DataFrame(hidden), pd.DataFrame(apart)
+    n = convergence["patient"].nunique()
     data = out.table(
         convergence, "tables/strides.csv", "Strides",
         f"Difference in HU from the finest stride within the body, and steps across borders of windows against steps "
-        f"elsewhere (1: no seams), {n} scans.",
+        f"elsewhere (1: no seams), {n} scans; the model's own stride is {_name(own)}.",
     )  # fmt: skip
-    out.table(
-        pd.DataFrame(apart), "tables/disagreement.csv", "Disagreement of windows", f"HU within the body, {n} scans."
-    )
+    out.table(disagreement, "tables/disagreement.csv", "Disagreement of windows", f"HU within the body, {n} scans.")
     if hidden:
         out.table(
             noise, "tables/noise.csv", "Noise on the synthetic image",
@@ -142,24 +152,43 @@ def probe(
            "nobody sees)." if hidden else "."),
         data,
     )  # fmt: skip
-    coarse = convergence[convergence["stride_share"] == convergence["stride_share"].max()]
-    own = {"strides_mean_hu": coarse["mean_hu"], "seams": coarse["seams"]}
+    coarsest = convergence[convergence["stride"] == _name(max(strides, key=np.prod))]
+    used = convergence[convergence["own"]]
+    values = {
+        "own_stride_mean_hu": used.set_index("patient")["mean_hu"],
+        "own_stride_seams": used.set_index("patient")["seams"],
+        "coarsest_stride_mean_hu": coarsest.set_index("patient")["mean_hu"],
+        "coarsest_stride_seams": coarsest.set_index("patient")["seams"],
+        "disagreement_mean_hu": disagreement.set_index("patient")["mean_hu"],
+    }
     if hidden:
-        own["noise_amplification"] = noise.loc[noise["sigma_hu"] == min(settings.sigmas_hu), "amplification"]
+        least = noise[noise["sigma_hu"] == min(settings.sigmas_hu)].set_index("patient")
+        values |= {"cycle_error_hu": least["error_hu"], "noise_amplification": least["amplification"]}
+    estimates = {
+        measure: _estimate(found.to_numpy(float), settings, stream(seed, "probe", name, measure), seed)
+        for measure, found in values.items()
+    }
     write_json(
         folder / "metrics.json",
         {
             "schema_version": 1,
             "kind": settings.kind,
             "synthesis": settings.synthesis,
-            "scans": n,
-            "notes": [f"{n} scans: examples, not a sample; hence no intervals."],
-            "means": {k: _finite(float(v.mean())) for k, v in own.items()},
-            "disagreement_mean_hu": _finite(float(np.mean([a["mean_hu"] for a in apart]))),
+            "summary": _sentences(estimates, own, finest),
+            "parts": list(settings.parts),
+            "patients": n,
+            "left_out": left_out,
+            "estimates": estimates,
             "definitions": {
-                "strides_mean_hu": "mean absolute difference in HU of the coarsest stride from the finest, in the body",
+                "own_stride_mean_hu": f"mean absolute difference in HU of the model's own stride ({_name(own)}, x by "
+                f"y by z) from the finest ({_name(finest)}), within the body",
+                "coarsest_stride_mean_hu": f"the same of the coarsest stride, {coarsest['stride'].iloc[0]}",
+                "seams": "mean absolute step of synthetic minus source across borders of windows over that elsewhere",
+                "disagreement_mean_hu": "mean over the body of the standard deviation of the predictions of all "
+                f"windows that cover a voxel, stride {_name(finest)}",
+                "cycle_error_hu": "mean absolute difference of source and reconstruction within the body",
                 "noise_amplification": f"change of the reconstruction over noise of {min(settings.sigmas_hu):g} HU on "
-                "the synthetic image (Chu et al. 2017)",
+                "the synthetic image, root mean squares (Chu et al. 2017)",
             },
         },
     )
@@ -170,31 +199,45 @@ def probe(
     )  # fmt: skip
 
 
-def _full(size: Sequence[int]) -> windows.Shape:
-    return tuple(reversed((*size, 1) if len(size) == 2 else tuple(size)))  # type: ignore[return-value]
+def _name(stride: windows.Shape) -> str:
+    return "x".join(map(str, reversed(stride)))
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _estimate(values: np.ndarray, settings: SynthesisProbe, rng: np.random.Generator, seed: int) -> dict[str, Any]:
+    values = values[np.isfinite(values)]
+    return estimate(
+        lambda i: float(values[i].mean()), (len(values),), rng, resamples=settings.bootstrap, seed=seed,
+        method="mean over patients, one scan each",
+    )  # fmt: skip
+
+
+def _sentences(estimates: dict[str, Any], own: windows.Shape, finest: windows.Shape) -> list[str]:
+    told = []
+    if own != finest:
+        told.append(f"The stride {_name(own)} changes images by {in_words(estimates['own_stride_mean_hu'])} HU.")
+    told.append(f"Steps at borders of windows are {in_words(estimates['own_stride_seams'])} times those elsewhere.")
+    if "noise_amplification" in estimates:
+        grown = in_words(estimates["noise_amplification"])
+        told.append(f"On the way back, noise that nobody sees grows {grown} times.")
+    return told
+
+
+def _why_not(image: np.ndarray, within: np.ndarray, window: windows.Shape) -> str:
+    """Why an image cannot be examined; empty if it can."""
+    if any(n < w for n, w in zip(image.shape, window, strict=True)):
+        return "smaller than the window"
+    return "" if within.any() else "no body in the image"
 
 
 def _cut(
-    volume: volumes.Volume, crop: Sequence[int], window: windows.Shape
+    volume: volumes.Volume, crop: Sequence[int], window: windows.Shape, hounsfield: bool
 ) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """The middle of the body, at least as large as the window where the scan is; HU float32, spacing (x, y, z).
+    """The middle of the body (of the image without HU), as large as the window at least where the scan is.
 
-    Raises
-    ------
-    UserError
-        when the scan is smaller than the window.
+    Returns the image as float32 and its spacing (x, y, z).
     """
     hu = volume.array.astype(np.float32)
-    if any(n < w for n, w in zip(hu.shape, window, strict=True)):
-        raise UserError(
-            f"synthesis-probe: a scan of {hu.shape[::-1]} voxels is smaller than the window {window[::-1]}; windows "
-            "cannot disagree there. Leave the analysis out, or write a smaller inference window."
-        )
-    within = anatomy.body(hu)
+    within = anatomy.body(hu) if hounsfield else np.zeros(hu.shape, dtype=bool)
     places = np.argwhere(within) if within.any() else np.argwhere(np.ones(hu.shape, bool))
     middle = (places.min(axis=0) + places.max(axis=0) + 1) // 2
     at = []
@@ -206,17 +249,18 @@ def _cut(
 
 
 def _picture(
-    path: Path, image: np.ndarray, apart: np.ndarray, within: np.ndarray, spacing: Sequence[float],
-    window: tuple[float, float],
+    path: Path, image: np.ndarray, synthetic: np.ndarray, apart: np.ndarray, within: np.ndarray,
+    spacing: Sequence[float], window: tuple[float, float],
 ) -> None:  # fmt: skip
     z = int(np.argmax(np.where(within, apart, 0).sum(axis=(1, 2))))
     top = max(1.0, float(np.quantile(apart[within], 0.999)))
     plane = (float(spacing[0]), float(spacing[1]))
     panels = [
         figures.Panel(image[z], plane, window, "source"),
+        figures.Panel(synthetic[z], plane, window, "synthetic"),
         figures.Panel(apart[z], plane, (-top, top), "disagreement of windows", map="difference"),
     ]
-    figures.picture(path, panels, columns=2)
+    figures.picture(path, panels, columns=3)
 
 
 def _figure(path: Path, convergence: pd.DataFrame, noise: pd.DataFrame) -> None:

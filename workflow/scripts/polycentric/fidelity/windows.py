@@ -5,55 +5,34 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-Shape = tuple[int, int, int]
-SMALLEST_STEP_HU = 0.1
+from ..tiling import Shape, borders, seams, starts
+
+if TYPE_CHECKING:
+    from ..config.synthesis import Synthesis
+
+__all__ = [
+    "Convergence",
+    "Hidden",
+    "Shape",
+    "borders",
+    "convergence",
+    "disagreement",
+    "of",
+    "seams",
+    "starts",
+    "steganography",
+]
 
 
-def starts(length: int, window: int, stride: int) -> list[int]:
-    """First voxels of the windows along an axis, as the inference engine places them: evenly, `stride` at most."""
-    steps = max(0, -(-(length - window) // stride))
-    return [0] if steps == 0 else [round(i * (length - window) / steps) for i in range(steps + 1)]
-
-
-def borders(length: int, window: int, stride: int) -> list[int]:
-    """Voxels before which a window begins or ends within the volume, sorted."""
-    places = {p for s in starts(length, window, stride) for p in (s, s + window)}
-    return sorted(p for p in places if 0 < p < length)
-
-
-def seams(change: np.ndarray, within: np.ndarray, window: Shape, stride: Shape) -> float:
-    """How much steeper an image is across the borders of windows than elsewhere: 1 without seams; NaN without borders.
-
-    `change` (z, y, x) is synthetic minus source, HU, whose steps are the generator's own doing; `within` a mask, and a
-    step counts if both its voxels lie in it; `window` and `stride` (z, y, x) in voxels. The ratio is of the mean
-    absolute steps, all axes together; means below `SMALLEST_STEP_HU`, which rounding
-    hides, count as that.
-    """
-    across, elsewhere = [0.0, 0], [0.0, 0]
-    for axis in range(3):
-        step = np.abs(np.diff(change.astype(np.float64), axis=axis))
-        inside = np.moveaxis(np.logical_and(*_pair(within, axis)), axis, 0)
-        step = np.moveaxis(step, axis, 0)
-        at = np.zeros(len(step), dtype=bool)
-        at[[b - 1 for b in borders(change.shape[axis], window[axis], stride[axis])]] = True
-        if not at.any():
-            continue
-        for total, chosen in ((across, at), (elsewhere, ~at)):
-            total[0] += float(step[chosen][inside[chosen]].sum())
-            total[1] += int(inside[chosen].sum())
-    if not across[1] or not elsewhere[1]:
-        return float("nan")
-    steps = [max(total / count, SMALLEST_STEP_HU) for total, count in (across, elsewhere)]
-    return steps[0] / steps[1]
-
-
-def _pair(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    first, second = [slice(None)] * 3, [slice(None)] * 3
-    first[axis], second[axis] = slice(None, -1), slice(1, None)
-    return array[tuple(first)], array[tuple(second)]
+def of(synthesis: Synthesis) -> tuple[Shape, Shape]:
+    """Window and stride with which a model made its views (z, y, x); flat ones have one voxel along z."""
+    window, stride = synthesis.inference.used(synthesis.patch)
+    full = [tuple(reversed((*size, 1) if len(size) == 2 else size)) for size in (window, stride)]
+    return full[0], full[1]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -74,10 +53,12 @@ def convergence(
     *,
     window: Shape,
     within: np.ndarray,
+    hounsfield: bool = True,
 ) -> list[Convergence]:
     """How the synthetic image depends on the stride, against the finest one (most windows) of `strides`.
 
-    `translate(image, stride)` passes an image in HU (z, y, x) through the generator.
+    `translate(image, stride)` passes an image (z, y, x) through the generator. Seams are looked for in what it changed,
+    or, of an image that has no HU, in what it made.
     """
 
     def count(stride: Shape) -> int:
@@ -90,7 +71,15 @@ def convergence(
         made = reference if stride == ordered[0] else translate(image, stride).astype(np.float64)
         difference = np.abs(made - reference)[within]
         mean, largest = (float(f(difference)) if difference.size else float("nan") for f in (np.mean, np.max))
-        found.append(Convergence(stride, count(stride), mean, largest, seams(made - image, within, window, stride)))
+        found.append(
+            Convergence(
+                stride,
+                count(stride),
+                mean,
+                largest,
+                seams(made - image if hounsfield else made, within, window, stride),
+            )
+        )
     return found
 
 

@@ -68,7 +68,8 @@ _TEXTS = {
     "rescale_type": "RescaleType", "lossy": "LossyImageCompression", "manufacturer": "Manufacturer",
     "model": "ManufacturerModelName", "kernel": "ConvolutionKernel", "burned_in": "BurnedInAnnotation",
     "identity_removed": "PatientIdentityRemoved", "contrast_agent": "ContrastBolusAgent",
-    "body_part": "BodyPartExamined",
+    "body_part": "BodyPartExamined", "synthetic": "SyntheticData", "scanning_sequence": "ScanningSequence",
+    "sequence_variant": "SequenceVariant", "acquisition_contrast": "AcquisitionContrast",
 }  # fmt: skip
 _NUMBERS = {
     "echo_time_ms": "EchoTime", "instance_number": "InstanceNumber", "repetition_time_ms": "RepetitionTime",
@@ -329,6 +330,7 @@ def _row(one: _Object) -> Row:
     row["sequence"] = next(
         (t for k in ("SequenceName", "PulseSequenceName", "ScanningSequence") if (t := elements.text(tag_of(k)))), ""
     )
+    row["scanning_sequence"] = row["scanning_sequence"] or _echo(elements)
     row["b_value"] = _b_value(elements)
     row["identifying"] = _identifying(elements)
     if row["modality"] == "PT":
@@ -359,6 +361,13 @@ def _exposure(elements: Elements) -> float | None:
         return value / 1000
     current, time = first(elements, _CURRENT), first(elements, _TIME)
     return None if current is None or time is None else current * time / 1000
+
+
+def _echo(elements: Elements) -> str:
+    """The pulse sequence of enhanced MR (PS3.3 C.8.13.4) in the words of the older element."""
+    echo, planar = (elements.text(tag_of(k)).upper() for k in ("EchoPulseSequence", "EchoPlanarPulseSequence"))
+    kind = {"SPIN": "SE", "GRADIENT": "GR", "BOTH": "SE\\GR"}.get(echo, "")
+    return "\\".join(filter(None, ("EP" if planar == "YES" else "", kind)))
 
 
 def _b_value(elements: Elements) -> float | None:

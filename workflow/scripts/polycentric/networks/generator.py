@@ -1,21 +1,27 @@
-"""Residual generator for image translation."""
+"""Residual generator for image translation, with one input or several."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 
-from .layers import CONVOLUTION, PADDING, TRANSPOSED, InstanceNorm
+from .layers import CONVOLUTION, TRANSPOSED, Enlarge, Norm, Padding, Upsampling, norm, pad
+
+Merge = Literal["concatenate", "mean", "input"]
 
 
 class ResidualBlock(nn.Module):
     """x + f(x), with f two padded convolutions of kernel 3 (Zhu et al. 2017, appendix 7.2)."""
 
-    def __init__(self, dimensions: int, channels: int) -> None:
+    def __init__(self, dimensions: int, channels: int, padding: Padding = "replicate", kind: Norm = "instance") -> None:
         super().__init__()
-        convolution, padding = CONVOLUTION[dimensions], PADDING[dimensions]
+        convolution = CONVOLUTION[dimensions]
         self.body = nn.Sequential(
-            padding(1), convolution(channels, channels, 3), InstanceNorm(), nn.ReLU(inplace=True),
-            padding(1), convolution(channels, channels, 3), InstanceNorm(),
+            pad(dimensions, padding, 1), convolution(channels, channels, 3), *norm(dimensions, kind, channels),
+            nn.ReLU(inplace=True),
+            pad(dimensions, padding, 1), convolution(channels, channels, 3), *norm(dimensions, kind, channels),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,9 +31,14 @@ class ResidualBlock(nn.Module):
 class Generator(nn.Module):
     """Maps (batch, inputs, [z,] y, x) in [-1, 1] to (batch, outputs, [z,] y, x).
 
-    A convolution of kernel 7, `downs` of stride 2, residual blocks, as many transposed convolutions, kernel 7, tanh
-    (Johnson et al. 2016; Zhu et al. 2017, appendix 7.2); `kernel` is that of the first and the last. Sizes must be
-    multiples of 2**downs. With `skip` the tanh is added to the input, so that the network learns a change.
+    A convolution of kernel 7, `downs` of stride 2, residual blocks, as many steps up, kernel 7, tanh (Johnson et al.
+    2016; Zhu et al. 2017, appendix 7.2); `kernel` is that of the first and the last. Sizes must be multiples of
+    2**downs. With `skip` the tanh is added to the input, so that the network learns a change.
+
+    Each of several inputs has a branch of its own: first convolution, steps down and `branch_blocks` of the residual
+    blocks. Behind them the branches are merged, by concatenation and a convolution of kernel 1, or by their mean, and
+    share the other residual blocks and the way up (Crespi et al. 2024, figure 2c). With `merge` input they enter one
+    network as channels instead.
     """
 
     def __init__(
@@ -39,35 +50,67 @@ class Generator(nn.Module):
         residual_blocks: int = 9,
         kernel: int = 7,
         skip: bool = False,
+        padding: Padding = "replicate",
+        norm: Norm = "instance",
+        upsampling: Upsampling = "transposed",
         inputs: int = 1,
         outputs: int = 1,
+        branch_blocks: int = 4,
+        merge: Merge = "concatenate",
     ) -> None:
         super().__init__()
         if skip and inputs != outputs:
             raise ValueError(f"skip needs as many outputs as inputs, not {outputs} and {inputs}")
-        convolution, transposed, padding = CONVOLUTION[dimensions], TRANSPOSED[dimensions], PADDING[dimensions]
-        border = kernel // 2
-        layers: list[nn.Module] = [
-            padding(border),
-            convolution(inputs, width, kernel),
-            InstanceNorm(),
-            nn.ReLU(inplace=True),
-        ]
-        channels = width
-        for _ in range(downs):
-            layers += [convolution(channels, channels * 2, 3, 2, 1), InstanceNorm(), nn.ReLU(inplace=True)]
-            channels *= 2
-        layers += [ResidualBlock(dimensions, channels) for _ in range(residual_blocks)]
-        for _ in range(downs):
-            layers += [
-                transposed(channels, channels // 2, 3, 2, 1, output_padding=1),
-                InstanceNorm(),
-                nn.ReLU(inplace=True),
-            ]
-            channels //= 2
-        layers += [padding(border), convolution(channels, outputs, kernel), nn.Tanh()]
-        self.layers = nn.Sequential(*layers)
-        self.skip = skip
+        branches = inputs if merge != "input" else 1
+        self.skip, self.merge = skip, merge
+        self.dimensions, self.padding, self.norm = dimensions, padding, norm
+        deep = width * 2**downs
+        own = min(branch_blocks, residual_blocks) if branches > 1 else 0
+        shared = [*self._blocks(deep, residual_blocks - own), *self._up(width, downs, upsampling)]
+        shared += [pad(dimensions, padding, kernel // 2), CONVOLUTION[dimensions](width, outputs, kernel), nn.Tanh()]
+        if branches == 1:
+            self.branches = None
+            self.layers = nn.Sequential(*self._down(inputs, width, downs, kernel), *shared)
+            return
+        self.branches = nn.ModuleList(
+            nn.Sequential(*self._down(1, width, downs, kernel), *self._blocks(deep, own)) for _ in range(branches)
+        )
+        joined: list[nn.Module] = []
+        if merge == "concatenate":
+            joined = [CONVOLUTION[dimensions](branches * deep, deep, 1), *self._norm(deep), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*joined, *shared)
+
+    def _norm(self, channels: int) -> list[nn.Module]:
+        return norm(self.dimensions, self.norm, channels)
+
+    def _down(self, inputs: int, width: int, downs: int, kernel: int) -> list[nn.Module]:
+        convolution = CONVOLUTION[self.dimensions]
+        layers = [pad(self.dimensions, self.padding, kernel // 2), convolution(inputs, width, kernel)]
+        layers += [*self._norm(width), nn.ReLU(inplace=True)]
+        for step in range(downs):
+            channels = width * 2**step
+            layers += [convolution(channels, channels * 2, 3, 2, 1), *self._norm(channels * 2), nn.ReLU(inplace=True)]
+        return layers
+
+    def _blocks(self, channels: int, number: int) -> list[nn.Module]:
+        return [ResidualBlock(self.dimensions, channels, self.padding, self.norm) for _ in range(number)]
+
+    def _up(self, width: int, downs: int, upsampling: Upsampling) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for step in reversed(range(downs)):
+            channels = width * 2**step
+            if upsampling == "transposed":
+                layers.append(TRANSPOSED[self.dimensions](channels * 2, channels, 3, 2, 1, output_padding=1))
+            else:
+                layers += [Enlarge(), pad(self.dimensions, self.padding, 1)]
+                layers.append(CONVOLUTION[self.dimensions](channels * 2, channels, 3))
+            layers += [*self._norm(channels), nn.ReLU(inplace=True)]
+        return layers
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.skip else self.layers(x)
+        y = x
+        if self.branches is not None:
+            latent = [branch(part) for branch, part in zip(self.branches, x.split(1, dim=1), strict=True)]
+            y = torch.cat(latent, 1) if self.merge == "concatenate" else torch.stack(latent).mean(0)
+        y = self.layers(y)
+        return x + y if self.skip else y

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-# replication, not reflection: the gradient of reflection padding is not deterministic on CUDA
-PADDING = {2: nn.ReplicationPad2d, 3: nn.ReplicationPad3d}
+BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+Padding = Literal["replicate", "reflect", "zero"]
+Norm = Literal["instance", "batch", "none"]
+Upsampling = Literal["transposed", "resize"]
 
 
 class InstanceNorm(nn.Module):
@@ -21,7 +26,60 @@ class InstanceNorm(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            # parts that the compiler fuses with what is around them, in any layout
+            axes = tuple(range(2, x.ndim))
+            variance, mean = torch.var_mean(x.float(), axes, correction=0, keepdim=True)
+            return ((x - mean) * torch.rsqrt(variance + 1e-5)).to(x.dtype)
+        if x.is_cuda and torch.is_autocast_enabled("cuda"):
+            # autocast would write float32 there; sums are float32 either way
+            with torch.autocast("cuda", enabled=False):
+                return functional.group_norm(x, x.shape[1])
         return functional.group_norm(x, x.shape[1])
+
+
+class Reflect(nn.Module):
+    """Reflection at the border, which is not repeated; made of flipped slices, whose gradient is deterministic on CUDA.
+
+    That of torch's own reflection padding is not.
+    """
+
+    def __init__(self, border: int) -> None:
+        super().__init__()
+        self.border = border
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = self.border
+        for axis in range(2, x.ndim) if b else ():
+            n = x.shape[axis]
+            if n <= b:
+                raise ValueError(f"reflection by {b} needs more than {b} voxels along each axis, not {n}")
+            before, after = x.narrow(axis, 1, b).flip(axis), x.narrow(axis, n - 1 - b, b).flip(axis)
+            x = torch.cat([before, x, after], axis)
+        return x
+
+
+class Enlarge(nn.Module):
+    """Doubles each spatial axis by repeating voxels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def pad(dimensions: int, kind: Padding, border: int) -> nn.Module:
+    """Padding by `border` voxels at both ends of each axis."""
+    if kind == "reflect":
+        return Reflect(border)
+    if kind == "zero":
+        return (nn.ZeroPad2d, nn.ZeroPad3d)[dimensions - 2](border)
+    return (nn.ReplicationPad2d, nn.ReplicationPad3d)[dimensions - 2](border)
+
+
+def norm(dimensions: int, kind: Norm, channels: int) -> list[nn.Module]:
+    """A normalisation as a list of at most one module; the one by batch has a scale, an offset, running statistics."""
+    if kind == "batch":
+        return [BATCH_NORM[dimensions](channels)]
+    return [InstanceNorm()] if kind == "instance" else []
 
 
 def initialise(network: nn.Module, seed: int, deviation: float | None = None) -> None:

@@ -52,17 +52,10 @@ def misalignment(fixed: Volume, moving: Volume) -> np.ndarray | None:
     (1999) 71-86) over translations up to 24 mm, searched axis by axis on a grid of 3 mm and refined between its points
     by a parabola. Rotation and motion of organs show in it only as far as a translation mends them.
     """
-    grid = _coarse(fixed.geometry)
-    one = resample(_smooth(fixed), grid).array
-    seen_one = _inside(fixed, grid)
-    other, seen_other = _smooth(moving), _inside(moving, grid)
-    if (seen_one & seen_other).sum() < 1000:
+    pair = _pair(fixed, moving)
+    if pair is None:
         return None
-    target = resample(other, grid).array
-    low, high = np.percentile(one[seen_one], (1, 99)), np.percentile(target[seen_other], (1, 99))
-    if low[0] == low[1] or high[0] == high[1]:
-        return None
-    a, b = _bins(one, *low), _bins(target, *high)
+    grid, a, b, seen_one, seen_other = pair
     steps = [max(1, int(REACH_MM // s)) for s in grid.spacing]
     # an axis of few voxels cannot be judged: half of it has to remain
     steps = [min(s, n // 4) for s, n in zip(steps, grid.size, strict=True)]
@@ -93,9 +86,28 @@ def misalignment(fixed: Volume, moving: Volume) -> np.ndarray | None:
     return np.array(grid.direction).reshape(3, 3) @ np.array(shift)
 
 
-def _coarse(geometry: Geometry) -> Geometry:
-    """A grid of about 3 mm over the same extent, never finer than the image's own."""
-    spacing = tuple(max(s, COARSE_MM) for s in geometry.spacing)
+def normalised_information(fixed: Volume, moving: Volume) -> float:
+    """Normalised mutual information of two images where they lie, on the grid of `misalignment`."""
+    pair = _pair(fixed, moving)
+    return -math.inf if pair is None else _information(*pair[1:], (0, 0, 0))
+
+
+def _pair(fixed: Volume, moving: Volume) -> tuple[Geometry, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Both images in bins on a coarse grid of the first, and where each is seen; None where that is too little."""
+    grid = coarse(fixed.geometry)
+    seen_one, seen_other = _inside(fixed, grid), _inside(moving, grid)
+    if (seen_one & seen_other).sum() < 1000:
+        return None
+    one, other = (smooth(volume, COARSE_MM, grid).array for volume in (fixed, moving))
+    low, high = np.percentile(one[seen_one], (1, 99)), np.percentile(other[seen_other], (1, 99))
+    if low[0] == low[1] or high[0] == high[1]:
+        return None
+    return grid, _bins(one, *low), _bins(other, *high), seen_one, seen_other
+
+
+def coarse(geometry: Geometry, mm: float = COARSE_MM) -> Geometry:
+    """A grid of about `mm` over the same extent, never finer than the image's own."""
+    spacing = tuple(max(s, mm) for s in geometry.spacing)
     size = tuple(
         max(1, math.floor(n * s / t)) for n, s, t in zip(geometry.size, geometry.spacing, spacing, strict=True)
     )
@@ -107,11 +119,12 @@ def _coarse(geometry: Geometry) -> Geometry:
     return Geometry(size, spacing, tuple(map(float, origin)), geometry.direction)
 
 
-def _smooth(volume: Volume) -> Volume:
+def smooth(volume: Volume, mm: float, grid: Geometry) -> Volume:
+    """An image on a coarser grid, smoothed for it along the axes on which its voxels are smaller than `mm`."""
     from scipy.ndimage import gaussian_filter
 
-    sigma = [0.4 * COARSE_MM / s if s < COARSE_MM else 0.0 for s in volume.geometry.spacing[::-1]]
-    return Volume(gaussian_filter(volume.array.astype(np.float32), sigma), volume.geometry)
+    sigma = [0.4 * mm / s if s < mm else 0.0 for s in volume.geometry.spacing[::-1]]
+    return resample(volume.with_array(gaussian_filter(volume.array.astype(np.float32), sigma)), grid)
 
 
 def _inside(volume: Volume, grid: Geometry) -> np.ndarray:

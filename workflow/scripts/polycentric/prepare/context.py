@@ -11,7 +11,7 @@ import numpy as np
 from ..config.steps import Region
 from ..errors import ScanError
 from ..grids import crop_geometry, mask_onto, same
-from ..volumes import Geometry, Volume
+from ..volumes import Geometry, Rigid, Volume
 
 SLAB = 32
 
@@ -33,7 +33,8 @@ def inside(mask: Volume, geometry: Geometry, interpolation: str = "linear") -> n
 class Context:
     """Masks of the scan by region, on any grid; parameters by number of the step; unit of the scan's values.
 
-    `own` are the parameters of the step that runs; `notes` collects what steps have to say about the scan.
+    `own` are the parameters of the step that runs; `notes` collects what steps have to say about the scan. `moved` is
+    the motion that registration gave the image, here or in a view before; the masks have made it, too.
     """
 
     masks: Mapping[str, Volume] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Context:
     unit: str | None = None
     own: Mapping[str, Any] | None = None
     number: int = 0
+    moved: Rigid | None = None
     notes: list[dict[str, Any]] = field(default_factory=list)
 
     def at(self, number: int) -> Context:

@@ -14,9 +14,10 @@ from ..config.views import Onto, View
 from ..errors import ScanError
 from ..files import canonical_json, read_json
 from ..tables.schemas import GRID, MASKS, PATIENTS, SCANS, VIEWS, VOLUMES
-from ..volumes import Volume
+from ..volumes import Rigid, Volume
 from .align import onto_reference
 from .context import Context
+from .register import register
 
 VERSION = 1
 Row = Mapping[str, Any]
@@ -45,6 +46,7 @@ class Source:
         facts = [[row["status"], _plain(row["reason"]), _plain(row["sha256"])] for row in used]
         grids = [{c: _plain(row.get(c)) for c in GRID} for row in used]
         names = [sorted(self.masks), _plain(self.row.get("unit")), self.problem, self.selected]
+        names += [_plain(row.get("moved")) or "" for row in used]
         return canonical_json(facts), canonical_json(grids), canonical_json(names)
 
 
@@ -97,13 +99,14 @@ def load(source: Source, view: View, root: Path, fitted: Mapping[int, Mapping[st
     Raises
     ------
     ScanError
-        for what keeps the scan out: no or several references, its misalignment or overlap.
+        for what keeps the scan out: no or several references, its registration, misalignment or overlap.
     """
     if source.problem:
         raise ScanError(*source.problem)
     row = source.row
     volume = volumes.read(root / row["path"], row)
     context = Context(fitted=fitted, unit=_plain(row.get("unit")))
+    moved = Rigid.from_text(row.get("moved"))
     if view.onto is not None:
         assert source.reference is not None
         reference = source.reference
@@ -112,13 +115,20 @@ def load(source: Source, view: View, root: Path, fitted: Mapping[int, Mapping[st
         fixed = None
         if reference["scan"] != row["scan"]:
             fixed = volumes.read(root / reference["path"], reference)
+        done: dict[str, Any] = {}
+        if fixed is not None and view.onto.register_ == "rigid":
+            found = register(fixed, volume)
+            volume = Volume(volume.array, found.motion.place(volume.geometry))
+            moved, done = (moved or Rigid()).then(found.motion), {"registration": found.facts}
         volume, facts = onto_reference(view.onto, volume, fixed, volumes.Geometry.from_columns(reference))
-        context.notes.append({"kind": "onto", "reference": reference["scan"], **facts})
+        context.notes.append({"kind": "onto", "reference": reference["scan"], **facts, **done})
     masks = {roi: volumes.read(root / own["path"]) for roi, own in source.masks.items()}
     # masks lie on the scan's own grid; where the image still has it, its exact geometry counts
     if view.from_ == "scan" and view.onto is None:
         masks = {roi: _exact(mask, volume) for roi, mask in masks.items()}
-    return volume, Context(masks, context.fitted, context.unit, notes=context.notes)
+    if moved is not None:
+        masks = {roi: Volume(mask.array, moved.place(mask.geometry)) for roi, mask in masks.items()}
+    return volume, Context(masks, context.fitted, context.unit, notes=context.notes, moved=moved)
 
 
 def parameters(path: Path | None) -> dict[int, dict[str, Any]]:

@@ -112,4 +112,5 @@ def _prepare(
     path = folder / f"{item.key}.nii"
     volumes.write(result, path)
     notes = canonical_json(context.notes) if context.notes else ""
-    return [{"path": str(path), **result.geometry.columns(), "diagnostics": notes}]
+    moved = context.moved.to_text() if context.moved else ""
+    return [{"path": str(path), **result.geometry.columns(), "moved": moved, "diagnostics": notes}]

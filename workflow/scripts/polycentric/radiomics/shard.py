@@ -150,7 +150,7 @@ def _extract(
         image, move = perturb(image, settings.perturb[name], lambda *step: generator(seed, *names, *step))
     plan = _plan(settings, found)
     wanted = {name: how for name, how in plan.items() if not isinstance(how, str)}
-    masks = _Masks(root, volume, image, found, wanted, move)
+    masks = _Masks(root, view, volume, image, found, wanted, move)
     measured = extract_rois(image, masks, recipe)
     result: list[Row] = []
     for roi, how in plan.items():
@@ -193,17 +193,19 @@ class _Masks(Mapping[str, volumes.Volume]):
     def __init__(
         self,
         root: Path,
+        view: Row,
         volume: Row,
         image: volumes.Volume,
         rows: Mapping[str, Row],
         plan: Mapping[str, tuple[str, DerivedRoi | None]],
         move: Callable[[str, volumes.Volume], volumes.Volume] | None,
     ) -> None:
-        self.root, self.volume, self.image, self.rows, self.plan, self.move = root, volume, image, rows, plan, move
+        self.root, self.view, self.volume, self.image = root, view, volume, image
+        self.rows, self.plan, self.move = rows, plan, move
 
     def __getitem__(self, name: str) -> volumes.Volume:
         source, rule = self.plan[name]
-        mask = _mask(self.root, self.rows[source], self.volume)
+        mask = volumes.moved(_mask(self.root, self.rows[source], self.volume), self.view)
         if self.move is not None and mask.array.any() and np.isfinite(mask.array).all():  # else there is a reason
             mask = self.move(source, mask)
         return mask if rule is None else derive(mask, self.image, rule)
@@ -232,7 +234,7 @@ def _mask(root: Path, row: Row, volume: Row) -> volumes.Volume:
 
 def _state(row: Row) -> str:
     """What a manifest row says, as text: the item's result depends on all of it."""
-    names = ("roi", "status", "reason", "sha256", *GRID)
+    names = ("roi", "status", "reason", "sha256", "moved", *GRID)
     return canonical_json({n: None if pd.isna(row[n]) else row[n] for n in names if n in row})
 
 

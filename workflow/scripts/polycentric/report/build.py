@@ -137,6 +137,7 @@ def _context(
         "sheets": sheets,
         "synthetic": bool(gallery.synthetic_views(study)),
         "training": training.curves(inputs.models),
+        "trained": training.sheets(inputs.models),
         "exclusions": _exclusions(curation),
         "failures": _failures(inputs),
         "licences": licences.licences(study),

@@ -144,7 +144,7 @@ def translations(
         if before.array.shape != after.array.shape:
             continue
         regions = [
-            volumes.resample(m, before.geometry, interpolation="nearest").array
+            volumes.resample(volumes.moved(m, row), before.geometry, interpolation="nearest").array
             for _, m in masks_of(row["scan"], outlined, root)
         ]
         index = best_slice(before.array.shape, regions)

@@ -10,11 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A fitted model: its ledger, its settings and, if it was trained step by step, its history."""
+    """A fitted model: its ledger, its settings and, if it was trained step by step, its history.
+
+    `samples` is a folder of sheets of pictures that were drawn while it was trained.
+    """
 
     ledger: Path
     settings: Path | None = None
     history: Path | None = None
+    samples: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def collect(study: Mapping[str, Any], root: Path, fold: str = "main") -> ReportI
     def model(name: str) -> ModelFiles:
         folder = root / "models" / name / fold
         more = (folder / "settings.json", folder / "history.csv") if name in trained else (None, None)
-        return ModelFiles(folder / "ledger.json", *more)
+        return ModelFiles(folder / "ledger.json", *more, folder / "samples" if name in study["synthesis"] else None)
 
     def of(kind: str, name: str) -> list[Path]:
         return [root / kind / name / fold / f"{shard}.tsv" for shard in shards]

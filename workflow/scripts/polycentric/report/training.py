@@ -1,4 +1,4 @@
-"""Training curves, drawn from each model's history."""
+"""Training curves, drawn from each model's history, and what its pictures looked like at the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from .. import figures
+from ..files import read_json
 from .inputs import ModelFiles
 
 
@@ -32,7 +33,13 @@ def curves(models: Mapping[str, ModelFiles]) -> list[dict[str, Any]]:
             result.append(
                 {
                     "title": f"Training of {name}",
-                    "caption": f"Losses by {step.replace('_', ' ')}; {len(history)} rows, the last at {last[step]:g}.",
+                    "caption": " ".join(
+                        [
+                            f"{'Losses and variety' if any(map(_ratio, columns)) else 'Losses'} by "
+                            f"{step.replace('_', ' ')}; {len(history)} rows, the last at {last[step]:g}.",
+                            *warnings(files),
+                        ]
+                    ),
                     "uri": "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode(),
                     "data": "data:text/csv;base64," + base64.b64encode(files.history.read_bytes()).decode(),
                     "data_name": f"{name}-history.csv",
@@ -42,8 +49,57 @@ def curves(models: Mapping[str, ModelFiles]) -> list[dict[str, Any]]:
     return result
 
 
+def warnings(files: ModelFiles) -> list[str]:
+    """What was amiss in a model's training, in sentences; each names the iterations."""
+    if files.settings is None or not files.settings.exists():
+        return []
+    return [
+        f"Warning, iterations {entry['first']:,} to {entry['last']:,}: {entry['text']}"
+        for entry in read_json(files.settings).get("warnings", ())
+    ]
+
+
+def sheets(models: Mapping[str, ModelFiles]) -> list[dict[str, Any]]:
+    """The last sheet of sample pictures of each model that has one."""
+    result = []
+    for name, files in models.items():
+        drawn = sorted(files.samples.glob("*.png")) if files.samples is not None and files.samples.is_dir() else []
+        if not drawn:
+            continue
+        result.append(
+            {
+                "title": f"Training patches of {name} after iteration {int(drawn[-1].stem):,}",
+                "caption": "Middles of scans of training patients, at first those of the source, below them those "
+                "of the target. Columns: the scan, translated, the difference (red: higher), translated back.",
+                "uri": "data:image/png;base64," + base64.b64encode(drawn[-1].read_bytes()).decode(),
+                "name": f"{name}-samples.png",
+            }
+        )
+    return result
+
+
+def _ratio(column: str) -> bool:
+    return column.startswith("variety")
+
+
 def _draw(history: pd.DataFrame, step: str, columns: list[str], path: Path) -> None:
-    fig, axis = figures.new(110, 66)
+    """Losses on the left axis, ratios of variety (mode collapse shows here) below them in an axis of their own."""
+    ratios = [column for column in columns if _ratio(column)]
+    columns = [column for column in columns if column not in ratios]
+    if ratios:
+        fig, (axis, below) = figures.new(110, 92, rows=2, height_ratios=[3, 1], sharex=True)
+        for index, column in enumerate(ratios):
+            known = history[[step, column]].dropna()
+            way = column.removeprefix("variety_")
+            below.plot(known[step], known[column], color=figures.COLOURS[index], label=f"variety, {way}", linewidth=1.1)
+        below.axhline(1.0, color="#999999", linewidth=0.6)
+        below.set_ylim(bottom=0)
+        below.set_xlabel(step.replace("_", " "))
+        below.set_ylabel("variety,\nreal = 1")
+        below.grid(axis="y")
+    else:
+        fig, axis = figures.new(110, 66)
+        axis.set_xlabel(step.replace("_", " "))
     for index, column in enumerate(columns):
         line = "-" if index < len(figures.COLOURS) - 1 else "--"
         colour = figures.COLOURS[index % (len(figures.COLOURS) - 1)]
@@ -52,7 +108,6 @@ def _draw(history: pd.DataFrame, step: str, columns: list[str], path: Path) -> N
     values = history[columns].to_numpy()
     if (values[~pd.isna(values)] > 0).all():
         axis.set_yscale("log")
-    axis.set_xlabel(step.replace("_", " "))
     axis.set_ylabel("loss")
     axis.grid(axis="y")
     fig.legend(*axis.get_legend_handles_labels(), loc="outside right upper")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from .. import ledger as ledgers
 from ..errors import ScanError, UserError
 from ..files import canonical_json, fragment, sha256_file
 from ..inference import guard, sliding
+from ..inference import precision as precisions
+from ..inference.prepare import prepare
 from ..jobs import SILENT, Log
 from ..networks import devices
 from ..networks import weights as weight_files
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from ..shards import Item, Row
 
 PROGRESS_S = 10.0
+THREADS = 3  # one reads, one computes, one finishes
 
 
 def segment_shard(
@@ -72,19 +76,24 @@ def segment_shard(
         items.append(shards.Item(row["scan"], key, inputs))
         found[row["scan"]] = (row, grid)
 
-    def work(item: Item, folder: Path) -> list[Row]:
-        return [mask_row(*found[item.key], outliner, settings, root, folder)]
+    # one thread computes, a scan at a time; the others read the next scan and finish the last one meanwhile
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(settings.threads,)) as engine:
 
-    made = shards.process(
-        items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log
-    )
+        def work(item: Item, folder: Path) -> list[Row]:
+            return [mask_row(*found[item.key], outliner, settings, root, folder, engine)]
+
+        made = shards.process(
+            items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log,
+            threads=THREADS,
+        )  # fmt: skip
     tables.write(made, manifest, schemas.MASKS)
 
 
 def mask_row(
-    row: dict[str, Any], grid: dict[str, Any], outliner: Outliner, settings: Segmentation, root: Path, folder: Path
-) -> Row:
-    """Outline the image of a manifest row; write the mask on the scan's own grid.
+    row: dict[str, Any], grid: dict[str, Any], outliner: Outliner, settings: Segmentation, root: Path, folder: Path,
+    engine: Executor,
+) -> Row:  # fmt: skip
+    """Outline the image of a manifest row; write the mask on the scan's own grid. `engine` computes.
 
     The probability, not the mask, is brought to that grid, so that its surface is as smooth as the grid allows.
     """
@@ -94,7 +103,7 @@ def mask_row(
         if given["status"] != "ok":
             return {"status": "missing", "reason": f"SOURCE_{given['status'].upper()}: {given['reason']}"}
     image = volumes.read(root / row["path"], row)
-    probability = image.with_array(outliner(image.array))
+    probability = image.with_array(engine.submit(outliner, image.array).result())
     geometry = volumes.Geometry.from_columns(grid)
     if geometry != image.geometry:
         probability = volumes.resample(probability, geometry, interpolation="linear", fill=0.0)
@@ -147,11 +156,11 @@ class Outliner:
         tensors, _ = weight_files.read(self.weights)
         network = unet(self.settings)
         weight_files.into(network, tensors, "network")
-        return Probability(network).to(self.device).eval()
+        return prepare(Probability(network), channels_last=self.device.type == "cuda").to(self.device)
 
     def refuse_long(self, shapes: list[list[int]]) -> None:
-        batch = self.settings.inference.batch
-        guard.refuse_long(self.network, shapes, window=self.window, stride=self.stride, batch=batch, where=self.where)
+        windows = [(self.window, self.stride)] * len(shapes)
+        guard.refuse_long(self.network, windows, shapes, batch=self.settings.inference.batch, where=self.where)
 
     def __call__(self, hu: np.ndarray) -> np.ndarray:
         told = time.monotonic()
@@ -162,12 +171,14 @@ class Outliner:
                 told = time.monotonic()
                 self.log.event("windows", done=done, total=total)
 
+        # TF32 on a GPU: a probability needs no more
+        network = precisions.within(self.network, "tf32" if self.device.type == "cuda" else "fp32", self.device)
         return sliding.slide(
-            patches.scale(hu, self.settings.hu_range),
-            self.network,
+            patches.scale(hu, self.settings.hu_range)[None],
+            network,
             window=self.window,
             stride=self.stride,
             batch=self.settings.inference.batch,
             device=self.device,
             progress=progress,
-        )
+        )[0]

@@ -14,6 +14,7 @@ from .. import tables
 from ..config.splits import Split
 from ..errors import UserError
 from ..jobs import SILENT, Log
+from ..outcomes import horizon
 from ..tables.schemas import FEATURES, PATIENTS, SPLIT
 from ..where import holds
 
@@ -46,7 +47,8 @@ def assign(
     - The order of rows, the number of shards and other splits have no influence.
 
     A patient's stratum comes from the patient's own values only: `centre`, a binary or multi-class outcome's value, a
-    time-to-event outcome's event, a column of the clinical table with at most 12 values. A missing value is a stratum.
+    time-to-event outcome's event, whether a horizon outcome happened, a column of the clinical table with at most 12
+    values. A missing value is a stratum.
 
     Parameters
     ----------
@@ -119,6 +121,10 @@ def _strata(frame: pd.DataFrame, keys: tuple[str, ...], outcomes: Mapping[str, A
     problems, labels = [], []
     for key in keys:
         outcome = outcomes.get(key)
+        if outcome is not None and outcome.type == "horizon":
+            made = horizon(frame, outcome, where)[0].map({1.0: "event", 0.0: "no event"}).fillna("missing")
+            labels.append(key + "=" + made)
+            continue
         column = key if outcome is None else outcome.event if outcome.type == "time-to-event" else outcome.column
         if column not in frame.columns:
             problems.append(

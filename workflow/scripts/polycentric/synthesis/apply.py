@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from functools import cached_property
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +11,19 @@ import numpy as np
 import torch
 
 from .. import ledger as ledgers
-from ..errors import UserError
-from ..files import sha256_file
-from ..inference import guard, sliding
+from ..errors import ScanError
+from ..files import canonical_json, sha256_file
 from ..jobs import SILENT, Log
 from ..networks import devices
-from ..networks import weights as weight_files
-from ..networks.generator import Generator
 from ..training import patches
-from .cyclegan import generator
+from . import domains
+from .translate import PLANES, NotFinite, Translator, planes
 
 if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
     from ..shards import Item, Row
 
-PROGRESS_S = 10.0
+THREADS = 3  # one reads, one computes, one finishes
 
 
 def synthesize_shard(
@@ -43,12 +41,15 @@ def synthesize_shard(
     device: str,
     scans: Path | None = None,
     patients: Path | None = None,
+    also: Sequence[Path] = (),
     log: Log = SILENT,
 ) -> None:
     """Write view `view_name` of a shard and its manifest.
 
     `source` is the shard's manifest of the view to translate; images go to the folder named as `manifest` without its
-    suffix. `scans` and `patients` are the cohort's tables, needed if `inference: where` is set.
+    suffix. `scans` and `patients` are the cohort's tables, needed if `inference: where` is set and for a model of
+    several inputs, which also needs `also`, the shard's manifests of the views of the further ones. Of these, scans
+    that are no first input, or that lack a further one, have no image.
     """
     from .. import shards, tables
     from ..tables import schemas
@@ -59,94 +60,86 @@ def synthesize_shard(
     place = devices.prepare(settings.device or device, settings.threads)
     rows = tables.read(source, schemas.VIEWS).to_dict("records")
     chosen = {row["scan"] for row in rows}
+    everyone = None if scans is None or patients is None else cohort.cohort(scans, patients)
     if settings.inference.where is not None:
-        if scans is None or patients is None:
+        if everyone is None:
             raise ValueError("inference: where needs the tables of scans and patients")
-        chosen &= set(cohort.select(cohort.cohort(scans, patients), settings.inference.where, where)["scan"])
+        chosen &= set(cohort.select(everyone, settings.inference.where, where)["scan"])
+    further = domains.beside(settings, [row for row in rows if row["scan"] in chosen], everyone, also, where)
     translator = Translator(settings, weights, place, where, log)
-    log.event("model", name=record["name"], device=place.type, scans=len(rows), translated=len(chosen))
+    log.event("model", name=record["name"], device=place.type, precision=translator.precision, scans=len(rows),
+              translated=len(chosen))  # fmt: skip
+    if translator.why:
+        log.event("precision", wanted=settings.inference.precision, used=translator.precision, reason=translator.why)
     shapes = [[int(row[f"size_{a}"]) for a in "zyx"] for row in rows if row["status"] == "ok" and row["scan"] in chosen]
     if (settings.device or device) == "auto" and place.type == "cpu" and shapes:
         translator.refuse_long(shapes)
-    state = sha256_file(weights)
+    made_by = (sha256_file(weights), place.type, translator.precision)
     items, sources = [], {}
     for row in rows:
         key = {name: row[name] for name in schemas.SCAN} | {"view": view_name, "fold": fold}
         translate = row["scan"] in chosen
-        inputs = (str(row["status"]), str(row["reason"]), str(row["sha256"]), state, place.type, str(translate))
+        inputs = (str(row["status"]), str(row["reason"]), str(row["sha256"]), *made_by, str(translate))
+        others, problem = further.get(row["scan"], ((), ""))
+        if problem and row["status"] == "ok":
+            row = row | {"status": "input", "reason": problem}
+        inputs = (*inputs, *([problem] if problem else []), *(str(other["sha256"]) for other in others))
         items.append(shards.Item(row["scan"], key, inputs))
-        sources[row["scan"]] = (row, translate)
+        sources[row["scan"]] = ((row, *others), translate)
 
-    def work(item: Item, folder: Path) -> list[Row]:
-        row, translate = sources[item.key]
-        return [view_row(row, translator if translate else None, root, folder)]
+    # one thread computes, a scan at a time; the others read the next scan and finish the last one meanwhile
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(settings.threads,)) as engine:
 
-    made = shards.process(
-        items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log
-    )
+        def work(item: Item, folder: Path) -> list[Row]:
+            own, translate = sources[item.key]
+            return [view_row(own, translator if translate else None, root, folder, engine)]
+
+        made = shards.process(
+            items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log,
+            threads=THREADS,
+        )  # fmt: skip
     tables.write(made, manifest, schemas.VIEWS)
 
 
-def view_row(row: dict[str, Any], translator: Translator | None, root: Path, folder: Path) -> Row:
-    """Translate (or hand on) the image of a manifest row; write it as int16 HU on the same grid."""
+def view_row(
+    rows: Sequence[dict[str, Any]], translator: Translator | None, root: Path, folder: Path, engine: Executor
+) -> Row:
+    """Translate (or hand on) the image of a manifest row; write it on the same grid, as int16 HU if translated.
+
+    `rows` are that of the first input and those of further ones. `engine` computes. No image is held as a whole.
+    """
     from .. import volumes
 
+    row = rows[0]
     if row["status"] != "ok":
         return {"status": "missing", "reason": f"SOURCE_{row['status'].upper()}: {row['reason']}"}
-    volume = volumes.read(root / row["path"], row)
-    if translator is not None:
-        volume = volume.with_array(translator(volume.array))
+    images = [patches.open_nifti(root / one["path"]) for one in rows]
+    geometry = volumes.Geometry.from_columns(row)
+    for image in images:
+        if geometry.size != image.shape[::-1]:
+            raise ValueError(f"{row['scan']}: size {image.shape[::-1]} is not the manifest's {geometry.size}")
+        fetch(image)
     path = folder / f"{row['scan']}.nii"
-    volumes.write(volume, path)
-    return {"path": path, **volume.geometry.columns()}
+    facts: Row = {"path": path, **geometry.columns(), "moved": row.get("moved")}
+    if translator is None:
+        image = images[0]
+        with volumes.writing(path, geometry, image.dtype.newbyteorder("=")) as put:
+            for first in range(0, len(image), PLANES):
+                put(planes(image, first, first + PLANES))
+        return facts
+    for precision in dict.fromkeys((translator.precision, "fp32")):
+        try:
+            with volumes.writing(path, geometry, np.int16) as put:
+                found = engine.submit(translator.translate, images, put, precision).result()
+            return facts | {"diagnostics": canonical_json(found)}
+        except NotFinite:
+            translator.log.event("not finite", scan=row["scan"], precision=precision)
+    raise ScanError("SYNTH_NOT_FINITE", "the generator makes values of this image that are not finite")
 
 
-class Translator:
-    """The forward generator, loaded once and when first needed; maps HU (z, y, x) to int16 HU.
-
-    What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business:
-    the part that is clipped off is added again. The result is rounded to whole HU: the error of at most 0.5 HU is far
-    below noise, and the files are half of float32's.
-    """
-
-    def __init__(self, settings: Synthesis, weights: Path, device: torch.device, where: str, log: Log) -> None:
-        self.settings, self.weights, self.device, self.where, self.log = settings, weights, device, where, log
-        inference = settings.inference
-        self.window = patches.full_size(inference.window or settings.patch)
-        stride = inference.stride or tuple(max(1, w // 4) for w in inference.window or settings.patch)
-        self.stride = patches.full_size(stride)
-        trained, wanted = weight_files.facts(weights)["settings"], settings.model_dump(mode="json")
-        if any(trained[part] != wanted[part] for part in ("dimensions", "generator", "hu_range")):
-            raise UserError(f"{where}: {weights.name} belongs to another generator; train the model again.")
-
-    @cached_property
-    def network(self) -> Generator:
-        tensors, _ = weight_files.read(self.weights)
-        network = generator(self.settings)
-        weight_files.into(network, tensors, "forward")
-        return network.to(self.device).eval()
-
-    def refuse_long(self, shapes: list[list[int]]) -> None:
-        batch = self.settings.inference.batch
-        guard.refuse_long(self.network, shapes, window=self.window, stride=self.stride, batch=batch, where=self.where)
-
-    def __call__(self, hu: np.ndarray) -> np.ndarray:
-        told = time.monotonic()
-
-        def progress(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > PROGRESS_S:
-                told = time.monotonic()
-                self.log.event("windows", done=done, total=total)
-
-        values = sliding.slide(
-            patches.scale(hu, self.settings.hu_range),
-            self.network,
-            window=self.window,
-            stride=self.stride,
-            batch=self.settings.inference.batch,
-            device=self.device,
-            progress=progress,
-        )
-        beyond = hu - np.clip(hu, *self.settings.hu_range)
-        return np.rint(patches.unscale(values, self.settings.hu_range) + beyond).astype(np.int16)
+def fetch(image: np.memmap) -> None:
+    """Read a file once, so that the system has it at hand when its planes are asked for."""
+    with Path(image.filename).open("rb", buffering=0) as stream:
+        buffer = bytearray(1 << 22)
+        while stream.readinto(buffer):
+            pass

@@ -12,7 +12,9 @@ from torch import Tensor
 class ImagePool:
     """Shows a discriminator an earlier synthetic image every second time (Shrivastava et al. 2017, section 2.3).
 
-    The images lie in one preallocated tensor, so that a checkpoint holds them and no memory is requested on the way.
+    Images have the `shape` (channels, [z,] y, x); the channels of one image are exchanged together, each of which may
+    have a discriminator of its own. They lie in one preallocated tensor, so that a checkpoint holds them and no memory
+    is requested on the way.
     """
 
     def __init__(self, size: int, shape: tuple[int, ...], stream: np.random.Generator, device: torch.device) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from .. import ledger as ledgers
 from ..files import hash_of, write_json
@@ -11,16 +14,25 @@ from ..jobs import SILENT, Log
 from ..networks import devices
 from ..networks import weights as weight_files
 from ..randomness import generator as stream
-from ..training import adopt, loop, patches
-from . import ENGINE_VERSION
+from ..randomness import integer_seed
+from ..training import adopt, loop, patches, store, watch
+from ..training import engine as engines
+from ..training import samples as pictures
+from ..training import team as teams
+from . import ENGINE_VERSION, start
+from . import domains as images
+from .augment import Augmenter
 from .cyclegan import CycleGan
 
 if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
+    from .domains import Row
 
-# settings that do not change the weights: those of inference, and how training is saved and watched
-BESIDE_TRAINING = {"inference", "checkpoint_minutes", "checkpoint_iterations", "device"}
+# settings that do not change the weights: those of inference, and how training is saved and watched; the weights that
+# training starts from are known by their hash, not by where they lie, and what the engine does is noted as decided
+BESIDE_TRAINING = {"inference", "checkpoint_minutes", "checkpoint_iterations", "device", "start_from", "engine"}
 AUTO_LIMIT_S = 2 * 3600.0
+SAMPLED = 2  # scans of each domain in sample pictures
 
 
 def train(
@@ -39,6 +51,7 @@ def train(
     settings_out: Path,
     history: Path,
     ledger: Path,
+    samples: Path,
     device: str,
     upstream: list[Path],
     settings_json: str,
@@ -48,15 +61,18 @@ def train(
     """Train model `name` on the training patients of a split and write its weights, settings, history and ledger.
 
     `manifests` are those of the source's and the target's view; training state is kept below `work`, in a folder named
-    by the hash of all that decides the weights.
+    by the hash of all that decides the weights. `samples` is a folder of sheets of pictures, one per
+    `engine: samples_every` iterations; while training they lie in the folder `samples` beside the training state. With
+    `engine: devices` above 1 further processes call this function, too, with the same arguments.
 
     Raises
     ------
     UserError
         for a domain without scans, images that cannot be trained on, a leak, divergence, or too long a training.
+    Interrupted
+        after SIGTERM or SIGUSR1; the next call goes on from there.
     """
-    from ..training import cohort
-
+    arguments = {key: value for key, value in locals().items() if key != "log"}
     where = f"synthesis: {name}"
     if settings.import_ is not None:
         files = adopt.Outputs(weights, settings_out, history, ledger)
@@ -64,56 +80,170 @@ def train(
             name, settings.import_, files, stage="synthesis", split=settings.split, settings_json=settings_json,
             code=code, where=where, log=log,
         )  # fmt: skip
+        pictures.hand_over(work / "none", samples, 0)
         return
-    everyone = cohort.cohort(scans, patients)
-    allowed = cohort.training_patients(split, upstream, where)
-    rows = {}
-    for domain in ("source", "target"):
-        chosen = getattr(settings, domain)
-        selected = cohort.select(everyone, chosen.where, f"{where}: {domain}")
-        selected = selected[selected["patient"].isin(allowed)]
-        rows[domain] = cohort.images(selected, manifests, chosen.view, f"{where}: {domain}").to_dict("records")
-    used = sorted({row["patient"] for domain in rows.values() for row in domain})
-    place = devices.prepare(settings.device or device, settings.threads)
-    training = settings.model_dump(mode="json", exclude=BESIDE_TRAINING)
-    facts = {
-        "engine_version": ENGINE_VERSION,
-        "name": name,
-        "fold": fold,
-        "seed": seed,
-        "device": place.type,
-        "settings": training,
-        "scans": {d: sorted([row["scan"], row["sha256"]] for row in found) for d, found in rows.items()},
-    }
-    key = hash_of(facts)
-    log.event("data", **{domain: len(found) for domain, found in rows.items()}, patients=len(used), key=key[:16])
-    names = ("synthesis", name, fold)
-    size = patches.full_size(settings.patch)
-    samplers = {}
-    for domain, found in rows.items():
-        volumes = patches.checked(found, root, size, settings.hu_range, f"{where}: {domain}")
-        samplers[domain] = patches.PatchSampler(volumes, size, stream(seed, *names, "patches", domain))
-    model = CycleGan(settings, samplers["source"], samplers["target"], seed=seed, names=names, device=place)
-    auto_on_cpu = (settings.device or device) == "auto" and place.type == "cpu"
-    plan = loop.Plan(
-        settings.iterations,
-        settings.history_every,
-        settings.checkpoint_minutes,
-        settings.checkpoint_iterations,
-        AUTO_LIMIT_S if auto_on_cpu else None,
+    engine = settings.engine
+    place = devices.prepare(
+        settings.device or device,
+        settings.threads,
+        deterministic=engine.deterministic,
+        index=teams.own_rank(),
+        count=engine.devices,
     )
-    told = loop.run(model, plan, name=where, folder=work / key[:32], key=key, log=log)
+    domains, used = _domains(settings, scans, patients, split, manifests, upstream, where, log)
+    with teams.assemble(engine.devices, train, arguments, cuda=place.type == "cuda", where=where) as team:
+        identity = {"engine_version": ENGINE_VERSION, "name": name, "fold": fold, "seed": seed}
+        model = _model(settings, domains, root, (name, fold), seed, place, team, where, log)
+        facts = identity | {
+            "device": place.type,
+            "settings": settings.model_dump(mode="json", exclude=BESIDE_TRAINING),
+            "start_from": settings.start_from.sha256 if settings.start_from else None,
+            "scans": {
+                domain: sorted([fact for row in rows for fact in (row["scan"], row["sha256"])] for rows in found)
+                for domain, found in domains.items()
+            },
+        }
+        facts["engine"] = _engine(settings, model, work / f"{hash_of(facts)[:32]}.json", team, where, log)
+        key = hash_of(facts)
+        folder = work / key[:32]
+        log.event("model", key=key[:16], device=place.type, **facts["engine"])
+        auto_on_cpu = (settings.device or device) == "auto" and place.type == "cpu"
+        plan = loop.Plan(
+            settings.iterations,
+            settings.history_every,
+            settings.checkpoint_minutes,
+            settings.checkpoint_iterations,
+            AUTO_LIMIT_S if auto_on_cpu else None,
+            engine.samples_every,
+        )
+        hooks = loop.Hooks(
+            observe=model.observe,
+            warn=model.watch().warnings,
+            sample=_sampler(settings, model, folder / "samples") if team.leads else None,
+            waited_s=lambda: model.data_s,
+        )
+        try:
+            told = loop.run(model, plan, name=where, folder=folder, key=key, hooks=hooks, team=team, log=log)
+        finally:
+            model.feed.close()
+        if not team.leads:
+            return
     kept = {fact: facts[fact] for fact in ("engine_version", "name", "fold", "settings")}
     weight_files.write(model.weights(), weights, **kept)
-    write_json(settings_out, {"schema_version": 1, **facts})
+    write_json(settings_out, {"schema_version": 1, **facts, "warnings": watch.told(told)})
     loop.write_history(told, model.losses, history)
+    pictures.hand_over(folder / "samples", samples, settings.iterations)
     ledgers.write(
         ledger,
         name=name,
         stage="synthesis",
         split=settings.split,
-        seen={"training": used},
+        seen={"training": used} | ({"elsewhere": settings.start_from.seen} if settings.start_from else {}),
         upstream=upstream,
         settings=settings_json,
         code=code,
     )
+
+
+def _domains(
+    settings: Synthesis,
+    scans: Path,
+    patients: Path,
+    split: Path,
+    manifests: list[Path],
+    upstream: list[Path],
+    where: str,
+    log: Log,
+) -> tuple[dict[str, list[list[Row]]], list[str]]:
+    """Manifest rows of the inputs of each scan to train on, by domain, and the patients they are of."""
+    from ..training import cohort
+
+    everyone = cohort.cohort(scans, patients)
+    allowed = cohort.training_patients(split, upstream, where)
+    if settings.start_from is not None:
+        start.refuse_seen(settings.start_from.seen, split, allowed, where)
+    domains, wanting = {}, {}
+    for domain in ("source", "target"):
+        chosen, at = getattr(settings, domain), f"{where}: {domain}"
+        selected = cohort.select(everyone, chosen.where, at)
+        selected = selected[selected["patient"].isin(allowed)]
+        found = cohort.images(selected, manifests, chosen.view, at).to_dict("records")
+        also = images.candidates(settings, everyone, manifests, at) if domain == "source" else []
+        domains[domain], wanting[domain] = images.complete(found, also, at)
+    images.same_spacing(domains, settings, where)
+    used = sorted({row["patient"] for found in domains.values() for rows in found for row in rows})
+    counts = {domain: len(found) for domain, found in domains.items()}
+    log.event("data", **counts, incomplete=len(wanting["source"]), patients=len(used))
+    return domains, used
+
+
+def _model(
+    settings: Synthesis,
+    domains: dict[str, list[list[Row]]],
+    root: Path,
+    called: tuple[str, str],
+    seed: int,
+    place: torch.device,
+    team: teams.Team,
+    where: str,
+    log: Log,
+) -> CycleGan:
+    """The untrained model, on the device, with what it draws patches from."""
+    names = ("synthesis", *called)
+    size = patches.full_size(settings.patch)
+    ranges = {"source": settings.source_ranges, "target": (settings.target_range,)}
+    volumes = {
+        domain: images.opened(found, root, size, ranges[domain], f"{where}: {domain}")
+        for domain, found in domains.items()
+    }
+    resident = team.same(store.resident(settings.engine.store, list(volumes.values()), place, where, log))
+    samplers = {}
+    for domain, found in domains.items():
+        spacings = [[float(first[f"spacing_{a}_mm"]) for a in "xyz"] for first, *_ in found]
+        augmenter = Augmenter(settings.augment, stream(seed, *names, "augment", domain))
+        samplers[domain] = images.Images(
+            volumes[domain], spacings, size, ranges[domain], stream(seed, *names, "patches", domain), augmenter,
+            device=place, resident=resident,
+        )  # fmt: skip
+    torch.manual_seed(integer_seed(seed, *names, "torch"))  # for layers that draw by themselves
+    model = CycleGan(settings, samplers["source"], samplers["target"], seed=seed, names=names, device=place, team=team)
+    if settings.start_from is not None:
+        model.start(start.weights(settings, settings.start_from, where))
+    return model
+
+
+def _engine(
+    settings: Synthesis, model: CycleGan, memory: Path, team: teams.Team, where: str, log: Log
+) -> dict[str, Any]:
+    """Set the model's arithmetic; return what of it decides the weights."""
+    wanted, place = settings.engine, model.device
+    examples = model.examples()
+    decided = None
+    if team.leads:
+        decided = engines.decide(wanted, place, lambda: examples[::2], memory, where=where, log=log)
+    precision, compiled = team.same((decided.precision, decided.compiled) if decided else None)
+    model.arithmetic = devices.Arithmetic(place, precision, compiled)
+    engines.compile_networks(examples, model.arithmetic, log=log)
+    return {
+        "precision": precision,
+        "compiled": compiled,
+        "deterministic": wanted.deterministic or place.type == "cpu",
+        "devices": wanted.devices,
+    }
+
+
+def _sampler(settings: Synthesis, model: CycleGan, folder: Path) -> Callable[[int], None]:
+    """Draws a sheet of the first scans of each domain, always the same places of them."""
+    factor = 2**settings.generator.downs
+    regions = {
+        domain: [sampler.middle(scan, factor) for scan in range(min(SAMPLED, len(sampler.store.shapes)))]
+        for domain, sampler in model.samplers.items()
+    }
+    low, high = settings.target_range
+    black, white = settings.engine.samples_window or (low, high)
+    window = tuple(2 * (value - low) / (high - low) - 1 for value in (black, white))
+
+    def draw(iteration: int) -> None:
+        pictures.write_png(pictures.sheet(model.pictures(regions), window), folder / pictures.name(iteration))
+
+    return draw

@@ -17,7 +17,7 @@ GEOMETRY_REPAIRS = ("shear", "resample", "interpolate")
 
 INDEX = Schema(
     "index",
-    2,
+    3,
     CENTRE
     | {
         "path": text("file relative to the centre's folder (see encode_path); archive.zip//member in an archive"),
@@ -56,6 +56,9 @@ INDEX = Schema(
         "b_value": optional("number", "diffusion b-value, s/mm2"),
         "field_t": optional("number", "magnetic field strength, T"),
         "sequence": optional("text", "name of the pulse sequence"),
+        "scanning_sequence": optional("text", "kind of pulse sequence: SE, GR, IR, EP, backslash-separated"),
+        "sequence_variant": optional("text", "variants of the pulse sequence, backslash-separated"),
+        "acquisition_contrast": optional("text", "acquisition contrast, as enhanced MR gives it"),
         "rows": optional("integer", "pixels per column"),
         "columns": optional("integer", "pixels per row"),
         "frames": optional("integer", "frames"),
@@ -86,6 +89,7 @@ INDEX = Schema(
         "field_of_view_mm": optional("number", "reconstruction diameter"),
         "pet": optional("text", "JSON: what standardised uptake values need, of PET"),
         "burned_in": optional("text", "burned-in annotation"),
+        "synthetic": optional("text", "whether the object says that its pixels were made by a model"),
         "identity_removed": optional("text", "patient identity removed, as the file says"),
         "identifying": optional("text", "keywords of identifying elements that hold a value, semicolon-separated"),
         "contrast_tagged": optional("flag", "whether a contrast agent tag is present, empty or not"),

@@ -29,7 +29,12 @@ BODY_PARTS = ("chest", "abdomen", "other")
 DOSES = ("low", "standard", "unknown")
 DOSE_SOURCES = ("review", "ctdi", "exposure", "description", "none")
 COVERAGE = ("complete", "incomplete", "unknown")
-QUESTIONS = ("contrast", "coverage", "dose")
+QUESTIONS = ("contrast", "coverage", "dose", "sequence")
+# what an MR image shows; other is what the words name and this list does not, such as perfusion and angiography
+SEQUENCES = (
+    "T1", "T1+Gd", "T2", "FLAIR", "PD", "STIR", "T2*", "SWI", "DWI", "ADC", "in-phase", "out-of-phase", "water", "fat",
+    "other", "unknown",
+)  # fmt: skip
 SOURCES = ("review", "image", "tag", "description", "assumed", "none")
 
 CENTRE = {"centre": text("name of the centre in the study file")}
@@ -53,7 +58,7 @@ GRID = {
 
 CURATION = Schema(
     "curation",
-    2,
+    3,
     SCAN
     | {
         "modality": text("DICOM modality"),
@@ -85,6 +90,12 @@ CURATION = Schema(
         "contrast": text("contrast agent present, by tag and description", *CONTRAST),
         "contrast_tag": text("contrast agent present, by its tag", *CONTRAST),
         "contrast_description": text("contrast agent present, by the descriptions", *CONTRAST),
+        "sequence_tag": optional("text", "kind of MR image, by its tags and the times of its pulses", *SEQUENCES),
+        "sequence_description": optional("text", "kind of MR image, by the descriptions", *SEQUENCES),
+        "echo_time_ms": optional("number", "echo time"),
+        "repetition_time_ms": optional("number", "repetition time"),
+        "inversion_time_ms": optional("number", "inversion time"),
+        "field_t": optional("number", "magnetic field strength, T"),
         "timepoint": optional("integer", "number of the visit among the patient's, from 1, by date"),
         "days": optional("integer", "days since the patient's first visit"),
         "transfer_syntax": optional("text", "transfer syntax UID"),
@@ -95,7 +106,7 @@ CURATION = Schema(
 # scans as curation accepted them; the final table of scans adds what their images show
 ACCEPTED = Schema(
     "accepted",
-    1,
+    2,
     SCAN
     | {"role": text("role of the centre", *ROLES), "shard": text("shard that handles the patient")}
     | {
@@ -103,14 +114,15 @@ ACCEPTED = Schema(
         for name in (
             "modality", "verdict", "codes", "slices", "spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "thickness_mm",
             "length_mm", "manufacturer", "model", "kernel", "kvp", "exposure_mas", "ctdi_mgy", "body_part",
-            "dose_words", "contrast", "contrast_tag", "contrast_description", "timepoint", "days", "structures",
+            "dose_words", "contrast", "contrast_tag", "contrast_description", "sequence_tag", "sequence_description",
+            "echo_time_ms", "repetition_time_ms", "inversion_time_ms", "field_t", "timepoint", "days", "structures",
         )
     },
     key=("scan",),
 )  # fmt: skip
 SCANS = Schema(
     "scans",
-    2,
+    3,
     SCAN
     | {
         "role": text("role of the centre", *ROLES),
@@ -123,6 +135,10 @@ SCANS = Schema(
         "contrast_description": optional("text", "contrast agent present, by the descriptions", *CONTRAST),
         "contrast_image": optional("text", "contrast agent present, by the image", *CONTRAST),
         "blood_hu": optional("number", "median of the large blood pool in the image, HU"),
+        "sequence": optional("text", "kind of MR image, by all evidence; empty for others", *SEQUENCES),
+        "sequence_source": optional("text", "the evidence that decides it", *SOURCES),
+        "sequence_tag": CURATION.columns["sequence_tag"],
+        "sequence_description": CURATION.columns["sequence_description"],
         "dose": optional("text", "dose of a CT", *DOSES),
         "dose_source": optional("text", "what shows the dose", *DOSE_SOURCES),
         "noise_hu": optional("number", "most frequent local standard deviation in soft tissue, HU"),
@@ -148,6 +164,10 @@ SCANS = Schema(
                 "kvp",
                 "exposure_mas",
                 "ctdi_mgy",
+                "echo_time_ms",
+                "repetition_time_ms",
+                "inversion_time_ms",
+                "field_t",
                 "body_part",
                 "structures",
             )
@@ -266,10 +286,17 @@ DUPLICATES = Schema(
 )
 VIEWS = Schema(
     "views",
-    2,
+    3,
     SCAN
     | {"view": text("view"), "fold": text("fold"), **FILE, **GRID}
-    | {"diagnostics": optional("text", "JSON list of what the steps found: step, kind and figures")},
+    | {
+        "moved": optional(
+            "text",
+            "how registration moved the image against its scan: p' = R p + t in mm, LPS; R row-major, then t; "
+            "blank-separated, empty if it did not",
+        ),
+        "diagnostics": optional("text", "JSON list of what the steps found: step, kind and figures"),
+    },
     key=("scan", "view", "fold"),
 )
 MASKS = Schema(
@@ -303,7 +330,7 @@ FEATURES = Schema(
     | {
         "set": text("feature set"),
         "view": optional("text", "view"),
-        "source": optional("text", "mask source"),
+        "source": optional("text", "mask source; of imported features the reader"),
         "roi": text("region of interest"),
         "fold": text("fold"),
         "perturbation": optional("text", "perturbation of image and masks; empty: as they are"),
@@ -311,7 +338,7 @@ FEATURES = Schema(
         "reason": FILE["reason"],
         "diagnostics": optional("text", "JSON about the extraction: voxel counts, image ranges, versions"),
     },
-    key=("scan", "set", "roi", "fold", "perturbation"),
+    key=("scan", "set", "source", "roi", "fold", "perturbation"),
     open=True,
 )
 # what an analysis or a reader study shows: figures and tables with their captions

@@ -1,4 +1,4 @@
-"""Tables that people write: CSV, TSV or XLSX in whatever encoding, as text, with the row numbers of the file."""
+"""Tables that people and tools write: CSV, TSV, XLSX or Parquet in whatever encoding, as text, with row numbers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from ..errors import UserError
 SHOWN = 20
 
 
-def read_written(path: Path, key: str) -> pd.DataFrame:
+def read_written(path: Path, key: str, *, sheet: str | None = None, encoding: str | None = None) -> pd.DataFrame:
     """All cells as text; blank rows are left out, and the index is the row number in the file (the header is row 1).
 
     Parameters
     ----------
     path
-        CSV (comma, semicolon or tabulator), TSV or XLSX (first sheet) file.
+        CSV (comma, semicolon or tabulator), TSV, XLSX or Parquet file.
     key
         The key of the study file that names it, for messages.
+    sheet
+        Sheet of an XLSX file; None: the first.
+    encoding
+        Encoding of a text file; None finds UTF-8, UTF-16 or cp1252.
 
     Raises
     ------
@@ -32,15 +36,19 @@ def read_written(path: Path, key: str) -> pd.DataFrame:
     options = {"dtype": str, "keep_default_na": False, "na_filter": False}
     try:
         if path.suffix.lower() in (".xlsx", ".xlsm"):
-            frame = pd.read_excel(path, dtype=str, keep_default_na=False, na_filter=False)
+            frame = pd.read_excel(
+                path, 0 if sheet is None else sheet, dtype=str, keep_default_na=False, na_filter=False
+            )
+        elif path.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(path).map(_parquet_text)
         elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
-            text = _decode(path)
+            text = _decode(path, encoding)
             header = text.split("\n", 1)[0]
             separator = "\t" if path.suffix.lower() == ".tsv" else max((",", ";", "\t"), key=header.count)
             frame = pd.read_csv(StringIO(text), sep=separator, skip_blank_lines=False, index_col=False, **options)
         else:
             raise UserError(
-                f"{path.name}: tables of type {path.suffix!r} cannot be read. Save it as .csv, .tsv or .xlsx."
+                f"{path.name}: tables of type {path.suffix!r} cannot be read. Save it as .csv, .tsv, .xlsx or .parquet."
             )
     except FileNotFoundError:
         raise UserError(f"{key}: the file {path.name!r} does not exist. Write its path.") from None
@@ -53,8 +61,23 @@ def read_written(path: Path, key: str) -> pd.DataFrame:
     return frame[(frame.apply(lambda c: c.str.strip()) != "").any(axis=1)]
 
 
-def _decode(path: Path) -> str:
+def _parquet_text(value: object) -> str:
+    if pd.isna(value):  # type: ignore[call-overload]
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _decode(path: Path, encoding: str | None = None) -> str:
     data = path.read_bytes()
+    if encoding is not None:
+        try:
+            return data.decode(encoding)
+        except LookupError:
+            raise ValueError(f"there is no encoding {encoding!r}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"its encoding is not {encoding}") from None
     for encoding in ("utf-8-sig", "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"):
         try:
             return data.decode(encoding)
@@ -67,8 +90,9 @@ def absent(raw: pd.DataFrame, where: str, key: str, column: str) -> list[str]:
     """What to say if a table has no such column."""
     if column in raw.columns:
         return []
-    near = difflib.get_close_matches(column, raw.columns, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Its columns are: {', '.join(raw.columns)}."
+    names = {str(name).lower(): str(name) for name in raw.columns}
+    near = difflib.get_close_matches(column.lower(), names, n=1)
+    hint = f"Did you mean {names[near[0]]!r}?" if near else f"Its columns are: {', '.join(raw.columns)}."
     return [f"{key}: {where} has no column {column!r}. {hint}"]
 
 

@@ -45,11 +45,8 @@ def adopt(
     UserError
         if the file is not there, is another one than its sha256 says, or holds no weights of Polycentric.
     """
-    path = Path(given.path)
-    if not path.is_file():
-        raise UserError(f"{where}: import: path: there is no file {given.path!r}.")
-    if (found := sha256_file(path)) != given.sha256:
-        raise UserError(f"{where}: import: sha256: the file has {found}, not {given.sha256}. Write the right one.")
+    path = checked(given, f"{where}: import")
+    found = given.sha256
     stated = weight_files.facts(path)
     with atomic(files.weights) as temporary:
         temporary.write_bytes(path.read_bytes())
@@ -65,3 +62,19 @@ def adopt(
         code=code,
     )
     log.event("imported", model=name, sha256=found)
+
+
+def checked(given: ImportedWeights, where: str) -> Path:
+    """Path of the file, which is what its sha256 says.
+
+    Raises
+    ------
+    UserError
+        if it is not there or another one.
+    """
+    path = Path(given.path)
+    if not path.is_file():
+        raise UserError(f"{where}: path: there is no file {given.path!r}. Write where the weights lie.")
+    if (found := sha256_file(path)) != given.sha256:
+        raise UserError(f"{where}: sha256: the file has {found}, not {given.sha256}. Write the right one.")
+    return path

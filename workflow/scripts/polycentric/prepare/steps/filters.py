@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -76,19 +77,30 @@ def non_local_means(step: NonLocalMeans, volume: Volume, context: Context) -> Vo
 
 
 def _means(plane: np.ndarray, noise: float, step: NonLocalMeans) -> np.ndarray:
+    """The means of one slice. Two pixels weigh the same for each other: half of the offsets give all weights."""
     reach, half = step.search, step.patch
     rows, columns = plane.shape
-    wide = np.pad(plane, reach + half, mode="reflect" if min(plane.shape) > reach + half else "symmetric")
-    near = wide[reach : reach + rows + 2 * half, reach : reach + columns + 2 * half]
-    inner = slice(half, half + rows), slice(half, half + columns)
-    total, weights = np.zeros_like(plane), np.zeros_like(plane)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            other = wide[reach + dy : reach + dy + near.shape[0], reach + dx : reach + dx + near.shape[1]]
-            distance = ndimage.uniform_filter((near - other) ** 2, 2 * half + 1)[inner]
-            weight = np.exp(-np.maximum(distance - 2 * noise**2, 0) / (step.strength * noise) ** 2)
-            total += weight * other[inner]
-            weights += weight
+    pad = reach + half
+    wide = np.pad(plane, pad, mode="reflect" if min(plane.shape) > pad else "symmetric")
+
+    def part(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        return wide[pad + top : pad + bottom, pad + left : pad + right]
+
+    total, weights = plane.copy(), np.ones_like(plane)
+    for dy in range(reach + 1):
+        for dx in range(-reach if dy else 1, reach + 1):
+            # of every pixel q of the slice, or of the slice moved back by the offset: how it resembles q + offset
+            top, left, right = -dy, min(0, -dx), columns + max(0, -dx)
+            here = part(top - half, rows + half, left - half, right + half)
+            there = part(top - half + dy, rows + half + dy, left - half + dx, right + half + dx)
+            distance = ndimage.uniform_filter((here - there) ** 2, 2 * half + 1)[half:-half, half:-half]
+            weight = np.exp(np.minimum(2 * noise**2 - distance, 0) / (step.strength * noise) ** 2)
+            forth = weight[dy:, -left : -left + columns]
+            back = weight[:rows, -left - dx : -left - dx + columns]
+            total += forth * part(dy, rows + dy, dx, columns + dx)
+            total += back * part(-dy, rows - dy, -dx, columns - dx)
+            weights += forth
+            weights += back
     return total / weights
 
 
@@ -120,9 +132,13 @@ def frequency(step: Frequency, volume: Volume, context: Context) -> Volume:
     parts = list(_parts(step, volume, SLICES))
     sample = Volume(np.concatenate([volume.array[part] for part in parts]), volume.geometry)
     inside = None if chosen is None else np.concatenate([chosen[part] for part in parts])
+    covariances = _covariances(step, sample, inside)
     factors = np.ones(len(wanted))
     for _ in range(step.iterations):
-        energy = _energies(step, _weighted(step, sample, factors), inside)
+        whole = np.append(factors, 1.0)
+        energy = np.sqrt(np.maximum(np.einsum("i,kij,j->k", whole, covariances, whole), 0))
+        if energy.min() <= 0:
+            raise flat("frequency")
         ratio = wanted / energy
         if np.abs(ratio - 1).max() <= CLOSE:
             break
@@ -161,18 +177,31 @@ def _parts(step: Frequency, volume: Volume, most: int | None = None) -> Iterator
     yield from (slice(z, z + 1) for z in range(every // 2, n, every)) if step.in_plane else [slice(0, n)]
 
 
-def _smoothed(step: Frequency, volume: Volume, part: slice) -> Iterator[np.ndarray]:
-    """A slab of the image and its smoothed versions, one after the other."""
-    last = volume.array[part].astype(np.float32)
-    yield last
+def _smoothed(step: Frequency, slab: np.ndarray, spacing: tuple[float, float, float]) -> Iterator[np.ndarray]:
+    """A slab (z, y, x; float32) and its smoothed versions, one after the other."""
+    yield slab
     before = 0.0
     for sigma in step.sigmas_mm:
         # a Gaussian after a Gaussian: variances add
         more = math.sqrt(sigma**2 - before**2)
-        z, y, x = (more / s for s in volume.geometry.spacing[::-1])
-        last = ndimage.gaussian_filter(last, (0 if step.in_plane else z, y, x), mode="nearest", truncate=TRUNCATE)
+        along_z, along_y, along_x = (_operator(n, more / s) for n, s in zip(slab.shape, spacing[::-1], strict=True))
+        slab = np.matmul(along_y, np.matmul(slab, along_x.T))
+        if not step.in_plane:
+            slab = np.tensordot(along_z, slab, 1)
         before = sigma
-        yield last
+        yield slab
+
+
+@lru_cache(maxsize=32)
+def _operator(n: int, sigma: float) -> np.ndarray:
+    """SciPy's Gaussian filter of n values, edges repeated, as a matrix: for wide ones products are faster."""
+    matrix = ndimage.gaussian_filter1d(np.eye(n), sigma, axis=0, mode="nearest", truncate=TRUNCATE)
+    return matrix.astype(np.float32)
+
+
+def _bands(step: Frequency, slab: np.ndarray, spacing: tuple[float, float, float]) -> Iterator[np.ndarray]:
+    """What each smoothing takes away, finest first."""
+    return (fine - coarse for fine, coarse in itertools.pairwise(_smoothed(step, slab, spacing)))
 
 
 def _energies(step: Frequency, volume: Volume, chosen: np.ndarray | None) -> list[float]:
@@ -182,22 +211,52 @@ def _energies(step: Frequency, volume: Volume, chosen: np.ndarray | None) -> lis
         inside = None if chosen is None else chosen[part]
         if inside is not None and not inside.any():
             continue
-        for number, (fine, coarse) in enumerate(itertools.pairwise(_smoothed(step, volume, part))):
-            band = fine - coarse
+        slab = volume.array[part].astype(np.float32)
+        for number, band in enumerate(_bands(step, slab, volume.geometry.spacing)):
             found[number].append(moments(band if inside is None else band[inside]))
     if not found[0]:
-        raise ScanError("VIEW_NOTHING_COUNTS", f"{step.kind}: no voxel counts in the slices that are measured")
+        raise _nothing(step)
     energies = [pooled(own)[2] for own in found]
     if min(energies) <= 0:
         raise flat("frequency")
     return energies
 
 
+def _covariances(step: Frequency, volume: Volume, chosen: np.ndarray | None) -> np.ndarray:
+    """Covariances (band, part, part) of each band of the image's parts: its bands and, last, what is left of it.
+
+    Bands overlap: band k of the image with its bands weighted by f has the variance f' C_k f.
+    """
+    parts = len(step.sigmas_mm) + 1
+    n, sums, squares = 0, np.zeros((parts - 1, parts)), np.zeros((parts - 1, parts, parts))
+    for part in _parts(step, volume):
+        inside = None if chosen is None else chosen[part]
+        if inside is not None and not inside.any():
+            continue
+        slabs = list(_smoothed(step, volume.array[part].astype(np.float32), volume.geometry.spacing))
+        own = [fine - coarse for fine, coarse in itertools.pairwise(slabs)] + slabs[-1:]
+        split = [list(_bands(step, one, volume.geometry.spacing)) for one in own]
+        for k in range(parts - 1):
+            values = np.stack([(one[k] if inside is None else one[k][inside]).ravel() for one in split]).astype(float)
+            sums[k] += values.sum(axis=1)
+            squares[k] += values @ values.T
+        n += values.shape[1]
+    if n == 0:
+        raise _nothing(step)
+    means = sums / n
+    return squares / n - means[:, :, None] * means[:, None, :]
+
+
+def _nothing(step: Frequency) -> ScanError:
+    return ScanError("VIEW_NOTHING_COUNTS", f"{step.kind}: no voxel counts in the slices that are measured")
+
+
 def _weighted(step: Frequency, volume: Volume, factors: np.ndarray) -> Volume:
     result = np.empty(volume.array.shape, np.float32)
     for part in _parts(step, volume):
-        total = np.float32(0)
-        for factor, (fine, coarse) in zip(factors, itertools.pairwise(_smoothed(step, volume, part)), strict=True):
-            total = total + np.float32(factor) * (fine - coarse)
-        result[part] = total + coarse
+        slabs = list(_smoothed(step, volume.array[part].astype(np.float32), volume.geometry.spacing))
+        total = slabs[-1].copy()
+        for factor, (fine, coarse) in zip(factors, itertools.pairwise(slabs), strict=True):
+            total += np.float32(factor) * (fine - coarse)
+        result[part] = total
     return volume.with_array(result)

@@ -14,13 +14,14 @@ from .lesion import otsu_threshold
 
 TAIL = 96.0
 RARE = 0.2
+FIELD_MM = 4.0
 
 
 def n4(step: N4, volume: Volume, context: Context) -> Volume:
     """N4 bias field correction (Tustison et al., IEEE TMI 29 (2010) 1310-1320) by SimpleITK, one thread; float32.
 
     Voxels that are not positive have no logarithm and do not determine the field. The field comes from an image
-    coarser by `shrink` and is divided out at full resolution.
+    coarser by `shrink`, since its fit takes nearly all the time; it is evaluated and divided out at full resolution.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def n4(step: N4, volume: Volume, context: Context) -> Volume:
     mask = sitk.GetImageFromArray(chosen.astype(np.uint8))
     mask.CopyInformation(image)
     # no axis may shrink below the order of the spline
-    factors = [max(1, min(step.shrink, n // 8)) for n in volume.geometry.size]
+    wanted = [round(FIELD_MM / s) if step.shrink == "auto" else step.shrink for s in volume.geometry.spacing]
+    factors = [max(1, min(f, n // 8)) for f, n in zip(wanted, volume.geometry.size, strict=True)]
     fit = sitk.N4BiasFieldCorrectionImageFilter()
     fit.SetMaximumNumberOfIterations(list(step.iterations))
     fit.SetConvergenceThreshold(step.convergence)
@@ -52,11 +54,12 @@ def n4(step: N4, volume: Volume, context: Context) -> Volume:
     fit.SetWienerFilterNoise(step.noise)
     fit.SetNumberOfThreads(1)
     fit.Execute(sitk.Shrink(image, factors), sitk.Shrink(mask, factors))
-    field = np.exp(sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image)))
+    field = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image))
+    np.exp(field, out=field)
     if step.correct == "region":
-        field = np.where(chosen, field, np.float32(1))
+        field[~chosen] = 1
     context.note("n4", field=[float(field[chosen].min()), float(field[chosen].max())], voxels=int(chosen.sum()))
-    return volume.with_array((array / field).astype(np.float32))
+    return volume.with_array((array / field).astype(np.float32, copy=False))
 
 
 def white_stripe(step: WhiteStripe, volume: Volume, context: Context) -> Volume:

@@ -1,0 +1,32 @@
+"""Training in the report: curves, variety, warnings, sample pictures."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+from polycentric.report import training
+from polycentric.report.inputs import ModelFiles
+from polycentric.training import samples, watch
+
+
+def test_curves_tell_what_was_amiss_and_the_last_sheet_is_shown(tmp_path: Path) -> None:
+    rows = ["iteration,cycle_forward,variety_backward,variety_forward,warnings"]
+    rows += [f"{n},{10 / n},,{1 if n < 50 else 0.01},{'variety_forward' if n > 60 else ''}" for n in range(10, 101, 10)]
+    (tmp_path / "history.csv").write_text("\n".join(rows) + "\n")
+    text = watch.sentence("variety_forward")
+    warning = {"column": "variety_forward", "first": 70, "last": 1000, "text": text}
+    (tmp_path / "settings.json").write_text(json.dumps({"warnings": [warning]}))
+    for iteration in (50, 1000):
+        picture = np.full((4, 4, 3), iteration % 251, np.uint8)
+        samples.write_png(picture, tmp_path / "samples" / samples.name(iteration))
+    sound = ModelFiles(tmp_path / "ledger.json")
+    files = ModelFiles(tmp_path / "l", tmp_path / "settings.json", tmp_path / "history.csv", tmp_path / "samples")
+
+    (curve,) = training.curves({"sound": sound, "bad": files})
+    assert "Losses and variety by iteration" in curve["caption"]
+    assert f"Warning, iterations 70 to 1,000: {text}" in curve["caption"]
+    (sheet,) = training.sheets({"sound": sound, "bad": files})
+    assert sheet["title"] == "Training patches of bad after iteration 1,000"
+    last = (tmp_path / "samples" / samples.name(1000)).read_bytes()
+    assert base64.b64decode(sheet["uri"].partition(",")[2]) == last
