@@ -16,7 +16,7 @@ import pytest
 from polycentric import ledger, tables
 from polycentric.analysis import chain, classify, data, leaks, roc
 from polycentric.cohort import duplicates
-from polycentric.config.analyses import ClassificationAnalysis
+from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.features import HarmonisedSet
 from polycentric.errors import UserError
 from polycentric.harmonise import ComBat, harmonise
@@ -59,7 +59,7 @@ def found(cohort: cohorts.Cohort, table: pd.DataFrame, **more: Any) -> list[str]
 def analyse(cohort: cohorts.Cohort, ledgers: list[Path]) -> dict[str, Any]:
     settings = ClassificationAnalysis(
         split="main", outcome="response", features=("mixed",), models=("ridge",), bootstraps=20, permutations=0,
-        resampling={"folds": 3, "repeats": 1},
+        resampling={"folds": 3, "repeats": 1}, explain={"permutations": 0, "dependence": 0, "shap": False},
     )  # fmt: skip
     return classify.analyse(
         "a", settings, seed=1, features=cohort.features, patients=cohort.patients, split=cohort.split,
@@ -133,7 +133,7 @@ def test_selection_in_a_chain_knows_training_rows_alone(cohort: cohorts.Cohort) 
     rng = np.random.default_rng(4)
     table, y, train = pd.DataFrame(rng.normal(size=(80, 300))), rng.random(80) < 0.5, np.arange(80) < 40
     table.columns = [f"g{k}" for k in range(300)]
-    pick = {"keep": 5, "correlation": None, "univariate_p": None}
+    pick = ({"kind": "top", "count": 5},)
     one = chain.Front(selection=pick).fit(table[train], y[train]).chosen_
     flipped = np.where(train, y, ~y)
     assert np.array_equal(chain.Front(selection=pick).fit(table[train], flipped[train]).chosen_, one)
@@ -201,7 +201,7 @@ def test_a_table_imputed_on_all_patients_is_found(cohort: cohorts.Cohort, fill: 
 def test_imputation_in_a_chain_knows_training_rows_alone(cohort: cohorts.Cohort) -> None:
     table, training = values(cohort).mask(np.random.default_rng(1).random((150, 12)) < 0.1), of(cohort, "training")
     y = outcome(cohort).loc[training].to_numpy()
-    front = chain.Front(selection={"keep": None}).fit(table.loc[training], y)
+    front = chain.Front(selection=()).fit(table.loc[training], y)
     assert front.medians_ == pytest.approx(table.loc[training].median().to_numpy())
     assert front.medians_ != pytest.approx(table.median().to_numpy())
 
@@ -344,3 +344,16 @@ def test_thresholds_of_a_chain_do_not_change_with_the_outcomes_of_test_patients(
     people.loc[rows, "response"] = people.loc[rows, "response"].map({"yes": "no", "no": "yes"})
     tables.write(people, cohort.patients, PATIENTS)
     assert analyse(cohort, [])["results"]["mixed"]["ridge"]["threshold"] == before
+
+
+def test_an_analysis_names_what_it_finds_and_stops_at_a_copy_of_the_outcome(cohort: cohorts.Cohort) -> None:
+    frame = tables.read(cohort.features["mixed"], FEATURES)
+    assert not [w for w in analyse(cohort, [])["warnings"] if "LEAK" in w]
+    scaled = frame.copy()
+    scaled[NAMES] = (frame[NAMES] - frame[NAMES].mean()) / frame[NAMES].std()
+    tables.write(scaled, cohort.features["mixed"], FEATURES)
+    assert [w for w in analyse(cohort, [])["warnings"] if "LEAK_SCALED: table 'mixed'" in w]
+    copied = frame.assign(code=outcome(cohort).loc[frame["patient"]].to_numpy())
+    tables.write(copied, cohort.features["mixed"], FEATURES)
+    with pytest.raises(UserError, match=r"analyses: a: LEAK_OUTCOME: table 'mixed'"):
+        analyse(cohort, [])
