@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Bootstrap over patients, or over readers and items at once."""
+=======
+"""Bootstrap over patients: percentile for measures of images and masks, BCa for measures of tables."""
+>>>>>>> evaluate6
 
 from __future__ import annotations
 
@@ -8,7 +12,12 @@ from typing import Any
 
 import numpy as np
 
+<<<<<<< HEAD
 from .estimates import bca, percentiles
+=======
+from .estimates import Estimate, bca_interval
+from .estimates import estimate as as_estimate
+>>>>>>> evaluate6
 
 LEVEL = 0.95
 
@@ -46,12 +55,28 @@ def estimate(
     }
 
 
+<<<<<<< HEAD
 def by_cluster(
     statistic: Callable[[np.ndarray], np.ndarray],
+=======
+def counts(strata: np.ndarray, samples: int, stream: np.random.Generator) -> np.ndarray:
+    """How often each patient is drawn with replacement, (samples, n), within strata (n,) of any labels."""
+    strata = np.asarray(strata)
+    drawn = np.zeros((samples, len(strata)))
+    for label in np.unique(strata):
+        here = np.flatnonzero(strata == label)
+        drawn[:, here] = stream.multinomial(len(here), np.full(len(here), 1 / len(here)), size=samples)
+    return drawn
+
+
+def patients(
+    statistic: Callable[[np.ndarray], float],
+>>>>>>> evaluate6
     clusters: np.ndarray,
     stream: np.random.Generator,
     *,
     resamples: int,
+<<<<<<< HEAD
     level: float = LEVEL,
 ) -> tuple[float, float, float, int]:
     """Value of a statistic of weighted rows, its BCa interval, and the resamples in which it existed.
@@ -99,3 +124,51 @@ def crossed_interval(
     if min(values.shape, default=0) < 2:
         return math.nan, math.nan, 0
     return percentiles(crossed(values, strata, stream, resamples=resamples), level)
+=======
+    seed: int,
+    what: str,
+    strata: np.ndarray | None = None,
+    level: float = LEVEL,
+) -> Estimate:
+    """A statistic of rows with its BCa interval over patients, who bring all their rows (Efron 1987, JASA 82:171).
+
+    Parameters
+    ----------
+    statistic
+        takes row positions (with repeats) and returns a number, NaN where there is none.
+    clusters
+        (rows,) the patient of each row; whole patients are drawn, and left out in turn for the acceleration.
+    what
+        the measure, in words for `method`, which also says why percentiles stand where BCa does not exist.
+    strata
+        (rows,) such as the outcome: patients are drawn within them. A patient lies in one stratum.
+
+    Raises
+    ------
+    ValueError
+        if a patient lies in two strata.
+    """
+    names, which = np.unique(np.asarray(clusters), return_inverse=True)
+    rows = [np.flatnonzero(which == k) for k in range(len(names))]
+    labels = np.zeros(len(names), dtype=int)
+    if strata is not None:
+        codes = np.unique(np.asarray(strata), return_inverse=True)[1]
+        if any(np.ptp(codes[r]) for r in rows):
+            raise ValueError("a patient lies in two strata; draw without strata, or by a stratum of the patient")
+        labels = np.array([codes[r[0]] for r in rows], dtype=int)
+    value = float(statistic(np.arange(len(which)))) if len(which) else math.nan
+    if len(names) < 2 or not math.isfinite(value):
+        return as_estimate(value, method=f"{what}; no interval", n=len(names), level=level, seed=seed)
+    groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+
+    def drawn() -> np.ndarray:
+        chosen = np.concatenate([g[stream.integers(len(g), size=len(g))] for g in groups])
+        return np.concatenate([rows[k] for k in chosen])
+
+    samples = np.array([statistic(drawn()) for _ in range(resamples)], dtype=float)
+    knife = np.array([statistic(np.concatenate(rows[:k] + rows[k + 1 :])) for k in range(len(rows))], dtype=float)
+    found = bca_interval(value, samples, knife, level, labels)
+    within = " within strata" if strata is not None else ""
+    method = f"{what}; {found.how} bootstrap of patients{within}, {found.used} of {resamples} resamples"
+    return as_estimate(value, found.lower, found.upper, method=method, n=len(names), level=level, seed=seed)
+>>>>>>> evaluate6

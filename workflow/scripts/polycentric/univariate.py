@@ -156,8 +156,10 @@ def spearman(x: np.ndarray, most: int = 20) -> np.ndarray:
             shared = np.intersect1d(rows, other_rows)
             if len(shared) < 3:
                 continue
-            both = np.r_[columns, others]
-            block = _correlation(rankdata(x[np.ix_(shared, both)], axis=0))[: len(columns), len(columns) :]
+            own = others is columns
+            both = columns if own else np.r_[columns, others]
+            block = _correlation(rankdata(x[np.ix_(shared, both)], axis=0))
+            block = block if own else block[: len(columns), len(columns) :]
             result[np.ix_(columns, others)] = block
             result[np.ix_(others, columns)] = block.T
     return result

@@ -16,7 +16,7 @@ from ..config.classification import ClassificationAnalysis, Lesions
 from ..config.clinical import ColumnSettings
 from ..errors import UserError
 from ..tables.schemas import FEATURES
-from . import data
+from . import data, leaks
 
 CATEGORIES = 12  # a text column with more different values is likely a number or a name
 
@@ -116,6 +116,7 @@ def read(
     y, classes, warnings = _outcome(frame, outcome, where)
     if len(classes) > 2 and settings.lesions and settings.lesions.join != "mean":
         raise UserError(f"{where}: lesions.join: {settings.lesions.join} is for two classes; write join: mean.")
+    leaks.refuse_outcome_columns(settings.clinical, outcome, where)
     clinical = data.clinical(frame, settings.clinical, where, columns)
     counts: dict[str, Any] = {"patients": len(frame), "without_outcome": int(y.isna().sum()), "sets": {}}
     if outcome.type == "horizon":
@@ -188,6 +189,12 @@ def read(
         counts["parts"][part] = numbers
     study = Study(name, settings, seed, frame, codes, classes, arms, counts, patient, row_outcome, [*warnings, *more])
     _check(study, outcome)
+    if patient is None:
+        known = y if len(classes) == 2 else None
+        for set_name, table in {"clinical": clinical, **per_set}.items():
+            traces = leaks.find(table, frame["part"], outcome=known, centre=frame["centre"], name=set_name)
+            for text in leaks.check(traces, where):
+                study.warn(text)
     return study
 
 
