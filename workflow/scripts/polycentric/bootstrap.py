@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Bootstrap over patients, or over readers and items at once."""
-=======
-"""Bootstrap over patients: percentile for measures of images and masks, BCa for measures of tables."""
->>>>>>> evaluate6
+"""Bootstrap over patients (percentile or BCa), or over readers and items at once."""
 
 from __future__ import annotations
 
@@ -12,12 +8,8 @@ from typing import Any
 
 import numpy as np
 
-<<<<<<< HEAD
-from .estimates import bca, percentiles
-=======
-from .estimates import Estimate, bca_interval
+from .estimates import Estimate, bca, bca_interval, percentiles
 from .estimates import estimate as as_estimate
->>>>>>> evaluate6
 
 LEVEL = 0.95
 
@@ -55,28 +47,12 @@ def estimate(
     }
 
 
-<<<<<<< HEAD
 def by_cluster(
     statistic: Callable[[np.ndarray], np.ndarray],
-=======
-def counts(strata: np.ndarray, samples: int, stream: np.random.Generator) -> np.ndarray:
-    """How often each patient is drawn with replacement, (samples, n), within strata (n,) of any labels."""
-    strata = np.asarray(strata)
-    drawn = np.zeros((samples, len(strata)))
-    for label in np.unique(strata):
-        here = np.flatnonzero(strata == label)
-        drawn[:, here] = stream.multinomial(len(here), np.full(len(here), 1 / len(here)), size=samples)
-    return drawn
-
-
-def patients(
-    statistic: Callable[[np.ndarray], float],
->>>>>>> evaluate6
     clusters: np.ndarray,
     stream: np.random.Generator,
     *,
     resamples: int,
-<<<<<<< HEAD
     level: float = LEVEL,
 ) -> tuple[float, float, float, int]:
     """Value of a statistic of weighted rows, its BCa interval, and the resamples in which it existed.
@@ -124,7 +100,24 @@ def crossed_interval(
     if min(values.shape, default=0) < 2:
         return math.nan, math.nan, 0
     return percentiles(crossed(values, strata, stream, resamples=resamples), level)
-=======
+
+
+def counts(strata: np.ndarray, samples: int, stream: np.random.Generator) -> np.ndarray:
+    """How often each patient is drawn with replacement, (samples, n), within strata (n,) of any labels."""
+    strata = np.asarray(strata)
+    drawn = np.zeros((samples, len(strata)))
+    for label in np.unique(strata):
+        here = np.flatnonzero(strata == label)
+        drawn[:, here] = stream.multinomial(len(here), np.full(len(here), 1 / len(here)), size=samples)
+    return drawn
+
+
+def patients(
+    statistic: Callable[[np.ndarray], float],
+    clusters: np.ndarray,
+    stream: np.random.Generator,
+    *,
+    resamples: int,
     seed: int,
     what: str,
     strata: np.ndarray | None = None,
@@ -171,4 +164,3 @@ def crossed_interval(
     within = " within strata" if strata is not None else ""
     method = f"{what}; {found.how} bootstrap of patients{within}, {found.used} of {resamples} resamples"
     return as_estimate(value, found.lower, found.upper, method=method, n=len(names), level=level, seed=seed)
->>>>>>> evaluate6
