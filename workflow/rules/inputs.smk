@@ -361,6 +361,13 @@ def agreement_masks(wildcards):
     return [path for source in sources for path in masks(source, study.shards)]
 
 
+def harmonisation_parameters(wildcards):
+    """What was fitted, where the second set of a harmonisation analysis was harmonised here."""
+    after = study.analyses[wildcards.analysis].features[1]
+    harmonised = isinstance(study.features[after], HarmonisedSet)
+    return [result(f"models/{after}/main/parameters.json")] if harmonised else []
+
+
 def known_volumes(wildcards):
     path = study.analyses[wildcards.analysis].volumes
     return [path] if path else []
