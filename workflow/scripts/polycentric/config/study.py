@@ -729,6 +729,21 @@ def _loops(study: Study, split: str) -> bool:
     return False
 
 
+def _outcome_checks(study: Study, where: str, outcome: str, features: str) -> Iterator[tuple[str, str]]:
+    """Harmonisation that is told the outcome of the patients it transforms gives it away."""
+    assert study.clinical is not None
+    told = {study.clinical.in_file(column) for column in study.clinical.columns_of(outcome)}
+    for name in study.sets_behind(features):
+        if isinstance(own := study.features.get(name), HarmonisedSet):
+            for key, columns in (("covariates", own.covariates), ("batch", own.batches)):
+                if leaking := [column for column in columns if study.clinical.in_file(column) in told]:
+                    yield (
+                        f"{where}.outcome",
+                        f"{outcome!r} is made of the column {leaking[0]!r}, which features.{name}.{key} uses: every "
+                        f"patient, test patients too, would be harmonised by the own outcome. Remove it there.",
+                    )
+
+
 def _analysis_checks(
     study: Study, where: str, analysis: Any, outcomes: list[str], unknown: Any
 ) -> Iterator[tuple[str, str]]:
@@ -742,6 +757,8 @@ def _analysis_checks(
         yield from survival_problems(where, analysis, study.clinical)
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
+        if outcome in outcomes:
+            yield from _outcome_checks(study, where, outcome, name)
         if analysis.kind not in ("classification", "survival", "exploration"):
             yield from _numbers_only(study, f"{where}.features", name)
         if not split:
