@@ -213,6 +213,7 @@ rule harmonisation:
         scans=result("cohort/scans.tsv"),
         patients=result("cohort/patients.tsv"),
         split=analysis_split,
+        parameters=harmonisation_parameters,
         ledgers=feature_ledgers,
     output:
         **analysis_outputs("Features"),

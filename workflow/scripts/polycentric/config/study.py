@@ -211,8 +211,9 @@ class Study(Section):
                     self._gather(trained_on, found, seen)
             if own.fit and step not in found:
                 found.append(step)
-            if own.onto:
-                self._gather(own.onto.view, found, seen)
+            for other in (own.onto.view if own.onto else None, own.minus):
+                if other:
+                    self._gather(other, found, seen)
             if own.masks in self.segmentation:
                 found += [own.masks] if own.masks not in found else []
                 self._gather(self.segmentation[own.masks].view, found, seen)
@@ -298,7 +299,8 @@ class Study(Section):
         models: list[str] = []
         for other in self.sets_behind(name):
             if isinstance(features := self.features[other], RadiomicsSet):
-                models += [*self.models_of_view(features.view), *self.models_of_masks(features.masks)]
+                models += self.models_of_view(features.view)
+                models += [model for source in features.sources for model in self.models_of_masks(source)]
         return list(dict.fromkeys(models))
 
     def fitted_sets(self, name: str) -> list[str]:
@@ -576,8 +578,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                 yield where, "a harmonised or selected feature set has the same name. Choose another one."
         if view.onto:
             yield from unknown(f"{where}.onto.view", view.onto.view, "views", "scan")
-        if (view.onto or view.masks) and name in _behind(study, name):
-            yield where, "this view is made with help of itself, through onto or masks. Take another view or source."
+        if view.minus:
+            yield from unknown(f"{where}.minus", view.minus, "views", "scan")
+        if (view.onto or view.minus or view.masks) and name in _behind(study, name):
+            yield (
+                where,
+                "this view is made with help of itself, through onto, minus or masks. Take another view or source.",
+            )
         for step in view.steps:
             if step.kind == "custom" and not Path(step.file).is_file():
                 yield f"{where}.steps", f"there is no file {step.file!r}. Write the path of your Python file."
@@ -623,7 +630,8 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         match features:
             case RadiomicsSet():
                 yield from unknown(f"{where}.view", features.view, "views")
-                yield from unknown(f"{where}.masks", features.masks, "segmentation", *drawn)
+                for source in features.sources:
+                    yield from unknown(f"{where}.masks", source, "segmentation", *drawn)
                 try:
                     load_recipe(find_recipe(features.recipe))
                 except UserError as error:
@@ -704,7 +712,7 @@ def _behind(study: Study, view: str) -> set[str]:
         own = study.views.get(todo.pop())
         if own is None:
             continue
-        needed = [own.from_, own.onto.view if own.onto else "scan"]
+        needed = [own.from_, own.onto.view if own.onto else "scan", own.minus or "scan"]
         if own.synthesis in study.synthesis:
             needed += study.synthesis[own.synthesis].views
         if own.masks in study.segmentation:
@@ -738,6 +746,21 @@ def _loops(study: Study, split: str) -> bool:
     return False
 
 
+def _outcome_checks(study: Study, where: str, outcome: str, features: str) -> Iterator[tuple[str, str]]:
+    """Harmonisation that is told the outcome of the patients it transforms gives it away."""
+    assert study.clinical is not None
+    told = {study.clinical.in_file(column) for column in study.clinical.columns_of(outcome)}
+    for name in study.sets_behind(features):
+        if isinstance(own := study.features.get(name), HarmonisedSet):
+            for key, columns in (("covariates", own.covariates), ("batch", own.batches)):
+                if leaking := [column for column in columns if study.clinical.in_file(column) in told]:
+                    yield (
+                        f"{where}.outcome",
+                        f"{outcome!r} is made of the column {leaking[0]!r}, which features.{name}.{key} uses: every "
+                        f"patient, test patients too, would be harmonised by the own outcome. Remove it there.",
+                    )
+
+
 def _analysis_checks(
     study: Study, where: str, analysis: Any, outcomes: list[str], unknown: Any
 ) -> Iterator[tuple[str, str]]:
@@ -751,6 +774,8 @@ def _analysis_checks(
         yield from survival_problems(where, analysis, study.clinical)
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
+        if outcome in outcomes:
+            yield from _outcome_checks(study, where, outcome, name)
         if analysis.kind not in ("classification", "survival", "exploration", "agreement", "association"):
             yield from _numbers_only(study, f"{where}.features", name)
         if not split:
