@@ -1,7 +1,9 @@
-"""Speed and memory of feature extraction: `python benchmarks/radiomics.py DATA [--cases 20] [--repeats 3] [--large]`.
+"""Speed and memory of feature extraction:
+`python benchmarks/radiomics.py DATA [--cases 20] [--repeats 3] [--large] [--mirp PYTHON]`.
 
 DATA holds the unpacked archives `ibsi` and `pyradiomics_cases`. CPU seconds of one thread, tools run in turn and the
-best of some repeats counts. PyRadiomics runs by itself, with none of our code; MIRP where it can be imported.
+best of some repeats counts. PyRadiomics runs by itself, with none of our code. MIRP needs another pandas than the lock:
+`python -m venv mirp && mirp/bin/pip install mirp SimpleITK`, then `--mirp mirp/bin/python`; it reads the files itself.
 The full set: original image, LoG of 1, 2 and 3 mm, coif1 wavelet, seven classes, bins of 25: 1,130 features.
 """
 
@@ -35,43 +37,60 @@ Timed = tuple[float, dict[str, float]]
 
 
 def peer(tool: str, data: Path, case: str, zoom: int, only_shape: bool) -> Timed:
-    """CPU seconds (without reading the files) and features of a case by PyRadiomics or MIRP."""
+    """CPU seconds and features of a case by PyRadiomics (without reading the files) or MIRP (with it)."""
+    if tool == "MIRP":
+        return mirp(*paths(data, case))
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     image, mask = (sitk.ReadImage(path) for path in paths(data, case))
     if zoom > 1:
         image, mask = (sitk.Expand(i, [zoom] * 3, sitk.sitkNearestNeighbor) for i in (image, mask))
-    if tool == "PyRadiomics":
-        import radiomics
-        from radiomics.featureextractor import RadiomicsFeatureExtractor
+    import radiomics
+    from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-        radiomics.setVerbosity(60)
-        extractor = RadiomicsFeatureExtractor(binWidth=25)
-        if only_shape:
-            extractor.disableAllFeatures()
-            extractor.enableFeatureClassByName("shape")
-        else:
-            extractor.enableImageTypes(LoG={"sigma": [1.0, 2.0, 3.0]}, Wavelet={})
-        mask = sitk.Cast(mask > 0, sitk.sitkUInt8)
-        start = time.process_time()
-        found = extractor.execute(image, mask)
-        return time.process_time() - start, {k: float(v) for k, v in found.items() if not k.startswith("diagnostics_")}
+    radiomics.setVerbosity(60)
+    extractor = RadiomicsFeatureExtractor(binWidth=25)
+    if only_shape:
+        extractor.disableAllFeatures()
+        extractor.enableFeatureClassByName("shape")
+    else:
+        extractor.enableImageTypes(LoG={"sigma": [1.0, 2.0, 3.0]}, Wavelet={})
+    mask = sitk.Cast(mask > 0, sitk.sitkUInt8)
+    start = time.process_time()
+    found = extractor.execute(image, mask)
+    return time.process_time() - start, {k: float(v) for k, v in found.items() if not k.startswith("diagnostics_")}
+
+
+def mirp(image: str, mask: str) -> Timed:
+    """The full set by MIRP with PyRadiomics' bins and textures averaged over directions. Values of the original image
+    come with the tags of IBSI's tables, without what MIRP appends on distance, threshold and bins."""
     import logging
+    import warnings
 
     from mirp import extract_features
 
     logging.disable(50)
-    arrays = [sitk.GetArrayFromImage(i) for i in (image, mask)]
+    warnings.simplefilter("ignore")
+    method = {"method": "fixed_bin_size_pyradiomics", "bin_width": 25.0}
+    discretised = {f"{of}_discretisation_{k}": v for of in ("base", "response_map") for k, v in method.items()}
     start = time.process_time()
     frames = extract_features(
-        image=arrays[0], mask=(arrays[1] > 0).astype(int), base_discretisation_method="fixed_bin_size_pyradiomics",
-        base_discretisation_bin_width=25.0, base_feature_families="all", filter_kernels=["laplacian_of_gaussian",
-        "separable_wavelet"], laplacian_of_gaussian_sigma=[1.0, 2.0, 3.0], separable_wavelet_families="coif1",
-        separable_wavelet_set="all", response_map_feature_families="all",
-        response_map_discretisation_method="fixed_bin_size_pyradiomics", response_map_discretisation_bin_width=25.0,
+        image=image, mask=mask, ibsi_compliant=False, base_feature_families="all", response_map_feature_families="all",
+        glcm_spatial_method="3d_average", glrlm_spatial_method="3d_average", **discretised,
+        filter_kernels=["laplacian_of_gaussian", "separable_wavelet"], laplacian_of_gaussian_sigma=[1.0, 2.0, 3.0],
+        separable_wavelet_families="coif1", separable_wavelet_set="all",
     )  # fmt: skip
-    return time.process_time() - start, {k: 0.0 for frame in frames for k in frame.columns}
+    spent = time.process_time() - start
+    values = {}
+    for frame in frames:
+        for column in frame.columns:
+            tag = column.removesuffix("_fbsp_w25.0").replace("_a0.0_", "_").replace("_d1_", "_")
+            try:
+                values.setdefault(tag, float(frame[column].iloc[0]))
+            except (TypeError, ValueError):  # names of files and the like
+                continue
+    return spent, values
 
 
 def ours(data: Path, case: str, zoom: int, only_shape: bool) -> Timed:
@@ -108,10 +127,11 @@ def worker(options: argparse.Namespace) -> None:
                       "values": values}))  # fmt: skip
 
 
-def process(tool: str, data: Path, case: str, *more: str, cache: str | None = None) -> dict:
-    command = [sys.executable, __file__, str(data), "--worker", tool, "--case", case, *more]
+def process(tool: str, data: Path, case: str, *more: str, cache: str | None = None, python: str = "") -> dict:
+    command = [python or sys.executable, __file__, str(data), "--worker", tool, "--case", case, *more]
     environment = os.environ | ({"NUMBA_CACHE_DIR": cache} if cache else {})
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def agree(one: dict[str, float], other: dict[str, float]) -> str:
@@ -119,6 +139,15 @@ def agree(one: dict[str, float], other: dict[str, float]) -> str:
         return "-"
     good = sum(abs(one[k] - v) <= max(1e-6 * abs(v), 1e-9) for k, v in other.items() if k in one)
     return f"{good:,} of {len(other):,}"
+
+
+def agree_ibsi(reference: dict[str, float], tagged: dict[str, float]) -> str:
+    """Features of the original image that both have, by the tags of IBSI."""
+    from polycentric.tools.ibsi import names
+
+    pairs = [(reference[k], tagged[t.lower()]) for k, t in names().items() if k in reference and t.lower() in tagged]
+    good = sum(abs(a - b) <= max(1e-6 * abs(a), 1e-9) for a, b in pairs)
+    return f"{good} of {len(pairs)} of the original image"
 
 
 def table(title: str, head: list[str], rows: list[list[str]]) -> None:
@@ -133,6 +162,7 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--mirp", help="interpreter of an environment that has MIRP and SimpleITK")
     parser.add_argument("--large", action="store_true", help="a ROI of a million voxels as well (minutes, gigabytes)")
     for name, kind, default in (("worker", str, None), ("case", str, PAT1), ("zoom", int, 1)):
         parser.add_argument(f"--{name}", type=kind, default=default, help=argparse.SUPPRESS)
@@ -142,13 +172,7 @@ def main() -> int:
         worker(options)
         return 0
     data = options.data
-    tools = ["PyRadiomics", "Polycentric"]
-    try:
-        import mirp  # noqa: F401
-
-        tools.append("MIRP")
-    except ImportError:
-        pass
+    tools = ["PyRadiomics", "Polycentric", *(["MIRP"] if options.mirp else [])]
     print(f"Python {platform.python_version()}, {platform.machine()}, load {os.getloadavg()[0]:.1f}")
 
     rows = []
@@ -156,12 +180,15 @@ def main() -> int:
         found: dict[str, list[dict]] = {tool: [] for tool in tools}
         for _ in range(options.repeats):
             for tool in tools:
-                found[tool].append(process(tool, data, case, "--cases", "2"))
+                python = options.mirp if tool == "MIRP" else ""
+                found[tool].append(process(tool, data, case, "--cases", "2", python=python))
         reference = min(r["best"] for r in found["PyRadiomics"])
         for tool in tools:
             best = min(r["best"] for r in found[tool])
             peak = max(r["peak_mb"] for r in found[tool])
-            same = agree(found["PyRadiomics"][0]["values"], found[tool][0]["values"]) if tool != "MIRP" else "-"
+            same = (agree_ibsi if tool == "MIRP" else agree)(
+                found["PyRadiomics"][0]["values"], found[tool][0]["values"]
+            )
             rows.append([case, tool, f"{best:.2f}", f"{reference / best:.1f} x", f"{peak:.0f}", same])
     table("Full set, CPU seconds per case without process start", ["case", "tool", "CPU s", "speed", "peak MB",
           "features within 1e-6 of PyRadiomics"], rows)  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from polycentric import tables
 from polycentric.tables.schemas import FEATURES, PATIENTS, SCANS, SPLIT
 
@@ -134,3 +136,18 @@ def write(
     return Cohort(
         root, root / "cohort/patients.tsv", root / "cohort/scans.tsv", root / "cohort/splits/main.tsv", paths, frame
     )
+
+
+def golden() -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The cohort and R's results for it; skips where it is not there."""
+    shared = Path(os.environ.get("POLYCENTRIC_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (shared / "golden" / "golden_R.txt").exists():
+        pytest.skip(f"R's results are not there: {shared}/golden")
+    results = {}
+    for line in (shared / "golden" / "golden_R.txt").read_text().splitlines():
+        name, *values = line.split()
+        try:
+            results[name] = np.array([float(v) for v in values])
+        except ValueError:
+            continue
+    return pd.read_csv(shared / "golden" / "cohort.csv"), results

@@ -14,8 +14,8 @@ from polycentric import readers, tables
 from polycentric.config.readers import ReaderStudy
 from polycentric.config.report import ReportSettings
 from polycentric.readers.answers import order_of
-from polycentric.readers.schemas import ANSWERS, ITEMS, KEY, REJECTED
 from polycentric.report import build
+from polycentric.tables.readers import ANSWERS, ITEMS, KEY, REJECTED
 from report_support import factory
 from report_support.chromium import CHROMIUM, page
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import cohorts
@@ -19,24 +18,9 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 
-def golden() -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The cohort and R's results for it; skips where it is not there."""
-    shared = Path(os.environ.get("POLYCENTRIC_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    if not (shared / "golden" / "golden_R.txt").exists():
-        pytest.skip(f"R's results are not there: {shared}/golden")
-    results = {}
-    for line in (shared / "golden" / "golden_R.txt").read_text().splitlines():
-        name, *values = line.split()
-        try:
-            results[name] = np.array([float(v) for v in values])
-        except ValueError:
-            continue
-    return pd.read_csv(shared / "golden" / "cohort.csv"), results
-
-
 @pytest.mark.realdata
 def test_roc_agrees_with_proc_and_rms() -> None:
-    d, r = golden()
+    d, r = cohorts.golden()
     y, a, b = d["y"].to_numpy(), d["pA"].to_numpy(), d["pB"].to_numpy()
     one = roc.delong(y, a)
     assert np.allclose([one["lower"], one["value"], one["upper"]], r["ci_delong_A"], rtol=1e-9)

@@ -11,18 +11,30 @@ import numpy as np
 import pandas as pd
 import pytest
 from polycentric import ledger, tables
-from polycentric.analysis import artefacts, chain, classifiers, classify
+from polycentric.analysis import artefacts, chain, classifiers, classify, roc, selection, tuning
 from polycentric.analysis.schemas import CLASSIFICATION
-from polycentric.config.analyses import ClassificationAnalysis, Selection
+from polycentric.config.classification import ClassificationAnalysis
 from polycentric.errors import UserError
+from polycentric.estimates import permutation_p
 from polycentric.tables.schemas import ARTEFACTS
 from pydantic import ValidationError
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
+KEEP_ALL = [{"kind": "correlation"}]
+
+
+def top(count: int) -> list[dict]:
+    return [{"kind": "variance"}, {"kind": "correlation"}, {"kind": "top", "count": count}]
+
+
+def choose(x: np.ndarray, y: np.ndarray, *steps: dict) -> np.ndarray:
+    return selection.choose(x, y, selection.steps(steps))
+
 
 def settings(**more: Any) -> ClassificationAnalysis:
-    quick = {"bootstraps": 50, "permutations": 0, "trees": 20, "resampling": {"folds": 3, "repeats": 1}}
+    quick = {"bootstraps": 50, "permutations": 0, "trees": 20, "resampling": {"folds": 3, "repeats": 1},
+             "explain": {"permutations": 0, "dependence": 0, "shap": False}}  # fmt: skip
     base = {"split": "main", "outcome": "response", "features": ("mixed",), "models": ("lasso",)}
     return ClassificationAnalysis(**(base | quick | more))
 
@@ -46,7 +58,7 @@ def run(cohort: cohorts.Cohort, chosen: ClassificationAnalysis, name: str = "a",
 
 def test_a_planted_effect_is_recovered(tmp_path: Path) -> None:
     cohort = cohorts.write(tmp_path, sizes={"north": 1600, "south": 900}, external="south", features=5, test=0.2)
-    metrics = run(cohort, settings(models=("logistic",), selection={"keep": None}))
+    metrics = run(cohort, settings(models=("logistic",), selection=KEEP_ALL))
     variables = pd.read_csv(tmp_path / "analyses/a/tables/variables.csv").set_index("variable")
     n = metrics["cohort"]["parts"]["training"]["patients"]
     # the error of a slope of 1 on a standard normal: 1 / sqrt(n E[p (1 - p) x^2])
@@ -81,7 +93,7 @@ def test_noise_with_many_features_stays_noise(tmp_path: Path) -> None:
 
 def test_permutation_p_of_noise_is_uniform() -> None:
     rng = np.random.default_rng(3)
-    chosen = settings(models=("logistic",), selection={"keep": 2})
+    chosen = settings(models=("logistic",), selection=top(2))
     values = []
     for data in range(25):
         x = pd.DataFrame(rng.normal(size=(60, 40)), columns=[f"f{k}" for k in range(40)])
@@ -91,10 +103,10 @@ def test_permutation_p_of_noise_is_uniform() -> None:
             labels = y[:30] if k == 0 else rng.permutation(y[:30])
             if len(np.unique(labels)) < 2:
                 continue
-            fit = classifiers.fit("logistic", x[:30], labels, chosen, rng=np.random.default_rng(data), seed=1,
-                                  out_of_fold=False)  # fmt: skip
-            aucs.append(classify.roc.auc(y[30:], fit.probability(x[30:])))
-        values.append(classify.permutation_p(aucs[0], np.array(aucs[1:])))
+            fit = tuning.fit_models(["logistic"], x[:30], labels, chosen, rng=np.random.default_rng(data), seed=1,
+                                    out_of_fold=False)["logistic"]  # fmt: skip
+            aucs.append(roc.auc(y[30:], fit.probabilities(x[30:])[:, 1]))
+        values.append(permutation_p(aucs[0], np.array(aucs[1:])))
     assert stats.kstest(values, "uniform").pvalue > 0.001
     assert 0.3 < np.mean(values) < 0.7
 
@@ -102,7 +114,7 @@ def test_permutation_p_of_noise_is_uniform() -> None:
 def test_nothing_outside_training_reaches_the_model(tmp_path: Path) -> None:
     """The fitted chain is the same, byte for byte, whatever test and external patients look like."""
     chosen = settings(models=("lasso", "random-forest", "elastic-net"), clinical=("age_years", "stage"),
-                      selection={"keep": 3})  # fmt: skip
+                      selection=top(3))  # fmt: skip
     first = cohorts.write(tmp_path / "a", sizes={"north": 50, "south": 20}, external="south", features=30, signal=3)
     metrics = run(first, chosen)
     second = cohorts.write(tmp_path / "b", sizes={"north": 50, "south": 20}, external="south", features=30, signal=3)
@@ -130,7 +142,7 @@ def test_nothing_outside_training_reaches_the_model(tmp_path: Path) -> None:
 
 def test_the_front_learns_from_training_rows_only() -> None:
     x = pd.DataFrame({"a": [1.0, 2.0, np.nan, 5.0], "b": [3.0, 3.0, 3.0, 3.0], "c": ["x", "y", "x", None]})
-    front = chain.Front(("c",), {"correlation": None, "keep": None}).fit(x, np.array([0, 1, 0, 1]))
+    front = chain.Front(("c",), ()).fit(x, np.array([0, 1, 0, 1]))
     assert list(front.get_feature_names_out()) == ["c=y", "a"]  # b is constant, x the reference of c
     z = front.transform(pd.DataFrame({"a": [np.nan, 2.0], "b": [9.0, 9.0], "c": ["z", "y"]}))
     a = np.array([1.0, 2.0, 2.0, 5.0])
@@ -147,26 +159,27 @@ def test_selection_by_hand() -> None:
     noise = rng.normal(size=40)
     x = np.c_[noise, strong**3, weak, strong, np.ones(40)]
     # strong and its cube are one feature by rank; the first by position stands for both
-    chosen = chain.choose(x, y, Selection(correlation=0.9, keep=None))
-    assert chosen.tolist() == [1, 2, 0]
-    assert chain.choose(x, y, Selection(correlation=None, keep=2)).tolist() == [1, 3]
-    assert set(chain.choose(x, y, Selection(univariate_p=0.05, keep=None, correlation=None))) >= {1, 3}
-    strength, p = chain.mann_whitney(x, y)
+    assert choose(x, y, {"kind": "correlation", "above": 0.9}).tolist() == [1, 2, 0]
+    assert choose(x, y, {"kind": "top", "count": 2}).tolist() == [1, 3]
+    assert set(choose(x, y, {"kind": "test", "p": 0.05})) >= {1, 3}
+    strength, p = selection.mann_whitney(x, y)
     expected = [stats.mannwhitneyu(c[y == 1], c[y == 0], method="asymptotic", use_continuity=False) for c in x.T]
     assert p == pytest.approx([e.pvalue if np.isfinite(e.pvalue) else 1 for e in expected], abs=1e-12)
     assert strength == pytest.approx([abs(e.statistic / 400 - 0.5) for e in expected])
 
 
 def test_penalised_models_are_the_stated_ones() -> None:
-    """The lasso of liblinear agrees with saga, which does not penalise the constant."""
+    """They agree with saga, which does not penalise the constant."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(120, 6))
     y = (rng.random(120) < 1 / (1 + np.exp(-(x[:, 0] + 1)))).astype(int)
-    mine = classifiers.build("lasso", 120, 0.03, settings(), 0).fit(x, y)
-    other = LogisticRegression(l1_ratio=1, C=1 / (120 * 0.03), solver="saga", tol=1e-8, max_iter=20000).fit(x, y)
-    assert mine.coef_[0] == pytest.approx(other.coef_[0], abs=0.01)
-    assert mine.intercept_ == pytest.approx(other.intercept_, abs=0.02)
-    none = classifiers.build("lasso", 120, classifiers.PENALTIES[0], settings(), 0).fit(x, y)
+    for kind, ratio in (("lasso", 1), ("elastic-net", 0.5), ("ridge", 0)):
+        mine = classifiers.build(kind, {"penalty": 0.03}, trees=1, balanced=False, seed=0).fit(x, y)
+        other = LogisticRegression(l1_ratio=ratio, C=1 / (120 * 0.03), solver="saga", tol=1e-10, max_iter=50000)
+        other.fit(x, y)
+        assert mine.coef_[0] == pytest.approx(other.coef_[0], abs=1e-6)
+        assert mine.intercept_ == pytest.approx(other.intercept_, abs=1e-6)
+    none = classifiers.build("lasso", {"penalty": 0.5}, trees=1, balanced=False, seed=0).fit(x, y)
     assert not none.coef_.any()
 
 
@@ -174,15 +187,15 @@ def test_twin_sets_share_the_selection_of_one(tmp_path: Path) -> None:
     cohort = cohorts.write(tmp_path, sizes={"north": 90, "south": 30}, external="south", features=40,
                            sets=("mixed", "homogeneous"))  # fmt: skip
     both = ("mixed", "homogeneous")
-    metrics = run(cohort, settings(features=both, models=("ridge",), select_on="mixed", selection={"keep": 4}))
+    metrics = run(cohort, settings(features=both, models=("ridge",), select_on="mixed", selection=top(4)))
     variables = pd.read_csv(tmp_path / "analyses/a/tables/variables.csv")
     chosen = {s: list(v["variable"]) for s, v in variables.groupby("features")}
     assert chosen["mixed"] == chosen["homogeneous"]
-    run(cohort, settings(features=both, models=("ridge",), select_on="homogeneous", selection={"keep": 4}), name="back")
+    run(cohort, settings(features=both, models=("ridge",), select_on="homogeneous", selection=top(4)), name="back")
     back = pd.read_csv(tmp_path / "analyses/back/tables/variables.csv")
     back = {s: list(v["variable"]) for s, v in back.groupby("features")}
     assert back["mixed"] == back["homogeneous"] != chosen["mixed"]
-    run(cohort, settings(features=both, models=("ridge",), selection={"keep": 4}), name="own")
+    run(cohort, settings(features=both, models=("ridge",), selection=top(4)), name="own")
     own = pd.read_csv(tmp_path / "analyses/own/tables/variables.csv")
     own = {s: list(v["variable"]) for s, v in own.groupby("features")}
     assert own == {"mixed": chosen["mixed"], "homogeneous": back["homogeneous"]}

@@ -11,14 +11,14 @@ import pytest
 from polycentric import tables
 from polycentric.analysis import chain, classify, data, survive
 from polycentric.coding import coded, indicators, per_patient
-from polycentric.config.analyses import ClassificationAnalysis
+from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.clinical import ColumnSettings
 from polycentric.config.study import load
 from polycentric.config.survival import SurvivalAnalysis
 from polycentric.errors import UserError
 from sklearn.preprocessing import OneHotEncoder
 
-OFF = {"correlation": None, "keep": None}
+OFF: tuple = ()
 
 
 def column(**settings) -> ColumnSettings:

@@ -225,6 +225,26 @@ def test_survival_at_one_and_two_years(tmp_path):
     assert (folder / "figures" / "associations-2.svg").is_file()
 
 
+@pytest.mark.parametrize("outcome", ["covid", "grade", "os"])
+@pytest.mark.parametrize("kept", [["p000", "p001"], None])
+def test_too_few_patients_or_constant_features_are_told(tmp_path, monkeypatch, outcome, kept):
+    whole = cohort
+
+    def small(root: Path) -> dict[str, Path]:
+        paths = whole(root)
+        frame = tables.read(paths["features"], FEATURES)
+        frame = frame.assign(**dict.fromkeys(NAMES, 1.0)) if kept is None else frame[frame["patient"].isin(kept)]
+        tables.write(frame, paths["features"], FEATURES)
+        return paths
+
+    monkeypatch.setitem(globals(), "cohort", small)
+    folder, metrics = run(tmp_path, outcome)
+    assert metrics["cohort"]["used"] == (160 if kept is None else 2)
+    assert any("No features can be correlated" in warning for warning in metrics["warnings"])
+    assert "correlation" not in {Path(p).stem for p in tables.read(folder / "manifest.tsv", ARTEFACTS)["path"]}
+    assert not any(target["significant"]["uncorrected"] for target in metrics["results"].values())
+
+
 def test_results_are_the_same_bytes(binary, tmp_path):
     _, one, _ = binary
     two, _ = run(tmp_path, "covid", show=14)

@@ -80,7 +80,8 @@ def compare(root: Path, paths: dict, harmonised: dict | None = None, **changes) 
     )  # fmt: skip
     return analyse(
         "batches", analysis, seed=1, features={"raw": paths["features"], "combat": root / "combat.parquet"},
-        scans=paths["scans"], patients=paths["patients"], split=paths["split"], ledgers=[root / "harmonise.json"],
+        scans=paths["scans"], patients=paths["patients"], split=paths["split"], parameters=root / "model.json",
+        ledgers=[root / "harmonise.json"],
         root=root, folder=root / "analyses" / "batches",
     )  # fmt: skip
 
@@ -94,6 +95,9 @@ def test_planted_batches_disappear_for_new_patients(tmp_path):
     values[site == "south"] += np.sqrt(2)
     metrics = compare(tmp_path, write(tmp_path, values, [f"original_glcm_F{i}" for i in range(20)], site, part))
     expected = 2 * (2 / 9) / (1 + 2 * (2 / 9))
+    # so many rows converge within neuroCombat's rule, few enough features that it shows
+    assert 0 < metrics["fit"]["stopping_difference_sd"] < 0.01
+    assert any("full convergence" in line for line in metrics["summary"])
     explained = metrics["variance_explained"]
     assert explained["training"]["before"]["mean"]["value"] == pytest.approx(expected, abs=0.03)
     assert explained["training"]["before"]["different_mean"] == 20

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from polycentric import ledger, tables
 from polycentric.config.features import HarmonisedSet
+from polycentric.config.harmonise import HarmonisationAnalysis
 from polycentric.errors import UserError
 from polycentric.harmonise import harmonise
+from polycentric.harmonise.analysis import analyse
 from polycentric.tables.schemas import FEATURES, PATIENTS, SCANS, SPLIT
 
 # what a kernel does to each feature, and how far repeats differ (SD of the phantoms' inserts: 1)
@@ -101,6 +103,26 @@ def test_fates_and_patients(tmp_path):
     shifted = judged.loc[SHIFTED]
     assert (shifted["ccc_after"] <= shifted["ccc_after_in_sample"] + 1e-9).mean() > 0.8
     assert shifted["ccc_before"].max() < 0.9 < shifted["ccc_after"].min()
+
+
+def test_the_analysis_tells_the_fates(tmp_path):
+    paths = cohort(tmp_path)
+    run(tmp_path, paths)
+    settings = HarmonisationAnalysis(
+        kind="harmonisation", features=("ct", "combat"), split="main", batch="kernel", trees=5, repeats=1,
+        bootstraps=20, permutations=20,
+    )  # fmt: skip
+    metrics = analyse(
+        "fates", settings, seed=1, features={"ct": paths["features"], "combat": tmp_path / "out.parquet"},
+        scans=paths["scans"], patients=paths["patients"], split=paths["split"], parameters=tmp_path / "model.json",
+        ledgers=[tmp_path / "ledger.json"], root=tmp_path, folder=tmp_path / "fates",
+    )  # fmt: skip
+    fates = {"concordant": 4, "harmonised": 12, "not concordant": 1, "not repeatable": 1}
+    assert metrics["fit"]["phantom"] == {"subjects": 12, "retests": 24, "fates": fates}
+    assert "12 harmonised, 1 not concordant, 1 not repeatable." in metrics["summary"][-1]
+    table = pd.read_csv(tmp_path / "fates" / "tables" / "phantom.csv").set_index("feature")
+    assert table.loc[SHIFTED, "ccc_before"].max() < 0.9 < table.loc[SHIFTED, "ccc_after"].min()
+    assert (tmp_path / "fates" / "figures" / "phantom.svg").is_file()
 
 
 def test_ledger_names_the_phantoms_and_no_patient(tmp_path):

@@ -14,7 +14,7 @@ from polycentric.analysis import classify, data, explore
 from polycentric.cohort import read_clinical
 from polycentric.cohort.flow import flow_rows
 from polycentric.config import plan
-from polycentric.config.analyses import ClassificationAnalysis
+from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.clinical import AtHorizon, ClinicalSettings, read_outcome
 from polycentric.config.explore import ExplorationAnalysis
 from polycentric.config.splits import Split

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 from polycentric import tables
-from polycentric.analysis import classify
-from polycentric.config.analyses import ClassificationAnalysis
+from polycentric.analysis import classify, classify_study
+from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.clinical import BinaryOutcome, ClinicalSettings
 from polycentric.config.features import FeatureSet, ImportedSet, JoinedSet
 from polycentric.errors import UserError
@@ -23,7 +23,11 @@ from polycentric.pseudonyms import patient, pseudonym
 from polycentric.radiomics import import_table, join_features
 from polycentric.tables.schemas import FEATURES, PATIENTS, SPLIT
 from pydantic import TypeAdapter, ValidationError
-from sklearn.preprocessing import OrdinalEncoder
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 
 def identify(kind: str, centre: str, value: str) -> str:
@@ -330,15 +334,36 @@ def test_gliomas_from_table_to_classification(realdata, tmp_path):
     raw = pd.read_csv(root / "features_T2.csv", float_precision="round_trip").set_index("PatientID")
     joined = JoinedSet(kind="joined", of=tuple(sequences))
     join_features("all", joined, features=[tmp_path / f"{n}.parquet" for n in sequences], output=tmp_path / "a.parquet")
-    study = classify._study(
-        "idh", ClassificationAnalysis(split="s", outcome="idh", features=("all",)), 1, {"all": tmp_path / "a.parquet"},
-        tmp_path / "p.tsv", tmp_path / "s.tsv", BinaryOutcome(column="idh", positive=1), None, "analyses: idh",
-    )  # fmt: skip
+    settings = ClassificationAnalysis.model_validate({
+        "split": "s", "outcome": "idh", "features": ["all"], "models": ["ridge"], "permutations": 0, "bootstraps": 200,
+        "resampling": {"folds": 5, "repeats": 1}, "validation": [{"kind": "leave-centre-out"}],
+        "explain": {"permutations": 0, "dependence": 0, "shap": False},
+    })  # fmt: skip
+    inputs = (settings, 1, {"all": tmp_path / "a.parquet"}, tmp_path / "p.tsv", tmp_path / "s.tsv",
+              BinaryOutcome(column="idh", positive=1))  # fmt: skip
+    study = classify_study.read("idh", *inputs, None)
     assert study.outcome.sum() == 76
     assert len(study.outcome) == 103
     assert study.counts["parts"]["external"]["patients"] == 16
-    table = study.sets["all"]
+    table = study.arms["all"].table
     assert table.shape == (103, 4 * 361)
     order = known.set_index("patient").loc[table.index, "PatientID"]
     ours = table[[f"t2: medimage_{k}" for k in range(1, 362)]].to_numpy()
     np.testing.assert_array_equal(ours, raw.loc[order, [f"radVar{k}" for k in range(1, 362)]].to_numpy())
+    # one centre left out in turn, against a chain of scikit-learn alone
+    _, seed, features, patients, split, outcome = inputs
+    metrics = classify.analyse(
+        "idh", settings, seed=seed, features=features, patients=patients, split=split, outcome=outcome, ledgers=[],
+        root=tmp_path, folder=tmp_path / "idh", settings_json="{}", code="c",
+    )  # fmt: skip
+    found = metrics["validation"]["leave-centre-out"]
+    centre = known.set_index("patient").loc[table.index, "centre"].to_numpy()
+    x, y, aucs = np.nan_to_num(table.to_numpy()), study.outcome, {}
+    for held in ("DU", "FG", "HT"):
+        inside = (centre != held) & (centre != "CS")
+        chain = make_pipeline(StandardScaler(), SelectKBest(f_classif, k=10), LogisticRegression(C=0.1))
+        p = chain.fit(x[inside], y[inside]).predict_proba(x[centre == held])[:, 1]
+        aucs[held] = roc_auc_score(y[centre == held], p)
+    assert set(found["centres"]) == set(aucs)
+    expected = np.average([*aucs.values()], weights=[(centre == held).sum() for held in aucs])
+    assert found["results"]["all"]["ridge"]["auc"]["value"] == pytest.approx(expected, abs=0.08)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from polycentric.analysis import chain, classifiers
+from polycentric.analysis import chain, tuning
 from polycentric.analysis.artefacts import read_skops, write_skops
-from polycentric.config.analyses import ClassificationAnalysis
+from polycentric.config.classification import ClassificationAnalysis
 
 FOREST = {"method": "forest", "trees": 8, "rounds": 2, "predictors": 5}
 
@@ -68,7 +68,7 @@ def test_the_chain_fits_it_in_every_fold_and_survives_a_file(tmp_path: Path):
     """Rows outside the fit leave the chain as it is, byte for byte; the stored chain gives the same probabilities."""
     settings = ClassificationAnalysis.model_validate(
         {"split": "main", "outcome": "y", "features": ["f"], "imputation": FOREST,
-         "resampling": {"folds": 3, "repeats": 1}, "selection": {"keep": 3}}
+         "resampling": {"folds": 3, "repeats": 1}, "selection": [{"kind": "top", "count": 3}]}
     )  # fmt: skip
     frame = pd.DataFrame(lacking(related(90, 5), 6), columns=list("abcdef"))
     frame["stage"] = np.where(np.arange(90) % 3 == 0, "II", "I")
@@ -79,12 +79,14 @@ def test_the_chain_fits_it_in_every_fold_and_survives_a_file(tmp_path: Path):
         table = frame.copy()
         if changed:
             table.iloc[60:, :6] = 1e6
-        fit = classifiers.fit("lasso", table.iloc[:60], y[:60], settings, rng=np.random.default_rng(0), seed=7)
+        fit = tuning.fit_models(["lasso"], table.iloc[:60], y[:60], settings, rng=np.random.default_rng(0), seed=7)[
+            "lasso"
+        ]
         write_skops(fit.chain, tmp_path / f"{changed}.skops")
         made.append(fit)
     assert (tmp_path / "False.skops").read_bytes() == (tmp_path / "True.skops").read_bytes()
     loaded = read_skops(tmp_path / "False.skops")
-    expected = made[0].probability(frame.iloc[60:])
+    expected = made[0].probabilities(frame.iloc[60:])[:, 1]
     np.testing.assert_array_equal(loaded.predict_proba(frame.iloc[60:])[:, 1], expected)
     assert ((expected > 0.5) == y[60:]).mean() > 0.85
 
@@ -101,6 +103,9 @@ def test_out_of_fold_values_come_from_the_other_folds():
         x = rng.normal(size=(60, 5))
         x[rng.random(x.shape) < 0.3] = np.nan
         y = np.arange(60) % 2
-        fit = classifiers.fit("ridge", pd.DataFrame(x, columns=list("abcde")), y, settings, rng=rng, seed=run)
-        values.append((fit.out_of_fold[y == 1][:, None] > fit.out_of_fold[y == 0]).mean())
+        fit = tuning.fit_models(["ridge"], pd.DataFrame(x, columns=list("abcde")), y, settings, rng=rng, seed=run)[
+            "ridge"
+        ]
+        p = fit.out_of_fold[:, 1]
+        values.append((p[y == 1][:, None] > p[y == 0]).mean())
     assert np.mean(values) == pytest.approx(0.5, abs=0.12)

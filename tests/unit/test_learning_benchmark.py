@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))  # last: other names there are those of packages
+sys.path.append(str(BENCHMARKS))  # last: it holds a radiomics.py of its own
 checks = pytest.importorskip("learning_checks")
 phantoms = pytest.importorskip("learning_phantoms")
 

@@ -163,3 +163,40 @@ def test_shard(tmp_path):
     (tmp_path / good["path"]).unlink()
     prepare_shard("ct", view, source=source, root=tmp_path, manifest=manifest, settings_json="1")
     assert manifest.read_bytes() == before
+
+
+def test_difference_of_two_views(tmp_path):
+    source = shard(tmp_path)
+    folder = tmp_path / "views"
+    given = {"root": tmp_path, "source": source}
+    tripled = View(steps=[{"kind": "linear", "multiply": 3, "add": 5}])
+    prepare_shard("tripled", tripled, manifest=folder / "tripled/main/north-0.tsv", **given)
+    prepare_shard("coarse", View(spacing_mm=(2, 2, 2)), manifest=folder / "coarse/main/north-0.tsv", **given)
+
+    view = View(from_="tripled", minus="scan", steps=[{"kind": "absolute"}])
+    made = folder / "change/main/north-0.tsv"
+    of = folder / "tripled/main/north-0.tsv"
+    prepare_shard("change", view, source=of, minus=source, manifest=made, root=tmp_path)
+    rows = tables.read(made, VIEWS).set_index("scan")
+    assert rows["status"].to_dict() == {"good": "ok", "missing": "missing", "broken": "ok"}
+    original = volumes.read(tmp_path / "volumes/north-0/good.nii").array.astype(float)
+    found = volumes.read(tmp_path / rows.loc["good", "path"]).array
+    np.testing.assert_allclose(found, np.abs(2 * original + 5), rtol=1e-5, atol=1e-3)
+
+    other = View(from_="tripled", minus="coarse")
+    wrong = folder / "wrong/main/north-0.tsv"
+    prepare_shard("wrong", other, source=of, minus=folder / "coarse/main/north-0.tsv", manifest=wrong, root=tmp_path)
+    refused = tables.read(wrong, VIEWS).set_index("scan").loc["good"]
+    assert refused["status"] == "rejected"
+    assert refused["reason"].startswith("VIEW_NO_DIFFERENCE: the image has")
+    assert "bring both to one spacing" in refused["reason"]
+
+    # what is subtracted is part of what the difference was made from
+    before = rows.loc["good", "sha256"]
+    path = tmp_path / "volumes/north-0/good.nii"
+    volumes.write(volumes.read(path).with_array(np.zeros(original.shape, np.float32)), path)
+    table = tables.read(source, VOLUMES)
+    table.loc[table["scan"].eq("good"), "sha256"] = sha256_file(path)
+    tables.write(table, source, VOLUMES)
+    prepare_shard("change", view, source=of, minus=source, manifest=made, root=tmp_path)
+    assert tables.read(made, VIEWS).set_index("scan").loc["good", "sha256"] != before

@@ -242,7 +242,7 @@ def test_a_registered_view_and_the_outlines_that_follow_it(tmp_path):
     tables.write([mask | {"path": path.relative_to(tmp_path).as_posix()}], masks, MASKS)
     extract_shard(
         "f", RadiomicsSet(view="v"), Recipe(bin_count=16, classes={"firstorder": ("Mean",)}),
-        views=tmp_path / "views" / "v" / "main" / "north-0.tsv", volumes=session.source, masks=masks, root=tmp_path,
+        views=tmp_path / "views" / "v" / "main" / "north-0.tsv", volumes=session.source, masks=[masks], root=tmp_path,
         output=tmp_path / "f.parquet",
     )  # fmt: skip
     row = tables.read(tmp_path / "f.parquet", FEATURES).set_index("scan").loc["t2"]

@@ -384,6 +384,9 @@ def test_every_step_has_a_function_and_survives_a_round_trip():
         ({"steps": [{"kind": "pack", "low": 5, "high": 5}]}, "lower intensity as low"),
         ({"steps": [{"kind": "n4", "inside": "brain", "foreground": "otsu"}]}, "not both"),
         ({"from": "ct", "synthesis": "x", "preset": "minimalist"}, "second view"),
+        ({"from": "ct", "minus": "ct"}, "zero everywhere"),
+        ({"from": "ct", "minus": "scan", "onto": {"where": "modality == 'MR'"}}, "second view"),
+        ({"from": "ct", "minus": "scan", "steps": [{"kind": "body"}]}, "body needs an image"),
         ({"spacing_mm": [0, 0, 0]}, r"View\n  Value error, spacing_mm is \[0.0, 0.0, 0.0\]: write three lengths"),
     ],
 )

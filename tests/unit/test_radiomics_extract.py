@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from polycentric import tables, volumes
 from polycentric.config.features import DerivedRoi, RadiomicsSet, Recipe, find_recipe, load_recipe
@@ -195,7 +196,7 @@ def test_shard_and_merge(tmp_path):
     volume_rows, views, masks = study(tmp_path)
     settings = RadiomicsSet(view="ct", rois=("tumour", "node"))
     output = tmp_path / "features" / "mixed" / "north-0.parquet"
-    given = {"views": views, "volumes": volume_rows, "masks": masks, "root": tmp_path, "output": output}
+    given = {"views": views, "volumes": volume_rows, "masks": [masks], "root": tmp_path, "output": output}
     started = time.process_time()
     extract_shard("mixed", settings, TOY, **given)
     assert time.process_time() - started < 5
@@ -262,3 +263,51 @@ def test_shard_and_merge(tmp_path):
     assert merged["scan"].iloc[0] == "other"
     assert len(merged) == len(frame) + 1
     assert whole.read_bytes() == again.read_bytes()
+
+
+def test_readers_in_one_pass(tmp_path, monkeypatch):
+    """Three readers of the same scans: each one's rows are those of a set of its own, and filters run once."""
+    volume_rows, views, masks = study(tmp_path, scans=5)
+    table = tables.read(masks, MASKS)
+    readers = {"manual": masks}
+    for name, shift in (("second", 2), ("third", -1)):
+        rows = table.assign(source=name)
+        for number, row in rows[rows["scan"].ne("scan4") | (name == "second")].iterrows():
+            mask = volumes.read(tmp_path / row["path"])
+            path = tmp_path / "masks" / name / f"{row['scan']}.nii"
+            volumes.write(mask.with_array(np.roll(mask.array, shift, axis=2)), path)
+            rows.loc[number, ["path", "sha256"]] = path.relative_to(tmp_path).as_posix(), sha256_file(path)
+        readers[name] = tmp_path / f"{name}.tsv"
+        tables.write(rows[rows["scan"].ne("scan4") | (name == "second")], readers[name], MASKS)
+    given = {"views": views, "volumes": volume_rows, "root": tmp_path}
+    recipe = TOY.model_copy(update={"log_sigmas_mm": (1.5,)})
+    alone = []
+    for name, manifest in readers.items():
+        output = tmp_path / "alone" / f"{name}.parquet"
+        extract_shard("f", RadiomicsSet(view="ct", masks=name), recipe, masks=[manifest], output=output, **given)
+        alone.append(output)
+
+    from polycentric.radiomics import shard
+
+    passes = []
+    whole = shard.extract_rois
+    monkeypatch.setattr(
+        shard, "extract_rois", lambda image, rois, made: passes.append(len(rois)) or whole(image, rois, made)
+    )
+    output = tmp_path / "together" / "north-0.parquet"
+    settings = RadiomicsSet(view="ct", masks=tuple(readers))
+    extract_shard("f", settings, recipe, masks=[*readers.values()], output=output, **given)
+    assert passes == [3, 3, 3, 2]  # scan0, 2, 3, 4; scan1 has no view
+    merge([output], tmp_path / "f.parquet")
+    together = tables.read(tmp_path / "f.parquet", FEATURES)
+    merge(alone, tmp_path / "expected.parquet")
+    expected = tables.read(tmp_path / "expected.parquet", FEATURES)
+    measured = expected[expected["roi"].ne("*")].reset_index(drop=True)
+    assert measured["source"].value_counts().to_dict() == {"manual": 4, "second": 4, "third": 3}
+    found = together[together["roi"].ne("*")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, measured)
+    others = together[together["roi"].eq("*")].set_index(["scan", "source"])["reason"]
+    assert others.to_dict() == {
+        ("scan1", "*"): "GEOM_GAP: a slice is missing",
+        ("scan4", "third"): "MASKS_MISSING: third has no row for the scan",
+    }

@@ -55,7 +55,7 @@ def scan(n: int) -> tuple[Volume, Volume]:
     return Volume(array, geometry), Volume(mask, geometry)
 
 
-def write(root: Path, shard: str, patients: Sequence[int], prepare=lambda image: image) -> dict[str, Path]:
+def write(root: Path, shard: str, patients: Sequence[int], prepare=lambda image: image) -> dict:
     rows: dict[str, list] = {"volumes": [], "views": [], "masks": []}
     for n in patients:
         image, mask = scan(n)
@@ -81,7 +81,8 @@ def write(root: Path, shard: str, patients: Sequence[int], prepare=lambda image:
         rows["masks"].append(key | made["masks"] | {"source": "manual", "fold": "main", "roi": "tumour"})
     for name, schema in (("volumes", VOLUMES), ("views", VIEWS), ("masks", MASKS)):
         tables.write(rows[name], root / f"{shard}-{name}.tsv", schema)
-    return {name: root / f"{shard}-{name}.tsv" for name in rows}
+    found: dict = {name: root / f"{shard}-{name}.tsv" for name in rows}
+    return found | {"masks": [found["masks"]]}
 
 
 def run(

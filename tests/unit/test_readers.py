@@ -1,4 +1,4 @@
-"""Reader studies: statistics against published values, blinding, refusal of wrong answers, planted readers."""
+"""Reader studies: blinding, refusal of wrong answers, planted readers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from polycentric import readers, tables
+from polycentric import readers, tables, univariate
 from polycentric.config.readers import ReaderStudy
 from polycentric.errors import UserError
 from polycentric.files import canonical_json, read_json
-from polycentric.randomness import generator
-from polycentric.readers import statistics
 from polycentric.readers.answers import order_of, seal
 from polycentric.readers.items import cut
-from polycentric.readers.schemas import ANSWERS, APP, ITEMS, KEY, REJECTED
+from polycentric.tables.readers import ANSWERS, APP, ITEMS, KEY, REJECTED
 from polycentric.volumes import Geometry, Volume
 from pydantic import ValidationError
 from report_support import factory
-
-# Fleiss 1971: psychiatric diagnoses of 30 patients by 6 raters, as in R package irr
-DIAGNOSES = """444444 222555 233335 555555 222444 113333 333355 113334 114444 555555 144444 124444 222333 144444 224445
-333335 111455 111112 224444 133555 555555 244444 224555 114444 144445 222224 111155 224444 133333 555555"""
 
 
 def settings(**more: Any) -> ReaderStudy:
@@ -73,51 +67,6 @@ def ingest(study: factory.Study, folder: Path, key: Path, chosen: ReaderStudy, a
     return read_json(folder / "metrics.json")
 
 
-def test_fleiss_kappa_equals_r_irr() -> None:
-    ratings = np.array([list(map(int, row)) for row in DIAGNOSES.split()])
-    kappa, z, p = statistics.fleiss_kappa(statistics.counts(ratings))
-    assert kappa == pytest.approx(0.4302445, abs=5e-8)
-    assert z == pytest.approx(17.65183, abs=5e-6)
-    assert p < 1e-60
-
-
-def test_fleiss_kappa_refuses_unequal_numbers_of_ratings() -> None:
-    with pytest.raises(ValueError, match="same number"):
-        statistics.fleiss_kappa(np.array([[3, 0], [1, 1]]))
-
-
-def test_kappa_of_raters_who_guess_is_near_zero_and_its_interval_covers_it() -> None:
-    rng = generator(1, "test")
-    table = statistics.counts(rng.integers(0, 2, (400, 4)))
-    kappa, z, _ = statistics.fleiss_kappa(table)
-    lower, upper = statistics.kappa_interval(table, 200, rng)
-    assert abs(z) < 3
-    assert lower < kappa < upper
-    assert lower < 0.05
-    assert upper > -0.05
-
-
-@pytest.mark.parametrize(
-    ("k", "n", "lower", "upper"),
-    # Newcombe, Stat Med 1998;17:857, table I, method 3
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_interval_as_published(k: int, n: int, lower: float, upper: float) -> None:
-    assert statistics.wilson(k, n) == pytest.approx((lower, upper), abs=5e-5)
-
-
-def test_crossed_bootstrap_is_wider_than_answers_counted_as_independent() -> None:
-    """Readers of unequal skill: an interval that speaks for other readers must be wider than the binomial one."""
-    rng = generator(2, "test")
-    skill = np.linspace(0.35, 0.95, 6)
-    correct = (rng.random((6, 80)) < skill[:, None]).astype(float)
-    drawn = statistics.crossed_bootstrap(correct, np.repeat([0, 1], 40), 400, rng)
-    lower, upper = statistics.interval(drawn)
-    naive = statistics.wilson(int(correct.sum()), correct.size)
-    assert upper - lower > 1.5 * (naive[1] - naive[0])
-    assert lower < correct.mean() < upper
-
-
 def test_a_slice_is_put_on_the_pixels_asked_for() -> None:
     """A ramp of 2 HU per mm along x and 3 along y stays that ramp on other pixels."""
     y, x = np.mgrid[:40, :50].astype(float)
@@ -159,7 +108,7 @@ def test_the_order_on_the_page_tells_nothing(export: Callable[..., Path], tmp_pa
     folder = export(settings(items=24))
     key = tables.read(tmp_path / "key.tsv", KEY).sort_values("item")
     synthetic = (key["arm"] == "synthetic").to_numpy()
-    _, p = statistics.separation(np.arange(len(key), dtype=float), synthetic)
+    _, p = univariate.separation(np.arange(len(key), dtype=float), synthetic)
     assert p > 0.01
     items = tables.read(folder / "items.tsv", ITEMS)
     assert order_of("b", "r1", items["item"].tolist()) != order_of("b", "r2", items["item"].tolist())
@@ -318,10 +267,10 @@ def test_settings_say_what_to_write() -> None:
 def test_separation_of_known_groups() -> None:
     values = np.array([1.0, 2, 3, 4, 5, 6])
     positive = np.array([False, False, False, True, True, True])
-    assert statistics.separation(values, positive)[0] == 1
-    assert statistics.separation(-values, positive)[0] == 0
-    assert statistics.separation(np.ones(6), positive) == (0.5, 1.0)
-    assert np.isnan(statistics.separation(values, np.ones(6, bool))[0])
+    assert univariate.separation(values, positive)[0] == 1
+    assert univariate.separation(-values, positive)[0] == 0
+    assert univariate.separation(np.ones(6), positive) == (0.5, 1.0)
+    assert np.isnan(univariate.separation(values, np.ones(6, bool))[0])
 
 
 def test_rates_of_a_reader_by_hand() -> None:

@@ -29,8 +29,9 @@ def test_curves_tell_what_was_amiss_and_the_last_sheet_is_shown(tmp_path: Path) 
     for iteration in (50, 1000):
         picture = np.full((4, 4, 3), iteration % 251, np.uint8)
         samples.write_png(picture, tmp_path / "samples" / samples.name(iteration))
+    samples.hand_over(tmp_path / "samples", tmp_path / "samples.zip", 1000)
     sound = ModelFiles(tmp_path / "ledger.json")
-    files = ModelFiles(tmp_path / "l", tmp_path / "settings.json", tmp_path / "history.csv", tmp_path / "samples")
+    files = ModelFiles(tmp_path / "l", tmp_path / "settings.json", tmp_path / "history.csv", tmp_path / "samples.zip")
 
     (curve,) = training.curves({"sound": sound, "bad": files})
     assert "Losses and variety by iteration" in curve["caption"]

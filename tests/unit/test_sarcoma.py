@@ -61,8 +61,8 @@ class Study:
             patients=root / "patients.tsv", root=root, manifest=manifest, settings_json=json.dumps(view),
         )  # fmt: skip
         extract_shard(
-            name, RadiomicsSet(view=name), recipe, views=manifest, volumes=volumes_, masks=masks, root=root,
-            output=output, settings_json=json.dumps(view),
+            name, RadiomicsSet(view=name), recipe, views=manifest, volumes=volumes_, masks=[masks], root=root,
+            output=output,
         )  # fmt: skip
         rows = {row["scan"]: row for row in tables.read(manifest, VIEWS).to_dict("records")}
         return rows, tables.read(output, FEATURES).set_index("scan")

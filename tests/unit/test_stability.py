@@ -134,6 +134,11 @@ def cohort(root: Path) -> dict[str, Path]:
     for name, rows in sets.items():
         paths[name] = root / f"{name}.parquet"
         tables.write(pd.DataFrame(rows), paths[name], FEATURES)
+    # both readers as mask sources of one set, with a third who read few
+    paths["reader-both"] = root / "reader-both.parquet"
+    both = [r | {"set": "reader-both"} for name in sets for r in sets[name]]
+    few = [r | {"source": "reader-c"} for r in both[:2]]
+    tables.write(pd.DataFrame([*both, *few]), paths["reader-both"], FEATURES)
     tables.write(scans, paths["scans"], SCANS)
     tables.write(split, paths["split"], SPLIT)
     return paths
@@ -180,6 +185,17 @@ def test_planted_reliabilities_are_found_and_select(tmp_path):
     assert "readers: lower bound of ICC(A,1)" in stable.loc["original_glcm_Idm", "reason"]
     for _, artefact in tables.read(folder / "manifest.tsv", ARTEFACTS).iterrows():
         assert (tmp_path / artefact["path"]).is_file()
+
+
+def test_readers_of_one_set_are_those_of_two(tmp_path):
+    one = {"repeat": "source", "features": ["reader-both"], "levels": ["reader-a", "reader-b"]}
+    folder, metrics = run(tmp_path, {"one": one, "two": READERS})
+    table = pd.read_csv(folder / "tables" / "features.csv").drop(columns="design")
+    half = len(table) // 2
+    pd.testing.assert_frame_equal(table[:half].reset_index(drop=True), table[half:].reset_index(drop=True))
+    assert metrics["designs"]["one"]["subjects"] == 80
+    with pytest.raises(UserError, match=r"reader-c \(2 rows\)"):
+        run(tmp_path, {"all": {"repeat": "source", "features": ["reader-both"]}})
 
 
 def test_only_training_patients_and_the_ledger(tmp_path):

@@ -119,6 +119,41 @@ def test_further_inputs_of_a_synthesis_model_are_known_views(toy: dict) -> None:
     assert study.synthesis["decontrast"].views == ("ct", "standardised")
 
 
+def test_harmonisation_that_is_told_the_outcome_is_refused(toy: dict) -> None:
+    toy["features"]["combat"] |= {"covariates": ["age_years"]}
+    load(toy)
+    toy["clinical"]["columns"]["again"] = {"type": "categorical", "column": "severe"}
+    for key, value in (("covariates", ["age_years", "severe"]), ("covariates", ["again"]), ("batch", ["severe"])):
+        changed = copy.deepcopy(toy)
+        changed["features"]["combat"] |= {key: value}
+        found = [m for m in messages(changed) if "harmonised by the own outcome" in m]
+        assert [m.split(":")[0] for m in found] == ["analyses.severity.outcome"], key
+        assert f"features.combat.{key}" in found[0]
+    # survival is made of two columns, and a selected set is no way round
+    toy["features"]["combat"] |= {"covariates": ["dead"]}
+    load(toy)  # no survival analysis uses it
+    toy["features"]["fewer"] = {"kind": "selected", "of": "combat", "stable": "outlined-twice"}
+    toy["analyses"]["survival"]["models"]["clinical-radiomics"]["features"] = "fewer"
+    assert any(m.startswith("analyses.survival.outcome") and "'dead'" in m for m in messages(toy))
+
+
+def test_models_behind_what_is_subtracted_count(toy: dict) -> None:
+    toy["views"]["change"] = {"from": "ct", "minus": "noncontrast"}
+    study = load(toy)
+    assert study.models_of_view("change") == study.models_of_view("noncontrast") == ["decontrast"]
+    toy["features"]["change"] = {"view": "change", "masks": ["manual", "unet"], "recipe": "toy"}
+    study = load(toy)
+    assert study.models_of_features("change") == ["decontrast", "unet"]
+    # trained in `images`: an analysis by that split would judge training patients
+    toy["analyses"]["severity"] |= {"split": "images", "features": ["change"]}
+    assert any("'decontrast', trained in split 'images'" in m for m in messages(toy))
+    toy["views"]["change"]["minus"] = "changed"
+    toy["views"]["changed"] = {"from": "change"}
+    assert any("through onto, minus or masks" in m for m in messages(toy))
+    toy["features"]["change"]["masks"] = ["manual", "nobody"]
+    assert any(m.startswith("features.change.masks: 'nobody'") for m in messages(toy))
+
+
 def test_a_wrong_entry_hides_no_other_mistake(toy: dict) -> None:
     toy["synthesis"]["decontrast"]["iterations"] = "many"
     toy["analyses"]["survival"]["models"] = {"a": {}}
@@ -219,6 +254,10 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "synthesis-fidelity": "fidelity",
         "segmentation-quality": "segmentation_quality",
         "feature-agreement": "feature_agreement",
+        "agreement": "agree",
+        "survey": "survey",
+        "mask-agreement": "mask_agreement",
+        "association": "associate",
         "stability": "stability",
         "harmonisation": "harmonisation",
         "exploration": "explore",
@@ -263,6 +302,7 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
     found += [("join_features", {"set": n}) for n, f in study.features.items() if f.kind == "joined"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
+    found += [("apply_model", {"application": n}) for n in study.apply]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
     return found
 
@@ -279,7 +319,7 @@ DIRECT: dict[str, set[str]] = {
         "synthesize", "train_segmentation", "segment", "describe", "classify", "survive", "fidelity",
         "segmentation_quality", "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis",
         "detectability", "feature_shift", "probe_synthesis", "summarise_synthesis", "export_readers",
-        "ingest_readers",
+        "ingest_readers", "agree", "survey", "associate", "mask_agreement",
     },
     "device": {"train_synthesis", "synthesize", "train_segmentation", "segment", "profile_images", "probe_synthesis"},
     "centres.*.role": {"cohort"},
@@ -293,8 +333,8 @@ DIRECT: dict[str, set[str]] = {
     "deidentify": {"share"},
     "quicklook": {"quicklook"},
     "clinical": {"cohort", "describe"},
-    "clinical.columns": {"cohort", "describe", "classify", "survive"},
-    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive"},
+    "clinical.columns": {"cohort", "describe", "classify", "survive", "associate", "apply_model"},
+    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive", "apply_model"},
     "curation": {"curate"},
     "curation.limits": {"cohort"},
     "convert": {"convert"},
@@ -314,8 +354,9 @@ DIRECT: dict[str, set[str]] = {
     "analyses": {
         "describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement", "stability",
         "harmonisation", "explore", "compare_synthesis", "detectability", "feature_shift", "profile_images",
-        "probe_synthesis", "summarise_synthesis",
+        "probe_synthesis", "summarise_synthesis", "agree", "survey", "associate", "mask_agreement",
     },
+    "apply": {"apply_model"},
     "analyses.*.title": set(),
     "analyses.*.question": set(),
     "analyses.*.caption": set(),

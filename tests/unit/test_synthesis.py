@@ -62,7 +62,7 @@ def call(
         settings_out=out / "settings.json",
         history=out / "history.csv",
         ledger=out / "ledger.json",
-        samples=out / "samples",
+        samples=out / "samples.zip",
         device="cpu",
         upstream=upstream or [],
         settings_json="{}",

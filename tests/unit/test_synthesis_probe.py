@@ -54,7 +54,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Phantom, Path]:
         "m", Synthesis(**SETTINGS), seed=1, scans=cohort.scans, patients=cohort.patient_table, split=cohort.split,
         manifests=[cohort.view], root=cohort.root, work=out / "work", fold="main",
         weights=out / "weights.safetensors", settings_out=out / "settings.json", history=out / "history.csv",
-        ledger=out / "ledger.json", samples=out / "samples", device="cpu", upstream=[], settings_json="{}", code="0",
+        ledger=out / "ledger.json", samples=out / "samples.zip", device="cpu", upstream=[], settings_json="{}",
+        code="0",
     )  # fmt: skip
     return cohort, out
 

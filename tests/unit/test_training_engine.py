@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -488,16 +489,17 @@ def test_the_region_of_samples_lies_in_the_middle_and_suits_the_network() -> Non
 
 
 def test_sheets_are_handed_over_up_to_the_last_iteration(tmp_path: Path) -> None:
-    drawn, folder = tmp_path / "drawn", tmp_path / "samples"
+    drawn, archive = tmp_path / "drawn", tmp_path / "samples.zip"
     drawn.mkdir()
-    folder.mkdir()
-    (folder / "old.png").write_text("old")
     for iteration in (5, 10, 15):
         (drawn / samples.name(iteration)).write_text(str(iteration))
-    samples.hand_over(drawn, folder, 10)
-    assert [path.name for path in sorted(folder.iterdir())] == ["000000005.png", "000000010.png"]
-    samples.hand_over(tmp_path / "none", folder, 10)
-    assert list(folder.iterdir()) == []
+    samples.hand_over(drawn, archive, 10)
+    with zipfile.ZipFile(archive) as held:
+        assert held.namelist() == ["000000005.png", "000000010.png"]
+        assert held.read("000000005.png") == b"5"
+    samples.hand_over(tmp_path / "none", archive, 10)
+    with zipfile.ZipFile(archive) as held:
+        assert held.namelist() == []
 
 
 # ---- settings

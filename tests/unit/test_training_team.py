@@ -1,5 +1,6 @@
 """Training by several processes, a training that is told to go, a generator that collapses."""
 
+import io
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,7 @@ def arguments(cohort: Phantom, out: Path, **changes) -> dict:
         "settings_out": out / FILES[1],
         "history": out / FILES[2],
         "ledger": out / FILES[3],
-        "samples": out / "samples",
+        "samples": out / "samples.zip",
         "device": "cpu",
         "upstream": [],
         "settings_json": "{}",
@@ -102,7 +104,7 @@ def test_two_processes_train_as_one(cohort: Phantom, alone: Path, tmp_path: Path
     np.testing.assert_allclose(rows[0], rows[1], rtol=1e-3)
     told = json.loads((tmp_path / "settings.json").read_text())
     assert told["engine"]["devices"] == 2
-    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["000000004.png", "000000006.png"]
+    assert zipfile.ZipFile(tmp_path / "samples.zip").namelist() == ["000000004.png", "000000006.png"]
 
 
 RANKS = """
@@ -145,7 +147,7 @@ def test_every_process_of_a_team_holds_the_same_state(cohort: Phantom, tmp_path:
     for name, tensor in one.items():
         assert torch.equal(tensor, two[name]), name
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {*FILES, "samples", "work"}
+    assert written == {*FILES, "samples.zip", "work"}
 
 
 def test_a_process_of_the_team_that_fails_is_told(
@@ -202,8 +204,7 @@ def test_a_training_that_is_told_to_go_gives_the_same_bytes_in_the_end(
     train(**arguments(cohort, tmp_path))
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (alone / name).read_bytes(), name
-    for path in (alone / "samples").iterdir():
-        assert (tmp_path / "samples" / path.name).read_bytes() == path.read_bytes()
+    assert (tmp_path / "samples.zip").read_bytes() == (alone / "samples.zip").read_bytes()
 
 
 def test_both_stores_train_the_same_weights(cohort: Phantom, alone: Path, tmp_path: Path) -> None:
@@ -234,9 +235,9 @@ def test_precision_is_part_of_what_decides_the_weights(cohort: Phantom, tmp_path
 
 
 def test_sample_pictures_show_the_scans_of_both_domains(alone: Path, cohort: Phantom) -> None:
-    names = sorted(path.name for path in (alone / "samples").iterdir())
-    assert names == ["000000004.png", "000000006.png"]
-    sheet = np.asarray(Image.open(alone / "samples" / names[-1]))
+    with zipfile.ZipFile(alone / "samples.zip") as held:
+        assert held.namelist() == ["000000004.png", "000000006.png"]
+        sheet = np.asarray(Image.open(io.BytesIO(held.read("000000006.png"))))
     # four scans: two of the source, two of the target; 16 x 16 voxels enlarged to 128
     assert sheet.shape == (4 * 128 + 3 * 3, 4 * 128 + 3 * 3, 3)
     hu = cohort.images["p0"][10, 4:20, 4:20].astype(float)
@@ -247,7 +248,7 @@ def test_sample_pictures_show_the_scans_of_both_domains(alone: Path, cohort: Pha
 def test_imported_weights_have_no_samples(cohort: Phantom, alone: Path, tmp_path: Path) -> None:
     given = {"path": str(alone / FILES[0]), "sha256": sha256_file(alone / FILES[0])}
     train(**arguments(cohort, tmp_path, **{"import": given}))
-    assert list((tmp_path / "samples").iterdir()) == []
+    assert zipfile.ZipFile(tmp_path / "samples.zip").namelist() == []
     assert (tmp_path / FILES[0]).read_bytes() == (alone / FILES[0]).read_bytes()
 
 

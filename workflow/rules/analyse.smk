@@ -213,6 +213,7 @@ rule harmonisation:
         scans=result("cohort/scans.tsv"),
         patients=result("cohort/patients.tsv"),
         split=analysis_split,
+        parameters=harmonisation_parameters,
         ledgers=feature_ledgers,
     output:
         **analysis_outputs("Features"),
@@ -234,6 +235,114 @@ rule harmonisation:
         root=results_root,
     script:
         "../scripts/harmonisation.py"
+
+
+# Readers, methods or repeats: columns of the patient table, or a feature set with readers.
+rule agree:
+    input:
+        features=feature_tables,
+        patients=result("cohort/patients.tsv"),
+        ledgers=feature_ledgers,
+    output:
+        **analysis_outputs("Agreement"),
+    log:
+        logfile("agree", "{analysis}"),
+    benchmark:
+        timing("agree", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("agreement")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=20),
+        runtime=minutes(60),
+    params:
+        settings=settings("agree"),
+        code=code("agree"),
+        root=results_root,
+    script:
+        "../scripts/agree.py"
+
+
+rule survey:
+    input:
+        answers=survey_answers,
+    output:
+        **analysis_outputs("Agreement"),
+    log:
+        logfile("survey", "{analysis}"),
+    benchmark:
+        timing("survey", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("survey")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+    params:
+        settings=settings("survey"),
+        code=code("survey"),
+        root=results_root,
+    script:
+        "../scripts/survey.py"
+
+
+rule associate:
+    input:
+        features=feature_tables,
+        patients=result("cohort/patients.tsv"),
+        split=analysis_split,
+        ledgers=feature_ledgers,
+    output:
+        **analysis_outputs("Features"),
+    log:
+        logfile("associate", "{analysis}"),
+    benchmark:
+        timing("associate", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("association")),
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=20),
+        runtime=minutes(60),
+    params:
+        settings=settings("associate"),
+        code=code("associate"),
+        root=results_root,
+    script:
+        "../scripts/associate.py"
+
+
+rule mask_agreement:
+    input:
+        masks=compared_masks,
+        split=analysis_split,
+        ledgers=compared_mask_ledgers,
+    output:
+        **analysis_outputs("Agreement"),
+    log:
+        logfile("mask_agreement", "{analysis}"),
+    benchmark:
+        timing("mask_agreement", "{analysis}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("mask-agreement")),
+    conda:
+        "../../envs/images.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(3000),
+        runtime=minutes(120),
+    params:
+        settings=settings("mask_agreement"),
+        code=code("mask_agreement"),
+        root=results_root,
+    script:
+        "../scripts/mask_agreement.py"
 
 
 rule explore:

@@ -11,7 +11,7 @@ rule extract:
     input:
         view=lambda wildcards: view_manifest(study.features[wildcards.set].view, MAIN, wildcards.shard),
         volumes=result("volumes/{shard}.tsv"),
-        masks=lambda wildcards: mask_manifest(study.features[wildcards.set].masks, MAIN, wildcards.shard),
+        masks=extracted_masks,
     output:
         features=result("features/{set}/{shard}.parquet"),
     log:

@@ -85,6 +85,23 @@ def view_references(wildcards):
     return references_of(wildcards.view, [wildcards.shard], wildcards.fold)
 
 
+def extracted_masks(wildcards):
+    """Manifests of every mask source of a feature set."""
+    return [mask_manifest(source, MAIN, wildcards.shard) for source in study.features[wildcards.set].sources]
+
+
+def subtracted_from(view, shards, fold):
+    """Manifests of the view that a view subtracts."""
+    minus = study.views[view].minus
+    if minus is None:
+        return []
+    return volumes(shards) if minus == "scan" else views([minus], shards, fold)
+
+
+def view_minus(wildcards):
+    return subtracted_from(wildcards.view, [wildcards.shard], wildcards.fold)
+
+
 def view_cohort(wildcards):
     """The cohort's tables, only where an expression selects scans."""
     selects = study.views[wildcards.view].selects
@@ -108,6 +125,10 @@ def fitted_masks(wildcards):
 
 def fitted_references(wildcards):
     return references_of(wildcards.view, study.development_shards, wildcards.fold)
+
+
+def fitted_minus(wildcards):
+    return subtracted_from(wildcards.view, study.development_shards, wildcards.fold)
 
 
 def fitted_split(wildcards):
@@ -340,13 +361,35 @@ def mask_split(wildcards):
 def agreement_masks(wildcards):
     """Mask manifests of the extracted sets, for volumes."""
     sets = [study.features[name] for name in features_of(study.analyses[wildcards.analysis])]
-    sources = dict.fromkeys(s.masks for s in sets if isinstance(s, RadiomicsSet))
+    sources = dict.fromkeys(source for s in sets if isinstance(s, RadiomicsSet) for source in s.sources)
     return [path for source in sources for path in masks(source, study.shards)]
+
+
+def harmonisation_parameters(wildcards):
+    """What was fitted, where the second set of a harmonisation analysis was harmonised here."""
+    after = study.analyses[wildcards.analysis].features[1]
+    harmonised = isinstance(study.features[after], HarmonisedSet)
+    return [result(f"models/{after}/main/parameters.json")] if harmonised else []
 
 
 def known_volumes(wildcards):
     path = study.analyses[wildcards.analysis].volumes
     return [path] if path else []
+
+
+def survey_answers(wildcards):
+    """Answers of the reader studies that an analysis evaluates, in order, or the user's table."""
+    analysis = study.analyses[wildcards.analysis]
+    return [analysis.table] if analysis.table else [result(f"readers/{n}/answers.parquet") for n in analysis.readers]
+
+
+def compared_masks(wildcards):
+    return [path for source in study.analyses[wildcards.analysis].sources for path in masks(source, study.shards)]
+
+
+def compared_mask_ledgers(wildcards):
+    models = [m for source in study.analyses[wildcards.analysis].sources for m in study.models_of_masks(source)]
+    return ledgers(dict.fromkeys(models))
 
 
 # read

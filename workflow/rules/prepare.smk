@@ -6,6 +6,7 @@ rule fit_view:
         sources=fitted_sources,
         masks=fitted_masks,
         references=fitted_references,
+        minus=fitted_minus,
         cohort=view_cohort,
         split=fitted_split,
         ledgers=fitted_upstream,
@@ -37,6 +38,7 @@ rule prepare:
         source=prepared_from,
         masks=view_masks,
         references=view_references,
+        minus=view_minus,
         cohort=view_cohort,
         model=view_fit,
     output:

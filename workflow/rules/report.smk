@@ -57,7 +57,7 @@ rule report:
     input:
         evidence=EVIDENCE,
         provenance=rules.provenance.output.record,
-        samples=expand(result("models/{model}/{fold}/samples"), model=study.synthesis, fold=FOLDS),
+        samples=expand(result("models/{model}/{fold}/samples.zip"), model=study.synthesis, fold=FOLDS),
         manifests=[centre.idc.manifest for centre in study.centres.values() if centre.idc],
     output:
         page=report(

@@ -14,7 +14,7 @@ rule train_synthesis:
         settings=result("models/{model}/{fold}/settings.json"),
         history=result("models/{model}/{fold}/history.csv"),
         ledger=result("models/{model}/{fold}/ledger.json"),
-        samples=directory(result("models/{model}/{fold}/samples")),
+        samples=result("models/{model}/{fold}/samples.zip"),
     log:
         logfile("train_synthesis", "{model}", "{fold}"),
     benchmark:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from polycentric.analysis.classify import analyse
-from polycentric.config.analyses import ClassificationAnalysis
+from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.clinical import ColumnSettings, read_outcome
 from polycentric.jobs import start
 

@@ -15,7 +15,7 @@ extract_shard(
     Recipe.model_validate(job["recipe"]),
     views=Path(snakemake.input.view),
     volumes=Path(snakemake.input.volumes),
-    masks=Path(snakemake.input.masks),
+    masks=[Path(path) for path in snakemake.input.masks],
     root=Path(snakemake.params.root),
     output=Path(snakemake.output.features),
     seed=job["seed"],

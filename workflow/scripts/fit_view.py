@@ -19,6 +19,7 @@ fit_view(
     ledger=Path(snakemake.output.ledger),
     masks=[Path(path) for path in given.masks],
     references=[Path(path) for path in given.references],
+    minus=[Path(path) for path in given.minus],
     scans=Path(given.cohort[0]) if given.cohort else None,
     patients=Path(given.cohort[1]) if given.cohort else None,
     upstream=[Path(path) for path in given.ledgers],

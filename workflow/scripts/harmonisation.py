@@ -17,6 +17,7 @@ analyse(
     scans=Path(snakemake.input.scans),
     patients=Path(snakemake.input.patients),
     split=Path(snakemake.input.split[0]),
+    parameters=Path(snakemake.input.parameters[0]) if snakemake.input.parameters else None,
     ledgers=[Path(path) for path in snakemake.input.ledgers],
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,

@@ -19,6 +19,7 @@ prepare_shard(
     manifest=Path(snakemake.output.view),
     masks=Path(str(given["masks"])) if "masks" in given else None,
     references=Path(str(given["references"])) if "references" in given else None,
+    minus=Path(str(given["minus"])) if "minus" in given else None,
     scans=Path(cohort[0]) if cohort else None,
     patients=Path(cohort[1]) if cohort else None,
     model=Path(str(given["model"])) if "model" in given else None,

@@ -29,6 +29,7 @@ class Concordance:
 
     `subjects` counts those with all repeats known; `within_sd` is the SD between repeats of a subject and
     `repeatability` 1.96 sqrt(2) times that: the difference that 95 % of two repeats stay below (Bland and Altman 1999).
+    `f_one_way` and `f_two_way` are the ratios of mean squares behind ICC(1,1) and behind the other two.
     """
 
     subjects: np.ndarray
@@ -39,6 +40,24 @@ class Concordance:
     ccc: Interval
     within_sd: np.ndarray
     repeatability: np.ndarray
+    f_one_way: np.ndarray
+    f_two_way: np.ndarray
+
+    @property
+    def p_one_way(self) -> np.ndarray:
+        """p of the F test that ICC(1,1) is 0."""
+        return special.fdtrc(self.subjects - 1, self.subjects * (self.repeats - 1), self.f_one_way)
+
+    @property
+    def p_two_way(self) -> np.ndarray:
+        """p of the F test that ICC(A,1), or ICC(C,1), is 0."""
+        return special.fdtrc(self.subjects - 1, (self.subjects - 1) * (self.repeats - 1), self.f_two_way)
+
+
+def averaged(single: Interval, k: int) -> Interval:
+    """ICC(1,k), ICC(A,k) or ICC(C,k) of the mean of k repeats from that of one (Spearman and Brown), bounds too."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Interval(*(k * r / (1 + (k - 1) * r) for r in (single.value, single.lower, single.upper)))
 
 
 def concordance(x: np.ndarray, *, level: float = 0.95) -> Concordance:
@@ -75,7 +94,8 @@ def concordance(x: np.ndarray, *, level: float = 0.95) -> Concordance:
         Interval(*(np.where(varies, v, np.nan) for v in parts))
         for parts in ((icc_1, *one), (icc_a, *absolute), (icc_c, *consistency), ccc)
     ]
-    return Concordance(known.sum(axis=0), k, *found, spread, 1.959963984540054 * np.sqrt(2) * spread)
+    ratios = [np.where(varies, between / error_, np.nan) for error_ in (within, error)]
+    return Concordance(known.sum(axis=0), k, *found, spread, 1.959963984540054 * np.sqrt(2) * spread, *ratios)
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -71,31 +71,63 @@ def percentiles(samples: np.ndarray, level: float) -> tuple[float, float, int]:
     return float(lower), float(upper), len(samples)
 
 
-def bca(value: float, samples: np.ndarray, jackknife: np.ndarray, level: float) -> tuple[float, float, int]:
-    """Bias-corrected and accelerated interval, (lower, upper, samples in which the quantity existed).
+class Interval(NamedTuple):
+    """Bounds of a bootstrap interval, the samples in which the quantity existed, and how the bounds were made."""
+
+    lower: float
+    upper: float
+    used: int
+    how: str
+
+
+def bca_interval(
+    value: float, samples: np.ndarray, jackknife: np.ndarray, level: float, strata: np.ndarray | None = None
+) -> Interval:
+    """Bias-corrected and accelerated interval; percentiles with the reason in `how` where it does not exist.
 
     Efron 1987, JASA 82:171; `jackknife` is the estimate without each patient in turn; empty leaves out the
-    acceleration. Falls back to percentiles where all samples lie on one side of the estimate.
+    acceleration. Samples drawn within `strata` (one label per patient of `jackknife`) need deviations within them
+    (Davison and Hinkley 1997, section 5.3.2).
     """
-    samples, jackknife = samples[np.isfinite(samples)], jackknife[np.isfinite(jackknife)]
+    samples = samples[np.isfinite(samples)]
+    known = np.isfinite(jackknife)
     if len(samples) < 2 or not math.isfinite(value):
-        return math.nan, math.nan, len(samples)
+        return Interval(math.nan, math.nan, len(samples), "no interval: the estimate does not exist")
+
+    def percentile(why: str) -> Interval:
+        return Interval(*percentiles(samples, level), f"percentile (no BCa: {why})")
+
     # ties count half, so that a coarse statistic is not shifted
     share = float(((samples < value - 1e-12).mean() + (samples <= value + 1e-12).mean()) / 2)
-    deviation = jackknife.mean() - jackknife if len(jackknife) else np.zeros(1)
-    spread = float((deviation**2).sum())
     if not 0 < share < 1:
-        return percentiles(samples, level)
-    acceleration = float((deviation**3).sum() / (6 * spread**1.5)) if spread > 0 else 0.0
+        return percentile("all samples lie on one side of the estimate")
+    if np.ptp(samples) == 0:
+        return percentile("all samples are equal")
+    how, acceleration = "BCa", 0.0
+    if len(jackknife):
+        deviation = np.zeros(int(known.sum()))
+        labels = np.zeros(len(jackknife)) if strata is None else np.asarray(strata)
+        for label in np.unique(labels[known]):
+            here = labels[known] == label
+            deviation[here] = jackknife[known][here].mean() - jackknife[known][here]
+        spread = float((deviation**2).sum())
+        acceleration = float((deviation**3).sum() / (6 * spread**1.5)) if spread > 0 else 0.0
+    if not known.all():
+        how += f" (acceleration without {int((~known).sum())} patients whose absence leaves nothing to estimate)"
     bias, quantile = float(special.ndtri(share)), normal_quantile(level)
     ends = []
     for z in (bias - quantile, bias + quantile):
         shrunk = 1 - acceleration * z
         if shrunk <= 0:
-            return percentiles(samples, level)
+            return percentile("the acceleration is too large")
         ends.append(float(special.ndtr(bias + z / shrunk)))
     lower, upper = np.quantile(samples, ends)
-    return float(lower), float(upper), len(samples)
+    return Interval(float(lower), float(upper), len(samples), how)
+
+
+def bca(value: float, samples: np.ndarray, jackknife: np.ndarray, level: float) -> tuple[float, float, int]:
+    """`bca_interval` as (lower, upper, samples in which the quantity existed)."""
+    return bca_interval(value, samples, jackknife, level)[:3]
 
 
 def holm(p: list[float]) -> list[float]:

@@ -5,12 +5,15 @@ x is (rows, features) and may have missing values (NaN): a row counts for a feat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu, rankdata
+
+from .estimates import holm
 
 
 def patterns(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -153,8 +156,10 @@ def spearman(x: np.ndarray, most: int = 20) -> np.ndarray:
             shared = np.intersect1d(rows, other_rows)
             if len(shared) < 3:
                 continue
-            both = np.r_[columns, others]
-            block = _correlation(rankdata(x[np.ix_(shared, both)], axis=0))[: len(columns), len(columns) :]
+            own = others is columns
+            both = columns if own else np.r_[columns, others]
+            block = _correlation(rankdata(x[np.ix_(shared, both)], axis=0))
+            block = block if own else block[: len(columns), len(columns) :]
             result[np.ix_(columns, others)] = block
             result[np.ix_(others, columns)] = block.T
     return result
@@ -211,3 +216,27 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
     result[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return result
+
+
+def separation(values: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    """AUC of one number telling two groups apart, and the two-sided Mann-Whitney p (exact where small and untied)."""
+    a, b = values[positive], values[~positive]
+    if not len(a) or not len(b):
+        return math.nan, math.nan
+    if (values == values[0]).all():
+        return 0.5, 1.0
+    test = mannwhitneyu(a, b, alternative="two-sided")
+    return float(test.statistic / (len(a) * len(b))), float(test.pvalue)
+
+
+def corrected(p: np.ndarray, method: str) -> np.ndarray:
+    """p values corrected as a family by `holm`, `bonferroni` or `benjamini-hochberg`; `none` leaves them."""
+    p = np.asarray(p, dtype=float)
+    match method:
+        case "holm":
+            return np.array(holm(p.tolist()))
+        case "bonferroni":
+            return bonferroni(p)
+        case "benjamini-hochberg":
+            return benjamini_hochberg(p)
+    return p

@@ -20,11 +20,16 @@ def sentence(*parts: str) -> str:
 # the types of our own chains that skops does not trust by itself
 TRUSTED = [
     "polycentric.analysis.boost.BoostedCox",
+    "polycentric.analysis.boosted.BoostedTrees",
     "polycentric.analysis.chain.ForestImputer",
     "polycentric.analysis.chain.Front",
     "polycentric.analysis.chains.Stack",
     "polycentric.analysis.coxmodel.CoxModel",
+    "polycentric.analysis.discriminants.NearestCentroid",
+    "polycentric.analysis.discriminants.PlsDa",
     "polycentric.analysis.forest.SurvivalForest",
+    "polycentric.analysis.penalised.PenalisedLogistic",
+    "polycentric.analysis.svm.PlattSvm",
     "sklearn.tree._tree.Tree",
 ]
 

@@ -10,66 +10,12 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.ensemble import RandomForestRegressor
 
-from ..config.analyses import Imputation, Selection
-from ..estimates import p_of_z
-from .cox import score_tests
-
-
-def mann_whitney(x: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """|AUC - 0.5| and the two-sided p of every column of x (n, p): normal approximation with ties, no continuity."""
-    outcome = np.asarray(outcome, dtype=bool)
-    positives, negatives = int(outcome.sum()), int((~outcome).sum())
-    if not positives or not negatives or not x.shape[1]:
-        return np.zeros(x.shape[1]), np.ones(x.shape[1])
-    ranks = rankdata(x, axis=0)
-    u = ranks[outcome].sum(axis=0) - positives * (positives + 1) / 2
-    # the variance of the ranks carries the correction for ties
-    variance = positives * negatives / (len(x) * (len(x) - 1)) * ((ranks - (len(x) + 1) / 2) ** 2).sum(axis=0)
-    z = np.where(variance > 0, (u - positives * negatives / 2) / np.sqrt(np.where(variance > 0, variance, 1)), 0.0)
-    return np.abs(u / (positives * negatives) - 0.5), np.vectorize(p_of_z, otypes=[float])(z)
-
-
-def single_tests(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Strength and p of every column alone: Mann-Whitney for classes (n,), Cox score test for (time, event) (n, 2)."""
-    if y.ndim == 2:
-        return score_tests(x, y[:, 0], y[:, 1] > 0)
-    return mann_whitney(x, y)
-
-
-def choose(x: np.ndarray, y: np.ndarray, settings: Selection) -> np.ndarray:
-    """Indices of the selected columns of x (n, p), strongest single test first.
-
-    Columns with too little variance or too weak a test are left out; then, from the strongest down, a column stays if
-    its absolute Spearman correlation with every column that stayed is at most the limit, until enough have stayed.
-    Of equally strong columns the first by position wins.
-    """
-    spread = x.std(axis=0)
-    size = np.abs(x).max(axis=0, initial=0)
-    usable = np.flatnonzero((spread > 1e-10 * size) & (spread**2 > settings.variance))
-    strength, p = single_tests(x[:, usable], y)
-    order = np.argsort(-np.round(strength, 10), kind="stable")
-    if settings.univariate_p is not None:
-        order = order[p[order] <= settings.univariate_p]
-    limit = settings.keep or len(order)
-    if settings.correlation is None:
-        return usable[order[:limit]]
-    ranks = rankdata(x[:, usable[order]], axis=0)
-    ranks = ranks - ranks.mean(axis=0)
-    ranks = ranks / np.sqrt((ranks**2).sum(axis=0))
-    kept: list[int] = []
-    free = np.ones(len(order), dtype=bool)
-    for position in range(len(order)):
-        if not free[position]:
-            continue
-        kept.append(position)
-        if len(kept) == limit:
-            break
-        free &= np.abs(ranks[:, position] @ ranks) <= settings.correlation + 1e-12
-    return usable[order[kept]]
+from ..config.analyses import Imputation
+from ..config.selection import DEFAULT
+from .selection import choose, plain, steps
 
 
 class ForestImputer(TransformerMixin, BaseEstimator):
@@ -152,7 +98,7 @@ class Front(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         forced: tuple[str, ...] = (),
-        selection: dict[str, Any] | None = None,
+        selection: tuple[dict[str, Any], ...] | None = None,
         imputation: dict[str, Any] | None = None,
         seed: int = 0,
         unseen: str = "missing",
@@ -185,14 +131,14 @@ class Front(TransformerMixin, BaseEstimator):
         if how.method == "forest":
             self.imputer_ = ForestImputer(how.trees, how.rounds, how.predictors, self.seed).fit(coded)
         x = self._impute(coded)
-        settings = Selection(**(self.selection or {}))
+        chain = steps(plain(DEFAULT) if self.selection is None else self.selection)
         always = np.flatnonzero(forced & (x.std(axis=0) > 0))
         free = np.flatnonzero(~forced)
         candidates = x[:, free]
         if choose_on is not None:
             twin = self._code(choose_on)[0][:, free]
             candidates = np.where(np.isnan(twin), _medians(twin), twin)
-        chosen = free[choose(candidates, y, settings)] if len(free) else free
+        chosen = free[choose(candidates, y, chain, self.seed)] if len(free) else free
         chosen = chosen[x[:, chosen].std(axis=0) > 0]
         self.chosen_ = np.r_[always, chosen].astype(int)
         self.forced_count_ = len(always)

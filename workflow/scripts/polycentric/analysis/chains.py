@@ -20,6 +20,7 @@ from . import boost, cox, coxmodel, survival
 from .chain import Front, folds
 from .coxmodel import CoxModel
 from .forest import SurvivalForest
+from .selection import plain
 
 Tables = dict[str, pd.DataFrame]
 Stream = Callable[..., np.random.Generator]
@@ -226,8 +227,8 @@ def _out_of_fold(
 
 def _front(model: SurvivalModel, settings: SurvivalAnalysis, seed: int) -> Front:
     forced = model.clinical if model.select == "features" else ()
-    selection = model.selection or settings.selection
-    return Front(forced, selection.model_dump(), settings.imputation.model_dump(), seed, settings.unseen_category)
+    selection = settings.selection if model.selection is None else model.selection
+    return Front(forced, plain(selection), settings.imputation.model_dump(), seed, settings.unseen_category)
 
 
 def _grid(

@@ -28,7 +28,12 @@ class Outcome(Protocol):
 def cohort(patients: Path, split: Path, where: str) -> pd.DataFrame:
     """The patients of a split, indexed and sorted by patient, with their part and all columns of the patient table."""
     frame = tables.read(patients, PATIENTS).set_index("patient", drop=False)
-    parts = tables.read(split, SPLIT).set_index("patient")["part"]
+    try:
+        parts = tables.read(split, SPLIT).set_index("patient")["part"]
+    except ValueError as error:  # such as a patient in two parts
+        raise UserError(
+            f"{where}: the split cannot be used: {error}; remove the file and run snakemake again."
+        ) from None
     if unknown := sorted(set(parts.index) - set(frame.index)):
         raise UserError(
             f"{where}: the split has {len(unknown)} patients who are not in {patients.name}: run snakemake again so "

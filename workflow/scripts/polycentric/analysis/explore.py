@@ -399,6 +399,8 @@ def _metrics(
         f"{int(varies.sum())} features that vary form {counts['correlation_clusters']} clusters whose members "
         f"correlate (average linkage, absolute Spearman 0.9)."
     )
+    if not varies.any():
+        study.warnings.append("No features can be correlated: there are too few patients, or all values are equal.")
     upper = np.abs(correlation[np.triu_indices(len(correlation), 1)])
     counts["pairs_correlated_above_0.9"] = int((upper > 0.9).sum())
     return {
@@ -464,18 +466,19 @@ def _show(
                      f"centre: quartiles, 5th and 95th percentile, median; {who}"), numbers,
         )  # fmt: skip
     central = explore_plots.representatives(correlation, order, clusters)
-    figure, numbers = explore_plots.heat_map(correlation, central, clusters, study.names)
-    varying = int(np.isfinite(np.diag(correlation)).sum())
-    what = f"the {varying} features that vary"
-    if len(central) < varying:
-        what = f"{len(central)} features, the most central one of every cluster of the {varying} that vary"
-    out.figure(
-        figure, "correlation", f"{title}: correlation of features",
-        sentence(f"Spearman correlation of {what}, ordered by average linkage of 1 minus the absolute value; strip: "
-                 f"class of the feature; {metrics['cohort']['correlation_clusters']} clusters at 0.9. The CSV holds "
-                 "the lower half, rounded to two decimals", who),
-        numbers,
-    )  # fmt: skip
+    if len(central):
+        figure, numbers = explore_plots.heat_map(correlation, central, clusters, study.names)
+        varying = int(np.isfinite(np.diag(correlation)).sum())
+        what = f"the {varying} features that vary"
+        if len(central) < varying:
+            what = f"{len(central)} features, the most central one of every cluster of the {varying} that vary"
+        out.figure(
+            figure, "correlation", f"{title}: correlation of features",
+            sentence(f"Spearman correlation of {what}, ordered by average linkage of 1 minus the absolute value; "
+                     f"strip: class of the feature; {metrics['cohort']['correlation_clusters']} clusters at 0.9. The "
+                     "CSV holds the lower half, rounded to two decimals", who),
+            numbers,
+        )  # fmt: skip
     if "rho_volume" in results[0]:
         figure, numbers = explore_plots.volume(results[0], curves)
         precision = "; ".join(

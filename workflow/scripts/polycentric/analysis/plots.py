@@ -62,7 +62,12 @@ def roc(curves: Sequence[Curve], titles: dict[str, str]) -> Figure:
     return figure
 
 
-def null(rows: pd.DataFrame, xlabel: str, chance: float = 0.5) -> Figure:
+def null(
+    rows: pd.DataFrame,
+    xlabel: str,
+    chance: float = 0.5,
+    words: tuple[str, str] = ("permuted outcomes", "observed"),
+) -> Figure:
     """Null distributions (`kind` null) with the observed values (`kind` observed); one line per `label`."""
     labels = list(dict.fromkeys(rows["label"]))
     figure, axis = figures.new(width_mm=120, height_mm=18 + 9 * len(labels))
@@ -70,9 +75,9 @@ def null(rows: pd.DataFrame, xlabel: str, chance: float = 0.5) -> Figure:
         here = rows[rows["label"] == label]
         values = here.loc[here["kind"] == "null", "value"].dropna()
         offsets = (np.arange(len(values)) % 7 - 3) / 18
-        axis.plot(values, line + offsets, ".", color="#aaaaaa", markersize=2.5, label="permuted outcomes" * (not line))
+        axis.plot(values, line + offsets, ".", color="#aaaaaa", markersize=2.5, label=words[0] * (not line))
         observed = here.loc[here["kind"] == "observed", "value"]
-        axis.plot(observed, [line] * len(observed), "D", color=figures.COLOURS[1], label="observed" * (not line))
+        axis.plot(observed, [line] * len(observed), "D", color=figures.COLOURS[1], label=words[1] * (not line))
     axis.axvline(chance, color="#999999", linewidth=0.7, linestyle=(0, (4, 3)))
     axis.set_yticks(range(len(labels)), labels)
     axis.set(xlabel=xlabel, ylim=(len(labels) - 0.5, -0.5))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 from scipy.stats import rankdata
 
-from ..estimates import Estimate, estimate, normal_quantile, p_of_z, percentiles
+from ..estimates import Estimate, bca_interval, estimate, finite, normal_quantile, p_of_z
 
 
 def auc(outcome: np.ndarray, score: np.ndarray) -> float:
@@ -97,16 +97,55 @@ def bootstrap_auc(outcome: np.ndarray, score: np.ndarray, drawn: tuple[np.ndarra
     return ((drawn[0] @ wins) * drawn[1]).sum(axis=1) / (len(positives) * len(negatives))
 
 
+def jackknife_auc(outcome: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """AUC without each patient in turn, (n,); NaN where the class has no other patient."""
+    outcome = np.asarray(outcome, dtype=bool)
+    parts, whole, result = placements(outcome, score), auc(outcome, score), np.full(len(outcome), np.nan)
+    for values, here in ((parts.positives, outcome), (parts.negatives, ~outcome)):
+        if len(values) > 1:
+            result[here] = (len(values) * whole - values) / (len(values) - 1)
+    return result
+
+
 def bootstrap(
     outcome: np.ndarray, score: np.ndarray, drawn: tuple[np.ndarray, np.ndarray], *, level: float, seed: int
 ) -> Estimate:
-    """AUC with a percentile interval of the stratified bootstrap over patients."""
-    samples = bootstrap_auc(outcome, score, drawn)
-    lower, upper, used = percentiles(samples, level)
+    """AUC with a BCa interval of the stratified bootstrap over patients."""
+    value, samples = auc(outcome, score), bootstrap_auc(outcome, score, drawn)
+    knife = jackknife_auc(outcome, score) if math.isfinite(value) else np.zeros(0)
+    found = bca_interval(value, samples, knife, level, np.asarray(outcome, dtype=bool))
+    lower, upper = found.lower, found.upper
     if len(score) and np.ptp(score) == 0:  # the same score for everybody: 0.5 by definition, not by measurement
         lower = upper = math.nan
-    method = f"percentile bootstrap over patients within each class, {used} samples"
-    return estimate(auc(outcome, score), lower, upper, method=method, n=len(outcome), level=level, seed=seed)
+    method = f"{found.how} bootstrap over patients within each class, {found.used} samples"
+    return estimate(value, lower, upper, method=method, n=len(outcome), level=level, seed=seed)
+
+
+def bootstrap_difference(
+    outcome: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    drawn: tuple[np.ndarray, np.ndarray],
+    *,
+    level: float,
+    seed: int,
+) -> Estimate:
+    """Difference of two AUCs on the same patients, stratified paired bootstrap: BCa interval, and pROC's z and p.
+
+    z is the difference over the standard deviation of its samples, as roc.test(method = "bootstrap") in pROC.
+    """
+    n, value = len(outcome), auc(outcome, first) - auc(outcome, second)
+    if not math.isfinite(value):
+        return estimate(value, method="paired bootstrap", n=n, level=level, seed=seed, z=None, p=None)
+    samples = bootstrap_auc(outcome, first, drawn) - bootstrap_auc(outcome, second, drawn)
+    knife = jackknife_auc(outcome, first) - jackknife_auc(outcome, second)
+    found = bca_interval(value, samples, knife, level, np.asarray(outcome, dtype=bool))
+    spread = float(samples.std(ddof=1)) if len(samples) > 1 else math.nan
+    z = value / spread if spread > 0 else (0.0 if value == 0 else math.nan)
+    method = f"{found.how} paired bootstrap over patients within each class, {found.used} samples"
+    return estimate(
+        value, found.lower, found.upper, method=method, n=n, level=level, seed=seed, z=finite(z), p=finite(p_of_z(z))
+    )
 
 
 def curve(outcome: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,24 @@ CLASSIFICATION = Schema(
     _KEY
     | {
         "set": text("feature set"),
-        "outcome": number("1 positive, 0 negative"),
-        "probability": optional("number", "predicted probability of the positive class"),
+        "outcome": number("1 positive, 0 negative; of several classes the position of the class, from 0"),
+        "class": text("observed class"),
+        "probability": optional("number", "predicted probability of the positive class; empty with several classes"),
         "cross_validated": optional("number", "the same, out of fold, for training patients"),
         "threshold": optional("number", "threshold from training"),
-        "predicted": optional("number", "1 if the probability reaches the threshold"),
+        "predicted": optional(
+            "number", "1 if the probability reaches the threshold; the position of the likeliest class"
+        ),
     },
     key=("patient", "set", "model", "fold"),
+    open=True,  # several classes: probability_<class> and cross_validated_<class>
+)
+APPLIED = Schema(
+    "applied-predictions",
+    1,
+    PATIENT | {"seen": text("whether a fit behind the model has seen the patient", "yes", "no")},
+    key=("patient",),
+    open=True,  # probability_<class>, outcome
 )
 SURVIVAL = Schema(
     "survival-predictions",

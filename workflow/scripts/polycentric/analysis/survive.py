@@ -153,7 +153,7 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
             study.warn(
                 f"{key}: {events} events of training for {selected} variables, {events / selected:.1f} per variable; "
                 f"below {EVENTS_PER_VARIABLE} coefficients are unreliable: use fewer clinical columns, or write "
-                "selection: {keep: a smaller number}."
+                "a selection step {kind: top, count: a smaller number}."
             )
         if getattr(model, "rescued_", False):
             strong = names[int(np.argmax(np.abs(model.coef_)))]

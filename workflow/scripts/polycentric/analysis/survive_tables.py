@@ -320,7 +320,7 @@ def _single(study: Study, artefacts: TableArtefacts) -> None:
     tested = []
     for kind in dict.fromkeys(kind for kind, _, _ in rows):
         table = pd.DataFrame({column: values for k, column, values in rows if k == kind})
-        front = Front(tuple(table.columns), {}, {}).fit(table, np.c_[time, event])
+        front = Front(tuple(table.columns), (), {}).fit(table, np.c_[time, event])
         x, names = front.transform(table), front.get_feature_names_out()
         chi, p = cox.score_tests(x, time, event)
         tested += [(kind, str(name), x[:, j], chi[j], p[j]) for j, name in enumerate(names)]

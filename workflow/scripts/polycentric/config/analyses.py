@@ -1,15 +1,28 @@
-"""Settings of the analyses of tables: what they share, cohort description, classification."""
+"""Settings of the analyses of tables: what they share, cohort description."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from .base import Name, Section
+from .selection import DEFAULT, Selection
 
-Classifier = Literal["logistic", "ridge", "lasso", "elastic-net", "random-forest"]
 Aggregate = Literal["mean", "median", "maximum", "minimum"]
+Correction = Literal["holm", "bonferroni", "benjamini-hochberg", "none"]
+GroupTest = Literal[
+    "t",
+    "student-t",
+    "mann-whitney",
+    "anova",
+    "welch-anova",
+    "kruskal-wallis",
+    "fisher",
+    "chi-squared",
+    "two-proportion-z",
+    "none",
+]
 
 
 class Analysis(Section):
@@ -18,29 +31,6 @@ class Analysis(Section):
     title: str = Field("", description="Heading in the report; empty: the name of the analysis.")
     question: str = Field("", description="The question that the analysis answers, in one sentence.")
     caption: str = Field("", description="Text that is added to the caption of the main figure.")
-
-
-class Selection(Section):
-    """Selection of features, always inside training and inside every fold of its resampling."""
-
-    variance: float = Field(0.0, ge=0, description="Features with a variance at or below this are left out.")
-    univariate_p: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Only features whose single test has a p value at or below this; null: no such limit. The test is "
-        "Mann-Whitney for classes and the score test of Cox regression for survival.",
-    )
-    correlation: float | None = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description="Of two features with an absolute Spearman correlation above this, the one with the weaker single "
-        "test is left out; null: keep both.",
-    )
-    keep: int | None = Field(
-        10, ge=1, description="At most this many features, the strongest single tests first; null: no limit."
-    )
 
 
 class Imputation(Section):
@@ -88,7 +78,11 @@ class TableAnalysis(Analysis):
         "there from training, or drop it from all models (which then know that much of the held-out patients), each "
         "with a warning; or stop.",
     )
-    selection: Selection = Field(Selection(), description="Selection of features.")
+    selection: Selection = Field(
+        DEFAULT,
+        description="Selection of features: steps that are carried out in order, always inside training and inside "
+        "every fold of its resampling; an empty list keeps all.",
+    )
     resampling: Resampling = Field(Resampling(), description="Cross-validation inside the training part.")
     bootstraps: int = Field(1000, ge=0, description="Bootstrap samples of patients for the intervals.")
     permutations: int = Field(
@@ -103,45 +97,35 @@ class CohortAnalysis(Analysis):
     kind: Literal["cohort"] = "cohort"
     split: Name | None = Field(None, description="Describe the patients of this split only, with its parts.")
     by: str = Field(
-        "centre", min_length=1, description="Groups: `centre`, `part` (of the split), or a column of the patient table."
+        "centre",
+        min_length=1,
+        description="Groups: `centre`, `part` (of the split), a column of the patient table, or a binary, multi-class "
+        "or horizon outcome.",
     )
     columns: tuple[str, ...] | None = Field(
-        None, description="Columns of the patient table to describe; null: all that the study declares."
-    )
-    acquisition: bool = Field(True, description="Describe the scans too: spacing, thickness, manufacturer, contrast.")
-
-
-class ClassificationAnalysis(TableAnalysis):
-    """Classification of a binary outcome from feature tables."""
-
-    kind: Literal["classification"] = "classification"
-    features: tuple[Name, ...] = Field((), description="Feature sets; each gives models of its own.")
-    clinical: tuple[str, ...] = Field(
-        (), description="Clinical columns that enter every model next to the features, without selection."
-    )
-    models: tuple[Classifier, ...] = Field(("lasso", "random-forest"), min_length=1, description="Classifiers.")
-    select_on: Name | None = Field(
         None,
-        description="Select on this feature set and use the selected features of every set (twin sets); null: each "
-        "set selects for itself.",
+        description="Columns of the patient table and outcomes to describe; null: all that the study declares.",
     )
-    class_weight: Literal["balanced"] | None = Field(
-        None, description="`balanced`: both classes weigh the same in the fit; null: every patient weighs the same."
+    tests: dict[str, GroupTest] = Field(
+        {},
+        description="Tests of single columns where the usual choice is not wanted, such as {age_years: t}. Of numbers "
+        "in two groups: `t` (Welch), `student-t`, `mann-whitney`; in any number: `anova`, `welch-anova`, "
+        "`kruskal-wallis`; of categories: `fisher`, `chi-squared`, `two-proportion-z` (two groups, two categories); "
+        "`none`.",
     )
-    trees: int = Field(200, ge=1, description="Trees of a random forest.")
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if not self.features and not self.clinical:
-            raise ValueError("nothing to classify with: write features: [<set>] or clinical: [<column>]")
-        if self.select_on is not None and self.select_on not in self.features:
-            raise ValueError(
-                f"select_on: {self.select_on!r} is not one of features: {list(self.features)}: write one of them"
-            )
-        for key in ("features", "clinical", "models"):
-            if len(set(getattr(self, key))) != len(getattr(self, key)):
-                raise ValueError(f"{key}: {list(getattr(self, key))} names something twice: write each once")
-        return self
+    normality: Literal["decides", "reported"] = Field(
+        "decides",
+        description="Shapiro-Wilk test of every group: `decides` between tests of means and of ranks at p = 0.05, or "
+        "is `reported` only, and means are compared.",
+    )
+    spread: Literal["auto", "f", "levene"] = Field(
+        "auto",
+        description="Test of equal spreads of numbers, reported beside: F test of two variances, Levene's test round "
+        "medians (Brown and Forsythe), or `auto`: F for two groups that Shapiro-Wilk accepts as normal, else Levene. "
+        "More than two groups always take Levene's.",
+    )
+    correction: Correction = Field("holm", description="Correction of the p values over the table.")
+    acquisition: bool = Field(True, description="Describe the scans too: spacing, thickness, manufacturer, contrast.")
 
 
 def features_of(analysis: Any) -> list[str]:

@@ -216,13 +216,18 @@ class ClinicalSettings(Section):
 
     def outcome_columns(self) -> tuple[str, ...]:
         """Columns that outcomes read, in order, without repeats."""
-        names: list[str] = []
-        for outcome in self.outcomes.values():
-            if outcome.type == "time-to-event":
-                names += [outcome.time, outcome.event]
-            elif outcome.type != "horizon":
-                names.append(outcome.column)
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys(column for name in self.outcomes for column in self.columns_of(name)))
+
+    def columns_of(self, outcome: str) -> tuple[str, ...]:
+        """Columns that an outcome reads, those behind a horizon included."""
+        own = self.outcomes[outcome]
+        if own.type == "horizon":
+            return self.columns_of(own.of) if own.of in self.outcomes else ()
+        return (own.time, own.event) if own.type == "time-to-event" else (own.column,)
+
+    def in_file(self, name: str) -> str:
+        """What a column is called in the file."""
+        return (self.columns[name].column or name) if name in self.columns else name
 
     def resolved(self, name: str) -> Resolved:
         """The outcome with all that it takes to compute it."""

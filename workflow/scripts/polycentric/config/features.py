@@ -241,12 +241,16 @@ class DerivedRoi(Section):
 
 
 class RadiomicsSet(Section):
-    """Features of a view inside the ROIs of a mask source."""
+    """Features of a view inside the ROIs of one or several mask sources."""
 
     kind: Literal["radiomics"] = Field("radiomics", description="Which kind of feature set this is.")
     view: Name = Field(description="View whose intensities are measured.")
-    masks: Name = Field("manual", description="Mask source that outlines the ROIs.")
-    rois: tuple[str, ...] = Field((), description="Regions of interest; empty: all that the mask source has.")
+    masks: Name | tuple[Name, ...] = Field(
+        "manual",
+        description="Mask source that outlines the ROIs; a list of them (readers, programs) is measured in one pass, "
+        "with rows of each.",
+    )
+    rois: tuple[str, ...] = Field((), description="Regions of interest; empty: all that a mask source has.")
     derive: dict[Name, DerivedRoi] = Field(
         {}, description="Further ROIs by name, made from those of the mask source, whether or not `rois` lists these."
     )
@@ -265,7 +269,14 @@ class RadiomicsSet(Section):
     def _check(self) -> RadiomicsSet:
         if UNPERTURBED in self.perturb:
             raise ValueError(f"perturb: {UNPERTURBED} stands for the images as they are; choose another name")
+        if not self.sources or len({*self.sources}) < len(self.sources):
+            raise ValueError("masks: write a mask source, or a list that names each source once")
         return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The mask sources."""
+        return (self.masks,) if isinstance(self.masks, str) else self.masks
 
 
 class ImportedColumns(Section):

@@ -281,8 +281,38 @@ def explore(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def agree(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def survey(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
+def associate(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _with_columns(study, w)
+
+
+@_rule
+def mask_agreement(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _analysis(study, w)
+
+
+@_rule
 def classify(study: Study, w: Wildcards) -> dict[str, Any]:
     return _with_columns(study, w)
+
+
+@_rule
+def apply_model(study: Study, w: Wildcards) -> dict[str, Any]:
+    own = study.apply[w["application"]]
+    declared = study.clinical.columns if study.clinical else {}
+    kept = ("type", "values", "reference")
+    columns = {name: {k: v for k, v in dump(column).items() if k in kept} for name, column in declared.items()}
+    outcome = dump(study.clinical.resolved(own.outcome)) if study.clinical and own.outcome else None
+    return {"application": dump(own), "columns": columns, "outcome": outcome}
 
 
 @_rule

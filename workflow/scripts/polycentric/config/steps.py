@@ -179,6 +179,12 @@ class Shift(Treatment):
     lowest: float = Field(0.0, description="The new lowest intensity.")
 
 
+class Absolute(Treatment):
+    """Absolute values, such as of a difference map."""
+
+    kind: Literal["absolute"] = Field("absolute", description="Which step this is.")
+
+
 class MinMax(Counted):
     """Map the image's own smallest and largest intensity (or two percentiles) onto an output range."""
 
@@ -519,6 +525,7 @@ Step = Annotated[
     | Window
     | Linear
     | Shift
+    | Absolute
     | MinMax
     | ContrastStretch
     | ZScore
@@ -548,15 +555,15 @@ Step = Annotated[
 
 # after these, intensities are no longer HU or uptake values
 RESCALING = (
-    Window, Linear, Shift, MinMax, ContrastStretch, ZScore, Pack, BinWidth, BinCount, Equalise, Clahe, HistogramMatch,
-    Nyul, N4, WhiteStripe, Attenuate,
+    Window, Linear, Shift, Absolute, MinMax, ContrastStretch, ZScore, Pack, BinWidth, BinCount, Equalise, Clahe,
+    HistogramMatch, Nyul, N4, WhiteStripe, Attenuate,
 )  # fmt: skip
 # these need intensities in HU or uptake values
 CALIBRATED = (Body, Lungs, Suv)
 # these work on one plane as on a volume and need no positions in the patient
 FLAT = (
-    Clip, Window, Linear, Shift, MinMax, ContrastStretch, ZScore, Pack, BinWidth, BinCount, Round, Equalise, Clahe,
-    HistogramMatch, Nyul, Resize, CropOrPad, Custom,
+    Clip, Window, Linear, Shift, Absolute, MinMax, ContrastStretch, ZScore, Pack, BinWidth, BinCount, Round, Equalise,
+    Clahe, HistogramMatch, Nyul, Resize, CropOrPad, Custom,
 )  # fmt: skip
 
 

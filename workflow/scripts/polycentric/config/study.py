@@ -11,9 +11,16 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ..errors import UserError
-from .agreement import FeatureAgreementAnalysis
-from .analyses import ClassificationAnalysis, CohortAnalysis, features_of
+from .agreement import (
+    AgreementAnalysis,
+    AssociationAnalysis,
+    FeatureAgreementAnalysis,
+    MaskAgreementAnalysis,
+    SurveyAnalysis,
+)
+from .analyses import CohortAnalysis, features_of
 from .base import Name, Section, Source
+from .classification import Application, ClassificationAnalysis
 from .clinical import ClinicalSettings
 from .curation import ConvertSettings, CurationSettings
 from .deidentify import DeidentifySettings
@@ -50,6 +57,10 @@ Analysis = Annotated[
     | FidelityAnalysis
     | SegmentationQualityAnalysis
     | FeatureAgreementAnalysis
+    | AgreementAnalysis
+    | SurveyAnalysis
+    | MaskAgreementAnalysis
+    | AssociationAnalysis
     | StabilityAnalysis
     | HarmonisationAnalysis
     | ExplorationAnalysis
@@ -137,6 +148,10 @@ class Study(Section):
     )
     features: dict[Name, FeatureSet] = Field({}, description="Feature sets.")
     analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
+    apply: dict[Name, Application] = Field(
+        {},
+        description="Kept classifiers that `snakemake apply` applies to feature tables, of this study or of another.",
+    )
     readers: dict[Name, ReaderStudy] = Field({}, description="Blinded reader studies.")
     report: ReportSettings = Field(ReportSettings(), description="The report.")
 
@@ -209,8 +224,9 @@ class Study(Section):
                     self._gather(trained_on, found, seen)
             if own.fit and step not in found:
                 found.append(step)
-            if own.onto:
-                self._gather(own.onto.view, found, seen)
+            for other in (own.onto.view if own.onto else None, own.minus):
+                if other:
+                    self._gather(other, found, seen)
             if own.masks in self.segmentation:
                 found += [own.masks] if own.masks not in found else []
                 self._gather(self.segmentation[own.masks].view, found, seen)
@@ -296,7 +312,8 @@ class Study(Section):
         models: list[str] = []
         for other in self.sets_behind(name):
             if isinstance(features := self.features[other], RadiomicsSet):
-                models += [*self.models_of_view(features.view), *self.models_of_masks(features.masks)]
+                models += self.models_of_view(features.view)
+                models += [model for source in features.sources for model in self.models_of_masks(source)]
         return list(dict.fromkeys(models))
 
     def fitted_sets(self, name: str) -> list[str]:
@@ -574,8 +591,13 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                 yield where, "a harmonised or selected feature set has the same name. Choose another one."
         if view.onto:
             yield from unknown(f"{where}.onto.view", view.onto.view, "views", "scan")
-        if (view.onto or view.masks) and name in _behind(study, name):
-            yield where, "this view is made with help of itself, through onto or masks. Take another view or source."
+        if view.minus:
+            yield from unknown(f"{where}.minus", view.minus, "views", "scan")
+        if (view.onto or view.minus or view.masks) and name in _behind(study, name):
+            yield (
+                where,
+                "this view is made with help of itself, through onto, minus or masks. Take another view or source.",
+            )
         for step in view.steps:
             if step.kind == "custom" and not Path(step.file).is_file():
                 yield f"{where}.steps", f"there is no file {step.file!r}. Write the path of your Python file."
@@ -621,7 +643,8 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
         match features:
             case RadiomicsSet():
                 yield from unknown(f"{where}.view", features.view, "views")
-                yield from unknown(f"{where}.masks", features.masks, "segmentation", *drawn)
+                for source in features.sources:
+                    yield from unknown(f"{where}.masks", source, "segmentation", *drawn)
                 try:
                     load_recipe(find_recipe(features.recipe))
                 except UserError as error:
@@ -657,6 +680,8 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     for name, analysis in study.analyses.items():
         yield from _analysis_checks(study, f"analyses.{name}", analysis, outcomes, unknown)
+    for name, own in study.apply.items():
+        yield from _application_checks(study, f"apply.{name}", own, outcomes, unknown)
     exported = [export.view for export in study.dicom_exports]
     for name, export in study.exports.items():
         if isinstance(export, NrrdExport):
@@ -700,7 +725,7 @@ def _behind(study: Study, view: str) -> set[str]:
         own = study.views.get(todo.pop())
         if own is None:
             continue
-        needed = [own.from_, own.onto.view if own.onto else "scan"]
+        needed = [own.from_, own.onto.view if own.onto else "scan", own.minus or "scan"]
         if own.synthesis in study.synthesis:
             needed += study.synthesis[own.synthesis].views
         if own.masks in study.segmentation:
@@ -734,6 +759,21 @@ def _loops(study: Study, split: str) -> bool:
     return False
 
 
+def _outcome_checks(study: Study, where: str, outcome: str, features: str) -> Iterator[tuple[str, str]]:
+    """Harmonisation that is told the outcome of the patients it transforms gives it away."""
+    assert study.clinical is not None
+    told = {study.clinical.in_file(column) for column in study.clinical.columns_of(outcome)}
+    for name in study.sets_behind(features):
+        if isinstance(own := study.features.get(name), HarmonisedSet):
+            for key, columns in (("covariates", own.covariates), ("batch", own.batches)):
+                if leaking := [column for column in columns if study.clinical.in_file(column) in told]:
+                    yield (
+                        f"{where}.outcome",
+                        f"{outcome!r} is made of the column {leaking[0]!r}, which features.{name}.{key} uses: every "
+                        f"patient, test patients too, would be harmonised by the own outcome. Remove it there.",
+                    )
+
+
 def _analysis_checks(
     study: Study, where: str, analysis: Any, outcomes: list[str], unknown: Any
 ) -> Iterator[tuple[str, str]]:
@@ -747,7 +787,9 @@ def _analysis_checks(
         yield from survival_problems(where, analysis, study.clinical)
     for name in features_of(analysis):
         yield from unknown(f"{where}.features", name, "features")
-        if analysis.kind not in ("classification", "survival", "exploration"):
+        if outcome in outcomes:
+            yield from _outcome_checks(study, where, outcome, name)
+        if analysis.kind not in ("classification", "survival", "exploration", "agreement", "association"):
             yield from _numbers_only(study, f"{where}.features", name)
         if not split:
             continue
@@ -768,6 +810,8 @@ def _analysis_checks(
                     f"feature set {fitted!r} was fitted on the training patients of split {by!r}; "
                     f"use that split here, or one with 'within: {by}.test'.",
                 )
+    if isinstance(analysis, AgreementAnalysis | SurveyAnalysis | MaskAgreementAnalysis):
+        yield from _reader_checks(study, where, analysis, unknown)
     if isinstance(analysis, StabilityAnalysis):
         yield from _perturbation_checks(study, where, analysis)
     for field, section, also in (
@@ -802,6 +846,57 @@ def _analysis_checks(
         yield from unknown(f"{where}.profile", profile, "profiles")
         if isinstance(analysis, Detectability) and profile in study.profiles and not study.profiles[profile].network:
             yield f"{where}.profile", f"{profile!r} has no network, whose features this analysis needs."
+
+
+def _reader_checks(
+    study: Study, where: str, analysis: AgreementAnalysis | SurveyAnalysis | MaskAgreementAnalysis, unknown: Any
+) -> Iterator[tuple[str, str]]:
+    """Whether what several readers did is there, and a network among them has not seen the patients."""
+    if isinstance(analysis, AgreementAnalysis):
+        for name in analysis.features:
+            own = study.features.get(name)
+            if own is not None and (not isinstance(own, ImportedSet) or own.columns.reader is None):
+                yield (
+                    f"{where}.features",
+                    f"{name!r} has no readers. Import a table with 'columns: {{reader: <column>}}'.",
+                )
+    elif isinstance(analysis, SurveyAnalysis):
+        for name in analysis.readers:
+            yield from unknown(f"{where}.readers", name, "readers")
+        if analysis.table and not Path(analysis.table).is_file():
+            yield f"{where}.table", f"the file {analysis.table!r} does not exist. Write its path."
+    else:
+        for source in analysis.sources:
+            yield from unknown(f"{where}.sources", source, "segmentation", *study.convert.sources)
+            for model in study.models_of_masks(source):
+                by = study.split_of_model(model)
+                if analysis.split is None or (by != analysis.split and not study.held_out(analysis.split, by)):
+                    yield (
+                        f"{where}.split",
+                        f"network {model!r} learnt from training patients of split {by!r}; write it.",
+                    )
+
+
+def _application_checks(
+    study: Study, where: str, own: Application, outcomes: list[str], unknown: Any
+) -> Iterator[tuple[str, str]]:
+    """Whether what is applied exists."""
+    yield from unknown(f"{where}.features", own.features, "features")
+    if own.outcome is not None and own.outcome not in outcomes:
+        yield f"{where}.outcome", f"{own.outcome!r} is not defined under clinical.outcomes:; write one of: {outcomes}."
+    if own.file:
+        if not Path(own.model).exists():
+            yield f"{where}.model", f"the file {own.model!r} does not exist. Write its path, or analysis/set/model."
+        return
+    analysis = study.analyses.get(own.model.split("/")[0])
+    if not isinstance(analysis, ClassificationAnalysis):
+        kept = [name for name, a in study.analyses.items() if isinstance(a, ClassificationAnalysis)]
+        yield f"{where}.model", f"{own.model!r} is of no classification analysis; write one of: {', '.join(kept)}."
+        return
+    known = [f"{arm}/{model}" for arm in analysis.arms for model in analysis.models]
+    known += [f"ensemble/{name}" for name in analysis.ensembles]
+    if own.model.partition("/")[2] not in known:
+        yield f"{where}.model", f"{own.model!r} is not fitted; that analysis has {', '.join(known)}."
 
 
 def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) -> Iterator[tuple[str, str]]:

@@ -8,11 +8,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .analyses import Selection, TableAnalysis
+from .analyses import TableAnalysis
 from .base import Name, Section
 from .clinical import ClinicalSettings
+from .selection import NEED_CLASSES, Selection
 
 SurvivalMethod = Literal["cox", "ridge", "lasso", "elastic-net", "forest", "boosting"]
+
+
+def _no_classes(steps: Selection) -> None:
+    if wrong := [step.kind for step in steps if step.kind in NEED_CLASSES]:
+        raise ValueError(f"selection: a step of kind {wrong[0]} needs classes; write test, correlation, mrmr or top")
 
 
 class SurvivalModel(Section):
@@ -59,6 +65,7 @@ class SurvivalModel(Section):
                 raise ValueError(f"stack: {list(self.stack)}: write two different models or more")
         elif not self.clinical and self.features is None:
             raise ValueError("an empty model: write clinical: [<column>], features: <set> or stack: [<models>]")
+        _no_classes(self.selection or ())
         if self.eliminate is not None and (self.method != "cox" or self.stack):
             raise ValueError("eliminate: backward elimination is for unpenalised models of columns; write method: cox")
         return self
@@ -118,6 +125,7 @@ class SurvivalAnalysis(TableAnalysis):
     def _coherent(self) -> Self:
         if self.primary is not None and self.primary not in self.models:
             raise ValueError(f"primary: {self.primary!r} is not one of models: write one of {list(self.models)}")
+        _no_classes(self.selection)
         plain = [name for name, model in self.models.items() if not model.stack]
         for name, model in self.models.items():
             if wrong := [other for other in model.stack if other not in plain]:

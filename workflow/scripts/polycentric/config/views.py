@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from .base import Expression, Name, Section
 from .steps import (
+    CALIBRATED,
     Clip,
     ImageInterpolation,
     Interpolation,
@@ -83,6 +84,11 @@ class View(Section):
         None, description="Which scans the view is made of: a condition on the table of scans; null: all."
     )
     onto: Onto | None = Field(None, description="Bring the image onto another scan's grid, before all steps.")
+    minus: Name | None = Field(
+        None,
+        description="scan, or a view: its intensities in the same scan are subtracted before all steps, for difference "
+        "maps. Both must have the same grid.",
+    )
     spacing_mm: Spacing | None = Field(
         None,
         description="Voxel spacing along x, y and z in mm; 0 keeps the scan's own along that axis; null keeps it.",
@@ -114,6 +120,12 @@ class View(Section):
         problems = order_problems(steps)
         if self.onto and isinstance(steps[0] if steps else None, Resample):
             problems.append("`onto` gives the grid: leave out spacing_mm, or make a second view from this one")
+        if self.minus is not None and self.onto is not None:
+            problems.append("`minus` and `onto` exclude each other: make a second view from this one")
+        if self.minus == self.from_:
+            problems.append(f"from and minus are both {self.minus!r}: the difference is zero everywhere")
+        if self.minus is not None and (kind := next((s.kind for s in steps if isinstance(s, CALIBRATED)), None)):
+            problems.append(f"{kind} needs an image, not a difference: write it in the views before")
         if self.from_ != "scan" and any(isinstance(s, Suv) for s in steps):
             problems.append("suv checks the unit of the scan: write it in a view made `from: scan`")
         for roi, kind in needed(steps).items():
@@ -133,9 +145,10 @@ class View(Section):
         return self
 
     def _check_synthetic(self) -> None:
-        if self.spacing_mm or self.clip or self.steps or self.preset or self.onto or self.masks or self.fit:
+        made = (self.spacing_mm, self.clip, self.steps, self.preset, self.onto, self.minus, self.masks, self.fit)
+        if any(made):
             raise ValueError(
-                "a view with `synthesis` takes no spacing_mm, clip or steps, nor onto, preset, masks or fit: "
+                "a view with `synthesis` takes no spacing_mm, clip or steps, nor onto, minus, preset, masks or fit: "
                 "write a second view `from` this one"
             )
         if self.where:

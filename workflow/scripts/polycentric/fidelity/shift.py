@@ -23,7 +23,7 @@ from ..words import in_words
 if TYPE_CHECKING:
     from ..config.synthesis_analyses import FeatureShift
 
-KEY = ["centre", "patient", "session", "scan", "roi"]
+KEY = ["centre", "patient", "session", "scan", "source", "roi"]
 
 
 def percentage_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -15,13 +15,14 @@ from ..artefacts import TableArtefacts
 from ..config.harmonise import HarmonisationAnalysis
 from ..errors import UserError
 from ..estimates import Estimate, estimate, finite, percentiles, permutation_p
-from ..files import write_json
+from ..files import read_json, write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator, integer_seed
 from ..tables.schemas import FEATURES, PATIENTS, SCANS, SPLIT
 from ..univariate import benjamini_hochberg, variance_explained
 from ..words import in_words
 from . import draw, predict
+from .phantom import FATES
 from .sets import Facts
 
 WHEN = ("before", "after")
@@ -52,6 +53,7 @@ def analyse(
     scans: Path,
     patients: Path,
     split: Path,
+    parameters: Path | None = None,
     ledgers: Sequence[Path],
     root: Path,
     folder: Path,
@@ -62,7 +64,8 @@ def analyse(
     """Compare a feature set before and after harmonisation; write the analysis folder; return the metrics.
 
     Variance explained, tests and classifiers are computed on training patients, whose rows fitted the harmonisation,
-    and on held-out patients of the batches that training has.
+    and on held-out patients of the batches that training has. `parameters` is what was fitted for the second set; None
+    where it was not harmonised here.
 
     Raises
     ------
@@ -74,7 +77,11 @@ def analyse(
     variance = _variance(rows)
     predicted = _predict(name, settings, rows, seed, log)
     metrics = _metrics(name, settings, rows, variance, predicted, seed)
-    _show(settings, rows, variance, predicted, metrics, TableArtefacts(folder, root))
+    record = None if parameters is None else read_json(parameters)
+    if record is not None:
+        metrics["fit"], lines = _fit(record)
+        metrics["summary"] += lines
+    _show(settings, rows, variance, predicted, metrics, record, TableArtefacts(folder, root))
     write_json(folder / "metrics.json", metrics)
     ledger.write(
         folder / "ledger.json",
@@ -297,6 +304,32 @@ def _metrics(
     }
 
 
+def _fit(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the fit itself has to tell: convergence, and the fate of features by phantom scans."""
+    stopped = [v["stopping_difference"] for v in record["rois"].values() if v["stopping_difference"] is not None]
+    found: dict[str, Any] = {"by": record["fit"], "stopping_difference_sd": max(stopped, default=None)}
+    lines = []
+    if stopped:
+        lines.append(
+            f"Location and scale are those of full convergence; the stopping rule of neuroCombat and neuroHarmonize "
+            f"would have moved a value by up to {max(stopped):.2g} SD of its feature."
+        )
+    phantom = record["phantom"]
+    if phantom is not None:
+        fates = pd.Series(phantom["features"]["fate"]).value_counts()
+        found["phantom"] = {
+            "subjects": phantom["subjects"],
+            "retests": phantom["retests"],
+            "fates": {str(fate): int(number) for fate, number in fates.sort_index().items()},
+        }
+        told = ", ".join(f"{fates[fate]} {fate}" for fate in FATES if fate in fates)
+        lines.append(
+            f"Phantom scans ({phantom['subjects']} subjects and regions in every batch, {phantom['retests']} repeats): "
+            f"of {int(fates.sum())} features {told}."
+        )
+    return found, lines
+
+
 def _plain(value: float, n: int, method: str) -> Estimate:
     return estimate(value, method=method, n=n)
 
@@ -307,6 +340,7 @@ def _show(
     variance: pd.DataFrame,
     predicted: Mapping[tuple[str, str, str], dict[str, Any]],
     metrics: Mapping[str, Any],
+    record: Mapping[str, Any] | None,
     out: TableArtefacts,
 ) -> None:
     title = metrics["title"]
@@ -370,4 +404,18 @@ def _show(
         f"{title}: prediction of the batch",
         f"Mean AUC of one batch against the others with {percent} intervals. {note}. {n}.",
     )
+    if record is not None and record["phantom"] is not None:
+        fates = pd.DataFrame(record["phantom"]["features"])
+        limit = record["phantom"]["limit"]
+        figure, numbers = draw.fates(fates, limit)
+        out.figure(figure, "phantom", f"{title}: concordance of phantom scans",
+            f"Concordance correlation of {record['phantom']['subjects']} phantom scans (subject and region) between "
+            f"batches before and after harmonisation, a dot per feature; each subject was harmonised by the others; "
+            f"dashed: {limit:g}. Features that were concordant before or not repeatable were not harmonised and are "
+            f"drawn on the left and lower edge. {len(fates)} features.", numbers,
+        )  # fmt: skip
+        out.table(fates, "phantom", f"{title}: fate of every feature by phantom scans",
+            f"Concordance correlation in test-retest, between batches before, after (every subject harmonised by the "
+            f"others) and after in sample; kept are features above {limit:g}. {len(fates)} features.",
+        )  # fmt: skip
     out.write()

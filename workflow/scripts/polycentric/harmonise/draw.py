@@ -20,6 +20,25 @@ LINES = {"training": "-", "held out": (0, (3, 2))}
 SIGNS = "os^Dv<>P"
 
 
+def fates(features: pd.DataFrame, limit: float) -> tuple[Figure, pd.DataFrame]:
+    """Concordance of phantom scans before (x) and after (y) harmonisation, a dot per feature, by fate."""
+    figure, axis = figures.new(100, 80)
+    shown = features.assign(x=features["ccc_before"].astype(float), y=features["ccc_after"].astype(float))
+    lowest = min(0.0, float(shown[["x", "y"]].min().min(skipna=True)))
+    edge = lowest - 0.06
+    shown["y"] = shown["y"].where(shown["fate"].isin(["harmonised", "not concordant"]), edge)
+    for number, (fate, part) in enumerate(shown.groupby("fate", sort=True)):
+        x = part["x"].fillna(edge)
+        style = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.7, "rasterized": len(shown) > 2000}
+        axis.plot(x, part["y"], SIGNS[number], color=figures.COLOURS[number], label=f"{fate} ({len(part)})", **style)
+    axis.axhline(limit, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
+    axis.axvline(limit, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
+    axis.set(xlim=(edge - 0.02, 1.02), ylim=(edge - 0.02, 1.02))
+    axis.set(xlabel="concordance between batches before", ylabel="after harmonisation")
+    axis.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
+    return figure, features[["feature", "fate", "ccc_retest", "ccc_before", "ccc_after"]]
+
+
 def summary(variance: pd.DataFrame, aucs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Left: cumulative share of features by eta squared; right: AUC of the classifiers."""
     figure, (left, right) = figures.new(180, 82, 2, 1, width_ratios=[1, 1.05])

@@ -133,7 +133,7 @@ def harmonise(
         "features": names,
         "kept": kept,
         "rois": record,
-        "phantom": None if judged is None else _listed(judged),
+        "phantom": None if judged is None else _listed(judged, settings.phantom.ccc),
     }
     write_json(model, model_record)
     ledgers.write(
@@ -170,9 +170,10 @@ def _judge(settings: HarmonisedSet, rows: pd.DataFrame, facts: Facts, names: lis
     )
 
 
-def _listed(judged: phantoms.Judged) -> dict[str, Any]:
+def _listed(judged: phantoms.Judged, limit: float) -> dict[str, Any]:
     table = judged.features.astype(object).where(judged.features.notna(), None)
-    return {"subjects": judged.subjects, "retests": judged.retests, "features": table.to_dict("list")}
+    counts = {"subjects": judged.subjects, "retests": judged.retests, "limit": limit}
+    return counts | {"features": table.to_dict("list")}
 
 
 def _stopping_difference(

@@ -34,6 +34,7 @@ def fit_view(
     ledger: Path,
     masks: Sequence[Path] = (),
     references: Sequence[Path] = (),
+    minus: Sequence[Path] = (),
     scans: Path | None = None,
     patients: Path | None = None,
     upstream: Sequence[Path] = (),
@@ -44,10 +45,10 @@ def fit_view(
 ) -> None:
     """Fit the fitted steps of a view on the training patients of its split; write parameters (JSON) and ledger.
 
-    `sources`, `masks` and `references` are the manifests of all shards of development centres, `upstream` the ledgers
-    of the models behind the source view. Steps are fitted in their order, each on images that have passed the steps
-    before it. The result depends neither on shards nor on workers: scans are taken in the order of their ids and sums
-    are exact. A scan that a step refuses is left out and counted.
+    `sources`, `masks`, `references` and `minus` are the manifests of all shards of development centres, `upstream` the
+    ledgers of the models behind the source view. Steps are fitted in their order, each on images that have passed the
+    steps before it. The result depends neither on shards nor on workers: scans are taken in the order of their ids and
+    sums are exact. A scan that a step refuses is left out and counted.
 
     Raises
     ------
@@ -59,7 +60,8 @@ def fit_view(
     where = f"views: {view_name}"
     parts = tables.read(split, SPLIT).set_index("patient")["part"]
     training = set(parts.index[parts == "training"])
-    found = read(view, sources, masks=masks, references=references, scans=scans, patients=patients, label=where)
+    given = {"masks": masks, "references": references, "minus": minus}
+    found = read(view, sources, **given, scans=scans, patients=patients, label=where)
     chosen = [
         own
         for own in sorted(found, key=lambda own: own.row["scan"])

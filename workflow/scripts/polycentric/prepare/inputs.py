@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import tables, volumes, where
 from ..config.views import Onto, View
 from ..errors import ScanError
 from ..files import canonical_json, read_json
+from ..grids import corner_distance_mm, same
 from ..tables.schemas import GRID, MASKS, PATIENTS, SCANS, VIEWS, VOLUMES
 from ..volumes import Rigid, Volume
 from .align import onto_reference
@@ -25,7 +27,8 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """One scan: its manifest row, the rows of its masks by region, and that of the scan that gives the grid.
+    """One scan: its manifest row, the rows of its masks by region, that of the scan that gives the grid, and that of
+    the view that is subtracted.
 
     `problem` is what keeps the view from being made of it: code, reason, and whether the scan is simply not meant.
     """
@@ -35,6 +38,7 @@ class Source:
     reference: Row | None = None
     problem: tuple[str, str] | None = None
     selected: bool = True
+    minus: Row | None = None
 
     def inputs(self) -> tuple[str, ...]:
         """Everything the view of the scan is made of, for its sidecar."""
@@ -42,6 +46,7 @@ class Source:
             self.row,
             *(self.masks[roi] for roi in sorted(self.masks)),
             *([self.reference] if self.reference else []),
+            *([self.minus] if self.minus else []),
         ]
         facts = [[row["status"], _plain(row["reason"]), _plain(row["sha256"])] for row in used]
         grids = [{c: _plain(row.get(c)) for c in GRID} for row in used]
@@ -56,6 +61,7 @@ def read(
     *,
     masks: Sequence[Path] = (),
     references: Sequence[Path] = (),
+    minus: Sequence[Path] = (),
     scans: Path | None = None,
     patients: Path | None = None,
     label: str = "view",
@@ -63,7 +69,8 @@ def read(
     """All scans of some manifests in their order, with what belongs to each.
 
     `source` are manifests of volumes where the view is made from the scan, else of the view it is made from;
-    `references` the same for `onto: view`; `scans` and `patients` the cohort's tables, needed for conditions.
+    `references` the same for `onto: view`, `minus` for `minus`; `scans` and `patients` the cohort's tables, needed for
+    conditions.
     """
     rows = tables.read_all(list(source), VOLUMES if view.from_ == "scan" else VIEWS).to_dict("records")
     wanted = set(view.rois())
@@ -74,6 +81,10 @@ def read(
                 by_scan.setdefault(row["scan"], {})[row["roi"]] = row
     chosen = _holds(view.where, scans, patients, f"{label}: where") if view.where else None
     grids = _references(view.onto, references, scans, patients, label) if view.onto else {}
+    subtracted = {}
+    if view.minus is not None:
+        others = tables.read_all(list(minus), VOLUMES if view.minus == "scan" else VIEWS)
+        subtracted = {row["scan"]: row for row in others.to_dict("records")}
     result = []
     for row in rows:
         reference, problem = None, None
@@ -89,7 +100,8 @@ def read(
                 )
             else:
                 problem = ("VIEW_NO_REFERENCE", f"no scan of the {view.onto.within} gives the grid")
-        result.append(Source(row, by_scan.get(row["scan"], {}), reference, problem, selected))
+        own = subtracted.get(row["scan"])
+        result.append(Source(row, by_scan.get(row["scan"], {}), reference, problem, selected, own))
     return result
 
 
@@ -99,7 +111,8 @@ def load(source: Source, view: View, root: Path, fitted: Mapping[int, Mapping[st
     Raises
     ------
     ScanError
-        for what keeps the scan out: no or several references, its registration, misalignment or overlap.
+        for what keeps the scan out: no or several references, its registration, misalignment or overlap; a view to
+        subtract that is missing or lies on another grid.
     """
     if source.problem:
         raise ScanError(*source.problem)
@@ -122,6 +135,8 @@ def load(source: Source, view: View, root: Path, fitted: Mapping[int, Mapping[st
             moved, done = (moved or Rigid()).then(found.motion), {"registration": found.facts}
         volume, facts = onto_reference(view.onto, volume, fixed, volumes.Geometry.from_columns(reference))
         context.notes.append({"kind": "onto", "reference": reference["scan"], **facts, **done})
+    if view.minus is not None:
+        volume = _difference(volume, source, view.minus, root)
     masks = {roi: volumes.read(root / own["path"]) for roi, own in source.masks.items()}
     # masks lie on the scan's own grid; where the image still has it, its exact geometry counts
     if view.from_ == "scan" and view.onto is None:
@@ -138,10 +153,27 @@ def parameters(path: Path | None) -> dict[int, dict[str, Any]]:
     return {int(step["step"]): step["parameters"] for step in read_json(path)["steps"]}
 
 
+def _difference(volume: Volume, source: Source, name: str, root: Path) -> Volume:
+    """Intensities less those of another view of the scan, float32."""
+    row = source.minus
+    if row is None or row["status"] != "ok":
+        raise ScanError("VIEW_NO_DIFFERENCE", f"{name} is not there: {row['reason'] if row else 'no row of this scan'}")
+    other = volumes.read(root / row["path"], row)
+    if (_plain(source.row.get("moved")) or "") != (_plain(row.get("moved")) or ""):
+        raise ScanError("VIEW_NO_DIFFERENCE", f"only one of the two was registered: make both from one view ({name})")
+    if other.geometry.size != volume.geometry.size:
+        raise ScanError(
+            "VIEW_NO_DIFFERENCE",
+            f"the image has {volume.geometry.size} voxels and {name} {other.geometry.size}: bring both to one spacing",
+        )
+    if not same(volume.geometry, other.geometry):
+        apart = corner_distance_mm(volume.geometry, other.geometry)
+        raise ScanError("VIEW_NO_DIFFERENCE", f"corners of the image and of {name} lie {apart:.3g} mm apart")
+    return volume.with_array(volume.array.astype(np.float32) - other.array.astype(np.float32))
+
+
 def _exact(mask: Volume, volume: Volume) -> Volume:
     """NIfTI rounds the geometry of a mask to float32; a mask of the image's grid gets the image's float64 one."""
-    from ..grids import same
-
     near = mask.geometry.size == volume.geometry.size and same(mask.geometry, volume.geometry, 0.01)
     return Volume(mask.array, volume.geometry) if near else mask
 

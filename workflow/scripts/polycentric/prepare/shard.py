@@ -26,6 +26,7 @@ def prepare_shard(
     manifest: Path,
     masks: Path | None = None,
     references: Path | None = None,
+    minus: Path | None = None,
     scans: Path | None = None,
     patients: Path | None = None,
     model: Path | None = None,
@@ -39,11 +40,11 @@ def prepare_shard(
     """Make a view of every scan of a shard and write the manifest (schema views).
 
     `source` is the shard's volumes manifest where the view is made from the scan, else the manifest of the view that
-    it is made from; `masks` the shard's manifest of the view's mask source; `references` that of `onto: view`;
-    `scans` and `patients` the cohort's tables where the view has conditions; `model` the fitted parameters
-    (`fit_view`). The volumes lie beside `manifest`, in a folder of its name. A scan that is not there upstream, or
-    not selected, becomes a row with status missing and the reason. `seed` is for steps with a random part; none has
-    one.
+    it is made from; `masks` the shard's manifest of the view's mask source; `references` that of `onto: view`, `minus`
+    that of the view that is subtracted; `scans` and `patients` the cohort's tables where the view has conditions;
+    `model` the fitted parameters (`fit_view`). The volumes lie beside `manifest`, in a folder of its name. A scan that
+    is not there upstream, or not selected, becomes a row with status missing and the reason. `seed` is for steps with
+    a random part; none has one.
     """
     del seed
     if view.synthesis is not None:
@@ -51,6 +52,7 @@ def prepare_shard(
     for given, needed, what in (
         (masks, view.masks, "masks"),
         (references, view.onto, "references"),
+        (minus, view.minus, "minus"),
         (model, view.fit, "model"),
     ):
         if needed is not None and given is None:
@@ -60,6 +62,7 @@ def prepare_shard(
         [source],
         masks=[masks] if masks else [],
         references=[references] if references else [],
+        minus=[minus] if minus else [],
         scans=scans,
         patients=patients,
         label=f"views: {view_name}",

@@ -1,9 +1,10 @@
-"""A shard of a feature set: a row per scan, ROI and perturbation."""
+"""A shard of a feature set: a row per scan, mask source, ROI and perturbation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ def extract_shard(
     *,
     views: Path,
     volumes: Path,
-    masks: Path,
+    masks: Sequence[Path],
     root: Path,
     output: Path,
     fold: str = "main",
@@ -47,8 +48,8 @@ def extract_shard(
     """Features of every scan and ROI of a shard as Parquet (schema features), one further float64 column per feature.
 
     `views`, `volumes` and `masks` are the shard's manifests of the view, of the converted scans (the grid of the
-    masks) and of the mask source. The text column `diagnostics` holds JSON about the extraction: voxel counts,
-    versions.
+    masks) and of the mask sources, which share the image as it was prepared and filtered once. The text column
+    `diagnostics` holds JSON about the extraction: voxel counts, versions.
     An ROI that cannot be measured keeps its row, with a status and a reason. What a scan gave is kept in a sidecar in a
     folder beside `output`, and another one for each perturbation, so that a further one measures only itself. `seed` is
     needed for perturbations.
@@ -63,7 +64,7 @@ def extract_shard(
     check_recipe(recipe)
     grid_of = {row["scan"]: row for row in tables.read(volumes, VOLUMES).to_dict("records")}
     outlines: dict[str, list[Row]] = {}
-    for row in tables.read(masks, MASKS).to_dict("records"):
+    for row in tables.read_all(list(masks), MASKS).to_dict("records"):
         outlines.setdefault(row["scan"], []).append(row)
     seen = tables.read(views, VIEWS).to_dict("records")
     jobs = {row["scan"]: (row, grid_of.get(row["scan"]), outlines.get(row["scan"], [])) for row in seen}
@@ -72,7 +73,8 @@ def extract_shard(
     items = []
     for row in seen:
         key = {name: row[name] for name in SCAN}
-        key |= {"set": set_name, "view": settings.view, "source": settings.masks, "roi": "*", "fold": fold}
+        source = settings.sources[0] if len(settings.sources) == 1 else "*"
+        key |= {"set": set_name, "view": settings.view, "source": source, "roi": "*", "fold": fold}
         view, volume, rois = jobs[row["scan"]]
         inputs = [_state(view), "" if volume is None else _state(volume), *map(_state, rois)]
         for name, chain in chains.items():
@@ -99,7 +101,7 @@ def merge(parts: Sequence[Path], output: Path, *, perturbed: bool = False) -> No
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(FEATURES.columns))
     frame = frame[frame["perturbation"].ne("") == perturbed]
     names = feature_names(frame)
-    order = ["centre", "patient", "scan", "roi", "fold", "perturbation"]
+    order = ["centre", "patient", "scan", "roi", "source", "fold", "perturbation"]
     frame = frame.sort_values(order, kind="stable", ignore_index=True)
     # a shard without a measured ROI has no feature columns: the order must not depend on which shard that is
     frame = frame[[*(c for c in frame.columns if c not in names), *sorted(names)]]
@@ -136,10 +138,17 @@ def _extract(
         return [{"status": "missing", "reason": view["reason"]}]
     if volume is None or volume["status"] != "ok":
         return [{"status": "missing", "reason": "VOLUME_MISSING: the converted scan is not there"}]
-    found = {row["roi"]: row for row in rois if row["roi"] != "*"}
+    result: list[Row] = []
+    found: dict[str, dict[str, Row]] = {}
+    for source in settings.sources:
+        own = [row for row in rois if row["source"] == source]
+        if drawn := {row["roi"]: row for row in own if row["roi"] != "*"}:
+            found[source] = drawn
+        else:
+            reason = own[0]["reason"] if own else f"MASKS_MISSING: {source} has no row for the scan"
+            result.append({"source": source, "status": "missing", "reason": reason})
     if not found:
-        reasons = [row["reason"] for row in rois] or [f"MASKS_MISSING: {settings.masks} has no row for the scan"]
-        return [{"status": "missing", "reason": reasons[0]}]
+        return result
     image = volumes.read(root / view["path"], view)
     move = None
     if name := item.row["perturbation"]:
@@ -148,14 +157,19 @@ def _extract(
         assert seed is not None
         names = ("perturb", item.row["set"], name, item.row["scan"])
         image, move = perturb(image, settings.perturb[name], lambda *step: generator(seed, *names, *step))
-    plan = _plan(settings, found)
-    wanted = {name: how for name, how in plan.items() if not isinstance(how, str)}
-    masks = _Masks(root, view, volume, image, found, wanted, move)
+    plan = {(source, roi): how for source in found for roi, how in _plan(settings, source, found[source]).items()}
+    # readers differ in how their outlines move; a single source keeps the random numbers that it always had
+    moved = {source: "" if len(settings.sources) == 1 else f"{source}\x1f" for source in found}
+    wanted = {
+        f"{source}\x1f{roi}": _Outline(found[source][how[0]], how[1], f"{moved[source]}{how[0]}")
+        for (source, roi), how in plan.items()
+        if not isinstance(how, str)
+    }
+    masks = _Masks(root, view, volume, image, wanted, move)
     measured = extract_rois(image, masks, recipe)
-    result: list[Row] = []
-    for roi, how in plan.items():
-        row: Row = {"roi": roi}
-        features = measured.get(roi)
+    for (source, roi), how in plan.items():
+        row: Row = {"source": source, "roi": roi}
+        features = measured.get(f"{source}\x1f{roi}")
         if isinstance(how, str):
             row |= {"status": "missing", "reason": how}
         elif isinstance(features, Features):
@@ -170,12 +184,21 @@ def _extract(
 Plan = dict[str, tuple[str, DerivedRoi | None] | str]
 
 
-def _plan(settings: RadiomicsSet, found: Mapping[str, Row]) -> Plan:
+@dataclass(frozen=True)
+class _Outline:
+    """The manifest row of a mask, how an ROI is derived from it, and its name in perturbations."""
+
+    row: Row
+    rule: DerivedRoi | None
+    name: str
+
+
+def _plan(settings: RadiomicsSet, masks: str, found: Mapping[str, Row]) -> Plan:
     """What each row's ROI is made of: an outlined ROI and how it is derived, or why it is missing."""
 
     def source(roi: str, rule: DerivedRoi | None) -> tuple[str, DerivedRoi | None] | str:
         if roi not in found:
-            return f"ROI_MISSING: {settings.masks} does not outline {'it' if rule is None else roi} in this scan"
+            return f"ROI_MISSING: {masks} does not outline {'it' if rule is None else roi} in this scan"
         return (roi, rule) if found[roi]["status"] == "ok" else str(found[roi]["reason"])
 
     plan: Plan = {roi: source(roi, None) for roi in settings.rois or sorted(found)}
@@ -196,25 +219,24 @@ class _Masks(Mapping[str, volumes.Volume]):
         view: Row,
         volume: Row,
         image: volumes.Volume,
-        rows: Mapping[str, Row],
-        plan: Mapping[str, tuple[str, DerivedRoi | None]],
+        outlines: Mapping[str, _Outline],
         move: Callable[[str, volumes.Volume], volumes.Volume] | None,
     ) -> None:
         self.root, self.view, self.volume, self.image = root, view, volume, image
-        self.rows, self.plan, self.move = rows, plan, move
+        self.outlines, self.move = outlines, move
 
     def __getitem__(self, name: str) -> volumes.Volume:
-        source, rule = self.plan[name]
-        mask = volumes.moved(_mask(self.root, self.rows[source], self.volume), self.view)
+        own = self.outlines[name]
+        mask = volumes.moved(_mask(self.root, own.row, self.volume), self.view)
         if self.move is not None and mask.array.any() and np.isfinite(mask.array).all():  # else there is a reason
-            mask = self.move(source, mask)
-        return mask if rule is None else derive(mask, self.image, rule)
+            mask = self.move(own.name, mask)
+        return mask if own.rule is None else derive(mask, self.image, own.rule)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.plan)
+        return iter(self.outlines)
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return len(self.outlines)
 
 
 def _mask(root: Path, row: Row, volume: Row) -> volumes.Volume:
@@ -234,7 +256,7 @@ def _mask(root: Path, row: Row, volume: Row) -> volumes.Volume:
 
 def _state(row: Row) -> str:
     """What a manifest row says, as text: the item's result depends on all of it."""
-    names = ("roi", "status", "reason", "sha256", "moved", *GRID)
+    names = ("source", "roi", "status", "reason", "sha256", "moved", *GRID)
     return canonical_json({n: None if pd.isna(row[n]) else row[n] for n in names if n in row})
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from ..files import canonical_json, read_json, sha256_bytes, sha256_file
 from ..randomness import generator
+from ..tables.readers import ARMS
 from .page import SCHEMA
-from .schemas import ARMS
 
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,23}")
 

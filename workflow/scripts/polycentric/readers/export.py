@@ -12,9 +12,9 @@ from ..config.readers import ReaderStudy
 from ..errors import UserError
 from ..files import sha256_bytes, sha256_file
 from ..jobs import SILENT, Log
+from ..tables.readers import APP, ARMS, ITEMS, KEY
 from . import page
 from .items import Item, candidates, cut, draw, item_id
-from .schemas import APP, ARMS, ITEMS, KEY
 
 
 def export(

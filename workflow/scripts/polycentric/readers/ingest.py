@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import figures, tables
+from .. import bootstrap, figures, kappa, tables
 from ..config.readers import ReaderStudy
+from ..estimates import estimate, finite, wilson
 from ..files import sha256_file, write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator
+from ..tables.readers import ANSWERS, ARMS, ITEMS, KEY, REJECTED
 from ..tables.schemas import ARTEFACTS
-from . import statistics
+from ..univariate import separation
 from .answers import read_folder, simulate
-from .schemas import ANSWERS, ARMS, ITEMS, KEY, REJECTED
 
 LEAKS = {
     "lowest_hu": "lowest grey value",
@@ -92,8 +93,8 @@ def evaluate(
     leaks = {}
     positive = (key["arm"] == "synthetic").to_numpy()
     for column, words in LEAKS.items():
-        auc, p = statistics.separation(key[column].to_numpy(float), positive)
-        leaks[column] = {"auc": statistics.finite(auc), "p": statistics.finite(p)}
+        auc, p = separation(key[column].to_numpy(float), positive)
+        leaks[column] = {"auc": finite(auc), "p": finite(p)}
         if p < 0.01:
             warnings.append(
                 f"The {words} alone tells the two kinds of images apart (AUC {auc:.2f}): a reader may have seen that "
@@ -117,8 +118,8 @@ def evaluate(
 def _reader(rows: pd.DataFrame) -> dict[str, Any]:
     right = rows["answer"] == rows["arm"]
     synthetic = rows["arm"] == "synthetic"
-    sensitivity = statistics.proportion(int((right & synthetic).sum()), int(synthetic.sum()))
-    specificity = statistics.proportion(int((right & ~synthetic).sum()), int((~synthetic).sum()))
+    sensitivity = wilson(int((right & synthetic).sum()), int(synthetic.sum()))
+    specificity = wilson(int((right & ~synthetic).sum()), int((~synthetic).sum()))
     balanced = (sensitivity["value"] + specificity["value"]) / 2
     # independent binomials; a binary answer has no further AUC than this
     half = 0.5 * np.hypot(
@@ -127,13 +128,13 @@ def _reader(rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "accuracy": statistics.proportion(int(right.sum()), len(rows)),
-        "balanced_accuracy": statistics.estimate(
+        "accuracy": wilson(int(right.sum()), len(rows)),
+        "balanced_accuracy": estimate(
             balanced,
             max(0.0, balanced - half),
             min(1.0, balanced + half),
-            "(sensitivity + specificity) / 2, half widths of the Wilson intervals combined",
-            len(rows),
+            method="(sensitivity + specificity) / 2, half widths of the Wilson intervals combined",
+            n=len(rows),
         ),
     }
 
@@ -145,21 +146,28 @@ def _pooled(name: str, settings: ReaderStudy, answers: pd.DataFrame, key: pd.Dat
     truth = key["arm"].to_numpy()
     correct = (wide.to_numpy() == truth).astype(float)
     rng = generator(seed, "readers", name, "bootstrap")
-    drawn = statistics.crossed_bootstrap(correct, truth, settings.bootstraps, rng)
-    counts = statistics.counts(wide.to_numpy().T.astype(str))
-    kappa, z, p = statistics.fleiss_kappa(counts)
-    lower, upper = statistics.kappa_interval(counts, settings.bootstraps, rng)
-    facts = {"z": statistics.finite(z), "p": statistics.finite(p)}
+    lower, upper, _ = bootstrap.crossed_interval(correct, truth, rng, resamples=settings.bootstraps)
+    counts = kappa.counts(wide.to_numpy().T.astype(str))
+    value, z, p = kappa.fleiss(counts)
+    _, low, high, _ = bootstrap.by_cluster(
+        lambda weights: kappa.fleiss_values(counts, weights),
+        np.arange(len(counts)),
+        rng,
+        resamples=settings.bootstraps,
+    )
     return {
-        "accuracy": statistics.estimate(
-            float(correct.mean()),
-            *statistics.interval(drawn),
-            "bootstrap of readers and items",
-            correct.size,
-            seed=seed,
+        "accuracy": estimate(
+            float(correct.mean()), lower, upper, method="bootstrap of readers and items", n=correct.size, seed=seed
         ),
-        "fleiss_kappa": statistics.estimate(
-            kappa, lower, upper, "bootstrap of items; z and p under no agreement", len(counts), seed=seed, **facts
+        "fleiss_kappa": estimate(
+            value,
+            low,
+            high,
+            method="BCa bootstrap of items; z and p under no agreement",
+            n=len(counts),
+            seed=seed,
+            z=finite(z),
+            p=finite(p),
         ),
     }
 

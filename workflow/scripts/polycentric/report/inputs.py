@@ -12,7 +12,7 @@ from typing import Any
 class ModelFiles:
     """A fitted model: its ledger, its settings and, if it was trained step by step, its history.
 
-    `samples` is a folder of sheets of pictures that were drawn while it was trained.
+    `samples` is a zip archive of sheets of pictures that were drawn while it was trained.
     """
 
     ledger: Path
@@ -67,7 +67,7 @@ def collect(study: Mapping[str, Any], root: Path, fold: str = "main") -> ReportI
     def model(name: str) -> ModelFiles:
         folder = root / "models" / name / fold
         more = (folder / "settings.json", folder / "history.csv") if name in trained else (None, None)
-        return ModelFiles(folder / "ledger.json", *more, folder / "samples" if name in study["synthesis"] else None)
+        return ModelFiles(folder / "ledger.json", *more, folder / "samples.zip" if name in study["synthesis"] else None)
 
     def of(kind: str, name: str) -> list[Path]:
         return [root / kind / name / fold / f"{shard}.tsv" for shard in shards]

@@ -19,7 +19,7 @@ CONTAINERS = ("estimates", "metrics", "results", "parts")  # keys that only hold
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 HIDDEN = (
     "schema_version", "warnings", "summary", "status", "kind", "title", "question", "caption", "name", "analysis",
-    "seed", "level", "positive", "notes", "definitions",
+    "seed", "level", "positive", "notes", "definitions", "variables", "tests",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,15 +70,18 @@ def sheets(models: Mapping[str, ModelFiles]) -> list[dict[str, Any]]:
     """The last sheet of sample pictures of each model that has one."""
     result = []
     for name, files in models.items():
-        drawn = sorted(files.samples.glob("*.png")) if files.samples is not None and files.samples.is_dir() else []
-        if not drawn:
+        if files.samples is None or not files.samples.exists():
             continue
+        with zipfile.ZipFile(files.samples) as archive:
+            if not (drawn := sorted(archive.namelist())):
+                continue
+            picture = archive.read(drawn[-1])
         result.append(
             {
-                "title": f"Training patches of {name} after iteration {int(drawn[-1].stem):,}",
+                "title": f"Training patches of {name} after iteration {int(Path(drawn[-1]).stem):,}",
                 "caption": "Middles of scans of training patients, at first those of the source, below them those "
                 "of the target. Columns: the scan, translated, the difference (red: higher), translated back.",
-                "uri": "data:image/png;base64," + base64.b64encode(drawn[-1].read_bytes()).decode(),
+                "uri": "data:image/png;base64," + base64.b64encode(picture).decode(),
                 "name": f"{name}-samples.png",
             }
         )

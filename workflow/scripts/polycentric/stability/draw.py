@@ -22,6 +22,7 @@ def by_class(table: pd.DataFrame, settings: StabilityAnalysis) -> tuple[Figure, 
     figure, axes = figures.new(width, rows * (22 + 9 * len(classes)), columns, rows, squeeze=False, sharey=True)
     for axis in axes.flat[len(designs) :]:
         axis.set_axis_off()
+    size = 2.6 if len(table) > 400 * len(designs) else 4.5  # dots of few features would not be seen
     lowest = max(-1.0, min(-0.02, float(np.nanmin(table["decides"])) - 0.03)) if table["decides"].notna().any() else 0
     for axis, key in zip(axes.flat, designs, strict=False):
         design, part = settings.designs[key], table[table["design"].eq(key)]
@@ -30,7 +31,7 @@ def by_class(table: pd.DataFrame, settings: StabilityAnalysis) -> tuple[Figure, 
             values = np.sort(here["decides"].dropna().to_numpy())
             offsets = ((np.arange(len(values)) * 7) % 11 - 5) / 18
             colour = figures.COLOURS[line % 7]
-            axis.plot(values, line + offsets, ".", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.6,
+            axis.plot(values, line + offsets, ".", color=colour, markersize=size, markeredgewidth=0, alpha=0.6,
                       rasterized=len(table) > 2000)  # fmt: skip
             if len(values):
                 axis.plot([np.median(values)] * 2, [line - 0.36, line + 0.36], color="#222222", linewidth=1.3)
@@ -78,6 +79,6 @@ def heat_map(table: pd.DataFrame, settings: StabilityAnalysis) -> tuple[Figure, 
     for side in ("left", "bottom"):
         axis.spines[side].set_visible(False)
     bar = figure.colorbar(picture, ax=axis, location="right", fraction=0.03, pad=0.01, extend="min")
-    bar.set_label("statistic of the design")
+    bar.set_label("ICC or CCC")
     bar.outline.set_linewidth(0.4)
     return figure, frame.assign(**{"class": classes}).reset_index(names="feature")

@@ -61,7 +61,7 @@ def train(
     """Train model `name` on the training patients of a split and write its weights, settings, history and ledger.
 
     `manifests` are those of the source's and the target's view; training state is kept below `work`, in a folder named
-    by the hash of all that decides the weights. `samples` is a folder of sheets of pictures, one per
+    by the hash of all that decides the weights. `samples` is a zip archive of sheets of pictures, one per
     `engine: samples_every` iterations; while training they lie in the folder `samples` beside the training state. With
     `engine: devices` above 1 further processes call this function, too, with the same arguments.
 

@@ -5,8 +5,8 @@ Pictures are written here, without the libraries that draw the figures: training
 
 from __future__ import annotations
 
-import shutil
 import struct
+import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,12 +89,9 @@ def name(iteration: int) -> str:
     return f"{iteration:09d}.png"
 
 
-def hand_over(drawn: Path, folder: Path, last: int) -> None:
-    """Copy the sheets up to iteration `last` to the folder of results, which holds nothing else afterwards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.iterdir()):
-        path.unlink()
-    for path in sorted(drawn.glob("*.png")) if drawn.is_dir() else ():
-        if int(path.stem) <= last:
-            with atomic(folder / path.name) as temporary:
-                shutil.copyfile(path, temporary)
+def hand_over(drawn: Path, archive: Path, last: int) -> None:
+    """Put the sheets up to iteration `last` into a zip archive without times; an empty one where none was drawn."""
+    with atomic(archive) as temporary, zipfile.ZipFile(temporary, "w") as target:
+        for path in sorted(drawn.glob("*.png")) if drawn.is_dir() else ():
+            if int(path.stem) <= last:
+                target.writestr(zipfile.ZipInfo(path.name), path.read_bytes())

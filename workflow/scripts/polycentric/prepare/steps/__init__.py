@@ -30,6 +30,7 @@ STEPS: dict[type, Function] = {
     settings.Window: intensity.window,
     settings.Linear: intensity.linear,
     settings.Shift: intensity.shift,
+    settings.Absolute: intensity.absolute,
     settings.MinMax: intensity.min_max,
     settings.ContrastStretch: intensity.contrast_stretch,
     settings.ZScore: intensity.z_score,

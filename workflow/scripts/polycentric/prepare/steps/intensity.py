@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...config.steps import (
+    Absolute,
     BinCount,
     BinWidth,
     Clip,
@@ -48,6 +49,11 @@ def shift(step: Shift, volume: Volume, context: Context) -> Volume:
     """I - min(I) + lowest, in float32."""
     low = float(volume.array.min())
     return by_slice(volume, lambda plane: plane.astype(np.float64) - low + step.lowest)
+
+
+def absolute(step: Absolute, volume: Volume, context: Context) -> Volume:
+    """|I|, in float32."""
+    return by_slice(volume, lambda plane: np.abs(plane.astype(np.float64)))
 
 
 def z_score(step: ZScore, volume: Volume, context: Context) -> Volume:

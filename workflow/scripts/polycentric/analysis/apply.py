@@ -1,0 +1,147 @@
+"""Kept classifiers applied to a feature table, without fitting anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import ledger, outcomes, tables
+from ..config.classification import Application, ClassificationAnalysis
+from ..config.clinical import ColumnSettings
+from ..errors import UserError
+from ..files import write_json
+from ..jobs import SILENT, Log
+from ..tables.schemas import PATIENTS
+from . import data, multiclass, roc
+from .artefacts import read_skops
+from .classify_study import join, lesion_rows
+from .schemas import APPLIED
+
+
+def apply(
+    name: str,
+    settings: Application,
+    *,
+    models: list[Path],
+    record: Path,
+    features: Path,
+    patients: Path,
+    outcome: Any,
+    columns: Mapping[str, ColumnSettings] | None,
+    folder: Path,
+    ledgers: Sequence[Path] = (),
+    log: Log = SILENT,
+) -> dict[str, Any]:
+    """Write `predictions.parquet` of every patient of a feature table, and `metrics.json`; return the metrics.
+
+    Parameters
+    ----------
+    models
+        fitted chains (.skops); the probabilities of several are averaged, as in an ensemble.
+    record
+        ledger of the analysis that fitted them: how it read its tables, and whom it has seen.
+    ledgers
+        of every model behind the features.
+    outcome
+        the declared outcome, or None; performance is that of patients whom neither the model nor one behind its
+        features has seen.
+
+    Raises
+    ------
+    UserError
+        if the table lacks a column of the chain.
+    """
+    where = f"apply: {name}"
+    entry = ledger.read(record)
+    fitted = ClassificationAnalysis.model_validate(json.loads(entry["settings"])["analysis"])
+    frame = tables.read(patients, PATIENTS).set_index("patient", drop=False).sort_index()
+    of, patient = _features(features, frame, fitted, where)
+    clinical = data.clinical(frame, fitted.clinical, where, columns)
+    names = of.index if patient is None else frame.index[patient]
+    table = pd.concat([clinical.loc[names].set_axis(of.index), of], axis=1)
+    p, labels = [], []
+    for path in models:
+        chain = read_skops(path)
+        front = chain.named_steps["front"]
+        if missing := sorted(set(front.columns_) - set(table.columns)):
+            raise UserError(
+                f"{where}: features {settings.features!r} lack {len(missing)} columns of the model, such as "
+                f"{missing[0]!r}: make them with the recipe that the model's features had."
+            )
+        p.append(chain.predict_proba(table) if len(table) else np.empty((0, len(front.labels_))))
+        labels.append([str(label) for label in front.labels_])
+    if any(other != labels[0] for other in labels):
+        raise UserError(f"{where}: the models of the ensemble know different classes.")
+    probability, classes = np.mean(p, axis=0), labels[0]
+    ids = list(names)
+    if patient is not None and len(ids):
+        assert fitted.lesions is not None
+        probability = join(probability, patient, fitted.lesions.join)
+        ids = list(frame.index[np.unique(patient)])
+    records = [entry, *(ledger.read(path) for path in ledgers)]
+    seen = {patient for own in records for found in ledger.seen_by(own).values() for patient in found}
+    result = frame.loc[ids, ["centre", "patient"]].reset_index(drop=True)
+    result["seen"] = ["yes" if patient in seen else "no" for patient in ids]
+    for k, label in enumerate(classes):
+        result[f"probability_{label}"] = probability[:, k]
+    warnings = []
+    if known := int(result["seen"].eq("yes").sum()):
+        warnings.append(
+            f"{known} of {len(result)} patients were seen when the model, or one behind its features, was fitted: "
+            "their predictions stand in the table (seen: yes) and count in no estimate."
+        )
+    performance: dict[str, Any] = {}
+    if outcome is not None:
+        y = _outcome(frame, outcome, classes, where).reindex(ids).to_numpy(dtype=float)
+        result["outcome"] = y
+        kept = np.isfinite(y) & result["seen"].eq("no").to_numpy()
+        performance = _performance(y[kept].astype(int), probability[kept])
+    tables.write(result.sort_values("patient"), folder / "predictions.parquet", APPLIED)
+    metrics = {
+        "schema_version": 1,
+        "kind": "application",
+        "application": name,
+        "model": settings.model,
+        "features": settings.features,
+        "patients": len(result),
+        "seen": known,
+        "performance": performance,
+        "warnings": warnings,
+    }
+    write_json(folder / "metrics.json", metrics)
+    log.progress("patients", len(result), len(result))
+    return metrics
+
+
+def _features(
+    path: Path, frame: pd.DataFrame, fitted: ClassificationAnalysis, where: str
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """Rows of the chain (patients or lesions), and the position in `frame` of each lesion's patient."""
+    if not fitted.features:
+        return pd.DataFrame(index=frame.index), None
+    if fitted.lesions:
+        values, _ = lesion_rows(path, frame.index, fitted, fitted.lesions.model_copy(update={"outcome": None}), where)
+        values = values.sort_index()
+        return values, frame.index.get_indexer(values.index.get_level_values("patient"))
+    values, _ = data.features(path, frame.index, rois=fitted.rois, aggregate=fitted.aggregate, where=where)
+    return values, None
+
+
+def _outcome(frame: pd.DataFrame, outcome: Any, classes: list[str], where: str) -> pd.Series:
+    if outcome.type != "multiclass":
+        return data.binary(frame, outcome, where)
+    text = outcomes.as_text(outcomes.column(frame, outcome.column, where))
+    return text.map({label: float(k) for k, label in enumerate(classes)}).astype(float)
+
+
+def _performance(y: np.ndarray, p: np.ndarray) -> dict[str, Any]:
+    if p.shape[1] == 2:
+        return {"auc_delong": roc.delong(y == 1, p[:, 1]), **roc.calibration(y == 1, p[:, 1])}
+    rng = np.random.default_rng(0)
+    drawn = multiclass.weights(y, p.shape[1], 1000, rng)
+    return {"auc": multiclass.auc(y, p, drawn, level=0.95, seed=0)}

@@ -1,0 +1,383 @@
+"""Performance of fitted classifiers, thresholds from training, comparisons, combined rules."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import tables
+from ..estimates import (
+    Estimate,
+    estimate,
+    finite,
+    holm,
+    p_of_z,
+    percentiles,
+    permutation_p,
+    wilson,
+)
+from . import data, multiclass, roc
+from .classify_study import Study
+from .multiclass import Drawn
+from .tuning import Fitted
+
+Key = tuple[str, str]
+Null = dict[Key, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Probabilities (n, K) of all patients by one model: `p` of the fitted model, `unseen` out of fold, of training.
+
+    `rows` and `rows_unseen` are those of lesions before they were joined; an ensemble has no `fit`.
+    """
+
+    p: np.ndarray
+    unseen: np.ndarray
+    fit: Fitted | None
+    rows: np.ndarray | None = None
+    rows_unseen: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What stands in metrics.json: results by arm and model, comparisons, combined rules."""
+
+    results: dict[str, Any]
+    comparisons: list[dict[str, Any]]
+    agreements: dict[str, Any]
+
+    def threshold(self, key: Key) -> float:
+        return self.results[key[0]][key[1]]["threshold"]["value"]
+
+
+def evaluate(study: Study, scored: dict[Key, Scored], drawn: dict[str, Drawn], null: Null) -> Judged:
+    results: dict[str, Any] = {}
+    for key, own in scored.items():
+        entry = _entry(study, own, drawn)
+        observed = {part: entry["parts"][part]["auc"]["value"] for part in data.HELD_OUT if part in entry["parts"]}
+        entry["permutation"] = _against_null(null.get(key, {}), observed, study.seed)
+        results.setdefault(key[0], {})[key[1]] = entry
+    comparisons = _comparisons(study, scored, drawn)
+    return Judged(results, comparisons, _agreements(study, scored, results))
+
+
+def _entry(study: Study, own: Scored, drawn: dict[str, Drawn]) -> dict[str, Any]:
+    training, fit = study.part("training"), own.fit
+    y, unseen = study.outcome, own.unseen[training]
+    thresholds = _thresholds(study, y[training], unseen)
+    threshold = thresholds["Youden"] if study.binary else {"value": None, "method": "the most probable class"}
+    parts: dict[str, Any] = {}
+    for part in tables.PARTS:
+        here = study.part(part)
+        if here.any():
+            parts[part] = performance(study, y[here], own.p[here], drawn[part], threshold["value"])
+            if study.patient is not None and own.rows is not None:
+                parts[part]["auc_lesions"] = _lesion_auc(study, own.rows, here, drawn[part])
+    for key, value in parts.get("training", {}).items():
+        if key.startswith("auc"):
+            value["method"] += "; apparent: the same patients fitted the model"
+    if training.any():
+        parts["cross-validated"] = performance(study, y[training], unseen, drawn["training"], threshold["value"])
+        for value in parts["cross-validated"].values():
+            value["method"] += "; out-of-fold probabilities of training, averaged over repeats"
+    centres = {}
+    for centre in sorted(study.frame["centre"].unique()):
+        for part in data.HELD_OUT:
+            here = study.part(part) & study.frame["centre"].eq(centre).to_numpy()
+            if here.any():
+                centres[f"{centre} ({part})"] = _centre(study, y[here], own.p[here])
+    operating = {
+        name: {
+            part: at_threshold(y[here], own.p[here, 1], rule["value"], drawn[part], study)
+            for part in data.HELD_OUT
+            if (here := study.part(part)).any()
+        }
+        for name, rule in thresholds.items()
+    }
+    return {
+        "parts": parts,
+        "centres": centres,
+        "threshold": threshold,
+        "thresholds": thresholds,
+        "operating": operating,
+        "setting": dict(fit.setting) if fit else None,
+        "penalty": fit.setting.get("penalty") if fit else None,
+        "features_selected": len(fit.front.chosen_) if fit else 0,
+    }
+
+
+def _centre(study: Study, y: np.ndarray, p: np.ndarray) -> dict[str, Estimate]:
+    level = study.settings.level
+    if study.binary:
+        return {"auc_delong": roc.delong(y == 1, p[:, 1], level=level)}
+    value = multiclass.discrimination(y, p)
+    return {"auc": estimate(value, method="Hand and Till, without interval", n=len(y), level=level)}
+
+
+def _thresholds(study: Study, y: np.ndarray, unseen: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Thresholds of two classes from out-of-fold probabilities of training."""
+    if not study.binary:
+        return {}
+    known = bool(len(unseen)) and bool(np.isfinite(unseen).all()) and len(np.unique(y)) == 2
+    rules = {"Youden": roc.youden(y == 1, unseen[:, 1]) if known else math.nan}
+    for wanted in study.settings.sensitivities:
+        rules[f"sensitivity {wanted:g}"] = threshold_at(y == 1, unseen[:, 1], wanted) if known else math.nan
+    return {
+        name: {"value": value, "method": f"{name}, out-of-fold probabilities of training"}
+        if math.isfinite(value)
+        else {"value": 0.5, "method": f"0.5, since training gives no {name} threshold"}
+        for name, value in rules.items()
+    }
+
+
+def threshold_at(outcome: np.ndarray, score: np.ndarray, sensitivity: float) -> float:
+    """The highest threshold, midway between neighbouring scores, that reaches a sensitivity; positive is >= it."""
+    outcome = np.asarray(outcome, dtype=bool)
+    values = np.unique(score)
+    if len(values) < 2 or not outcome.any():
+        return math.nan
+    thresholds = np.r_[values[0], (values[:-1] + values[1:]) / 2]
+    reached = (score[outcome][None, :] >= thresholds[:, None]).mean(axis=1)
+    return float(thresholds[np.flatnonzero(reached >= sensitivity - 1e-12)[-1]])
+
+
+def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, threshold: float | None) -> dict[str, Any]:
+    """Discrimination, calibration and calls of patients y (n,), p (n, K)."""
+    level, n, seed = study.settings.level, len(y), study.seed
+    result: dict[str, Any] = {"auc": multiclass.auc(y, p, drawn, level=level, seed=seed)}
+    known = bool(np.isfinite(p).all())
+    if study.binary:
+        positive = p[:, 1]
+        assert threshold is not None
+        result["auc_delong"] = roc.delong(y == 1, positive, level=level)
+        result |= roc.calibration(y == 1, positive, level=level)
+        brier = float(np.mean((positive - (y == 1)) ** 2))
+        result["brier"] = estimate(brier, method="mean squared difference", n=n, level=level)
+        calls = at_threshold(y, positive, threshold, drawn, study)
+        return result | {key: calls[key] for key in ("accuracy", "sensitivity", "specificity", "balanced_accuracy")}
+    for k, name in enumerate(study.classes):
+        result[f"auc_{name}"] = roc.delong(y == k, p[:, k], level=level)
+        result[f"auc_{name}"]["method"] += ", this class against the rest"
+    macro = multiclass.interval(multiclass.macro(y, p), multiclass.macro_values(y, p, drawn), n, level=level, seed=seed)
+    result["auc_macro"] = macro | {"method": f"mean AUC of each class against the rest; {macro['method']}"}
+    target = np.eye(len(study.classes))[y]
+    brier = float(np.mean(((p - target) ** 2).sum(axis=1)))
+    result["brier"] = estimate(brier, method="mean squared difference, summed over classes", n=n, level=level)
+    hit = np.argmax(p, axis=1) == y if known else np.zeros(n, dtype=bool)
+    result["accuracy"] = wilson(int(hit.sum()), n if known else 0, level=level)
+    value, samples = multiclass.shares(y, hit, drawn)
+    for k, name in enumerate(study.classes):
+        total = int((y == k).sum()) if known else 0
+        result[f"sensitivity_{name}"] = wilson(int((hit & (y == k)).sum()), total, level=level)
+    balanced = float(value.mean()) if known else math.nan
+    result["balanced_accuracy"] = multiclass.interval(
+        balanced, samples.mean(axis=1) if known else np.full(0, np.nan), n, level=level, seed=seed
+    )
+    return result
+
+
+def at_threshold(
+    y: np.ndarray, positive: np.ndarray, threshold: float, drawn: Drawn, study: Study
+) -> dict[str, Estimate]:
+    """Calls of two classes at a threshold: proportions with Wilson's, balanced accuracy and F1 with bootstrap "
+    "intervals."""
+    level, seed = study.settings.level, study.seed
+    known, truth = bool(np.isfinite(positive).all()), y == 1
+    called = positive >= threshold
+    everybody = np.ones(len(y), dtype=bool)
+    result = {}
+    for key, among, right in (
+        ("accuracy", everybody, called == truth),
+        ("sensitivity", truth, called),
+        ("specificity", ~truth, ~called),
+        ("precision", called, truth),
+        ("negative_predictive_value", ~called, ~truth),
+    ):
+        total = int(among.sum()) if known else 0
+        result[key] = wilson(int((right & among).sum()) if known else 0, total, level=level)
+    rate = {}
+    for name, among, size in (("true", truth, 1), ("false", ~truth, 0)):
+        hits = called[among].astype(float)
+        rate[name] = (hits.sum(), drawn[size] @ hits, len(hits))
+    (tp, tps, positives), (fp, fps, negatives) = rate["true"], rate["false"]
+    usable = known and positives and negatives
+    empty = np.full(0, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        both = (tp / positives + 1 - fp / negatives) / 2 if usable else math.nan
+        both_samples = (tps / positives + 1 - fps / negatives) / 2 if usable else empty
+        f1 = 2 * tp / (tp + fp + positives) if usable else math.nan
+        f1_samples = 2 * tps / (tps + fps + positives) if usable else empty
+    result["balanced_accuracy"] = multiclass.interval(both, both_samples, len(y), level=level, seed=seed)
+    result["f1"] = multiclass.interval(f1, f1_samples, len(y), level=level, seed=seed)
+    return result
+
+
+def _lesion_auc(study: Study, rows: np.ndarray, patients: np.ndarray, drawn: Drawn) -> Estimate:
+    """AUC of lesions with an interval of the bootstrap over patients, whose lesions are drawn together."""
+    assert study.patient is not None
+    here = patients[study.patient]
+    y, p = study.targets()[here], rows[here]
+    level = study.settings.level
+    if not study.binary or len(np.unique(y)) < 2:
+        value = multiclass.discrimination(y, p)
+        return estimate(value, method="lesions, without interval", n=len(y), level=level)
+    order = np.concatenate([np.flatnonzero(patients & (study.outcome == k)) for k in range(2)])
+    weight = np.zeros((len(drawn[0]), len(study.frame)))
+    weight[:, order] = np.hstack(drawn)
+    per_row = weight[:, study.patient[here]]
+    positives, negatives = per_row[:, y == 1], per_row[:, y == 0]
+    score = p[:, 1]
+    wins = (score[y == 1][:, None] > score[y == 0]) + 0.5 * (score[y == 1][:, None] == score[y == 0])
+    total = positives.sum(axis=1) * negatives.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        samples = ((positives @ wins) * negatives).sum(axis=1) / total
+    lower, upper, used = percentiles(samples, level)
+    return estimate(
+        roc.auc(y == 1, score),
+        lower,
+        upper,
+        method=f"lesions; percentile bootstrap over patients, whose lesions are drawn together, {used} samples",
+        n=len(y),
+        level=level,
+        seed=study.seed,
+    )
+
+
+def _against_null(null: dict[str, np.ndarray], observed: dict[str, float | None], seed: int) -> dict[str, Any]:
+    result = {}
+    for part, values in null.items():
+        value = observed.get(part)
+        known = values[np.isfinite(values)]
+        result[part] = {
+            "observed": value,
+            "mean": finite(known.mean()) if len(known) else None,
+            "upper": finite(np.quantile(known, 0.95)) if len(known) else None,
+            "p": finite(permutation_p(math.nan if value is None else value, values)),
+            "n": len(known),
+            "seed": seed,
+            "method": "AUC with permuted outcomes of training, whole chain; upper: 95th percentile; one-sided p",
+        }
+    return result
+
+
+def _comparisons(study: Study, scored: dict[Key, Scored], drawn: dict[str, Drawn]) -> list[dict[str, Any]]:
+    """Paired comparisons on the same patients: the same model on two arms, two models on one arm, ensembles with their
+    members. Arms that select on different sets are compared only where the set is the same. Holm's correction is within
+    a part and a kind of comparison."""
+    rows: list[dict[str, Any]] = []
+    for part in data.HELD_OUT:
+        here = study.part(part)
+        if not here.any():
+            continue
+        families: dict[str, list[dict[str, Any]]] = {}
+        for a, b in itertools.combinations(scored, 2):
+            if family := _family(study, a, b):
+                row = _compare(
+                    study, part, a, b, scored[a].p[here], scored[b].p[here], study.outcome[here], drawn[part]
+                )
+                families.setdefault(family, []).append({"family": family, **row})
+        for block in families.values():
+            known = [math.nan if row["p"] is None else row["p"] for row in block]
+            for row, corrected in zip(block, holm(known), strict=True):
+                row["p_holm"] = finite(corrected)
+            rows += block
+    return rows
+
+
+def _family(study: Study, a: Key, b: Key) -> str | None:
+    ensembles = study.settings.ensembles
+    for one, other in ((a, b), (b, a)):
+        if one[0] == "ensemble" and one[1] in ensembles:
+            return "ensemble" if "/".join(other) in ensembles[one[1]] else None
+    if a[0] == b[0]:
+        return "models"
+    if a[1] != b[1]:
+        return None
+    (set_a, by_a), (set_b, by_b) = study.settings.arms[a[0]], study.settings.arms[b[0]]
+    return "sets" if by_a == by_b or set_a == set_b else None
+
+
+def _compare(
+    study: Study, part: str, a: Key, b: Key, p: np.ndarray, q: np.ndarray, y: np.ndarray, drawn: Drawn
+) -> dict[str, Any]:
+    """Difference of AUCs, first minus second, by DeLong (two classes) and by the stratified paired bootstrap.
+
+    The p of the bootstrap is that of pROC's roc.test: the difference in standard deviations of the bootstrap
+    differences is compared with a normal distribution (Robin et al. 2011, BMC Bioinformatics 12:77).
+    """
+    level = study.settings.level
+    difference = multiclass.discrimination(y, p) - multiclass.discrimination(y, q)
+    samples = multiclass.bootstrap_values(y, p, drawn) - multiclass.bootstrap_values(y, q, drawn)
+    lower, upper, used = percentiles(samples, level)
+    spread = float(np.nanstd(samples, ddof=1)) if used > 1 else math.nan
+    d = difference / spread if spread > 0 else (0.0 if difference == 0 else math.nan)
+    row: dict[str, Any] = {
+        "part": part,
+        "first": {"set": a[0], "model": a[1]},
+        "second": {"set": b[0], "model": b[1]},
+    }
+    bootstrap = estimate(
+        difference,
+        lower,
+        upper,
+        method=f"percentile paired bootstrap within each class, {used} samples",
+        n=len(y),
+        level=level,
+        seed=study.seed,
+    )
+    p_bootstrap = p_of_z(d) if math.isfinite(d) else math.nan
+    if study.binary:
+        test = roc.delong_paired(y == 1, p[:, 1], q[:, 1], level=level)
+        row["difference"] = estimate(
+            test.difference, test.lower, test.upper, method="DeLong, paired", n=len(y), level=level
+        )
+        row |= {"difference_bootstrap": bootstrap, "z": finite(test.z), "p": finite(test.p)}
+    else:
+        row |= {"difference": bootstrap, "difference_bootstrap": bootstrap, "z": finite(d), "p": finite(p_bootstrap)}
+    return row | {"p_bootstrap": finite(p_bootstrap)}
+
+
+def _agreements(study: Study, scored: dict[Key, Scored], results: dict[str, Any]) -> dict[str, Any]:
+    """Combined rules of two models: where they agree there is a call; and positive only if both are."""
+    level = study.settings.level
+    found: dict[str, Any] = {}
+    for name, members in study.settings.agreements.items():
+        called = []
+        for member in members:
+            arm, model = member.split("/")
+            p = scored[arm, model].p
+            if study.binary:
+                call = np.where(np.isfinite(p[:, 1]), p[:, 1] >= results[arm][model]["threshold"]["value"], np.nan)
+            else:
+                call = np.where(np.isfinite(p).all(axis=1), np.argmax(np.nan_to_num(p), axis=1), np.nan)
+            called.append(call)
+        known = np.isfinite(called[0]) & np.isfinite(called[1])
+        agree = known & (called[0] == called[1])
+        parts = {}
+        for part in data.HELD_OUT:
+            here = study.part(part) & known
+            if not here.any():
+                continue
+            y = study.outcome
+            right = agree & here & (called[0] == y)
+            entry = {
+                "coverage": wilson(int((agree & here).sum()), int(here.sum()), level=level),
+                "accuracy": wilson(int(right.sum()), int((agree & here).sum()), level=level),
+            }
+            if study.binary:
+                for key, k in (("sensitivity", 1), ("specificity", 0)):
+                    among = agree & here & (y == k)
+                    entry[key] = wilson(int((among & right).sum()), int(among.sum()), level=level)
+                both = (called[0] == 1) & (called[1] == 1)
+                for key, k in (("sensitivity_both_positive", 1), ("specificity_both_positive", 0)):
+                    among = here & (y == k)
+                    hits = int((among & (both == (k == 1))).sum())
+                    entry[key] = wilson(hits, int(among.sum()), level=level)
+            parts[part] = entry
+        found[name] = {"of": list(members), "parts": parts}
+    return found

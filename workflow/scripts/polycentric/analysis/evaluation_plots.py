@@ -1,0 +1,75 @@
+"""Figures of calibration and of decision curves, one panel per part of the split or per class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .. import figures
+from .calibration import Flexible
+
+DIAGONAL = {"color": "#999999", "linewidth": 0.7, "linestyle": (0, (4, 3))}
+
+
+def calibration(
+    panels: Mapping[str, tuple[Flexible, np.ndarray, np.ndarray]],
+) -> tuple[Figure, pd.DataFrame]:
+    """Flexible curves with their bands and, below, how many patients with and without the outcome were told what.
+
+    A panel is (curve, probability (n,), outcome (n,)). Returns the figure and the plotted numbers.
+    """
+    figure, axes = _panels(len(panels), 88)
+    rows = []
+    edges = np.linspace(0, 1, 41)
+    for axis, (title, (curve, probability, outcome)) in zip(axes, panels.items(), strict=True):
+        axis.plot([0, 1], [0, 1], **DIAGONAL)
+        axis.fill_between(curve.predicted, curve.lower, curve.upper, color=figures.COLOURS[0], alpha=0.15, linewidth=0)
+        axis.plot(curve.predicted, curve.observed, color=figures.COLOURS[0])
+        for sign, there, colour in ((1, outcome > 0, figures.COLOURS[1]), (-1, outcome <= 0, figures.COLOURS[2])):
+            count, _ = np.histogram(probability[there], edges)
+            height = 0.07 * count / max(count.max(), 1)
+            axis.vlines((edges[:-1] + edges[1:]) / 2, -0.1, -0.1 + sign * height, color=colour, linewidth=1.2)
+        axis.set(title=title, xlabel="predicted probability", ylabel="observed share", xlim=(-0.01, 1.01))
+        axis.set(ylim=(-0.19, 1.01), yticks=np.linspace(0, 1, 6))
+        axis.set_aspect("equal")
+        numbers = dict(zip(("predicted", "observed", "lower", "upper"), curve, strict=True))
+        rows.append(pd.DataFrame(numbers).assign(panel=title))
+    frame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    return figure, frame
+
+
+def decision(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> tuple[Figure, pd.DataFrame]:
+    """Net benefit of one or several models (rows of `decision.curves` by label) with bands, of all, and of none.
+
+    The band is drawn where a panel has one model. Returns the figure and the plotted numbers.
+    """
+    figure, axes = _panels(len(panels), 76)
+    rows = []
+    for axis, (title, models) in zip(axes, panels.items(), strict=True):
+        axis.axhline(0, color="#999999", linewidth=0.7)
+        for number, (label, frame) in enumerate(models.items()):
+            model = frame[frame["strategy"].eq("model")]
+            colour = figures.COLOURS[number % len(figures.COLOURS)]
+            if len(models) == 1:
+                axis.fill_between(
+                    model["threshold"], model["lower"], model["upper"], color=colour, alpha=0.15, linewidth=0
+                )
+            axis.plot(model["threshold"], model["net_benefit"], color=colour, label=label)
+            rows.append(frame.assign(panel=title, model=label))
+        everyone = next(iter(models.values()))
+        everyone = everyone[everyone["strategy"].eq("all")]
+        axis.plot(everyone["threshold"], everyone["net_benefit"], label="treat all", **DIAGONAL)
+        top = max(0.02, *(float(f["net_benefit"].max()) for f in models.values()))
+        axis.set(title=title, xlabel="threshold probability", ylabel="net benefit", ylim=(-0.2 * top, 1.05 * top))
+        axis.legend(loc="upper right", handlelength=1.4)
+    return figure, pd.concat(rows, ignore_index=True)
+
+
+def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    width = min(75 * count + 5, 180)
+    figure, axes = figures.new(width_mm=width, height_mm=height, columns=count, squeeze=False)
+    return figure, list(axes[0])

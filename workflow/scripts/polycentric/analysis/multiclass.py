@@ -1,0 +1,96 @@
+"""Discrimination of two or more classes: y (n,) integer classes, p (n, K) probabilities."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..estimates import Estimate, estimate, percentiles
+from . import roc
+
+Drawn = Sequence[np.ndarray]
+
+
+def weights(y: np.ndarray, classes: int, samples: int, rng: np.random.Generator) -> Drawn:
+    """How often each patient is drawn, with replacement within each class: an array (samples, n_k) per class."""
+    if classes == 2:  # the order in which `roc` draws, so that both give the same samples
+        positives, negatives = roc.weights(y == 1, samples, rng)
+        return (negatives, positives)
+    counts = [int((y == k).sum()) for k in range(classes)]
+    return [
+        rng.multinomial(n, np.full(n, 1 / n), size=samples).astype(float) if n else np.zeros((samples, 0))
+        for n in counts
+    ]
+
+
+def discrimination(y: np.ndarray, p: np.ndarray) -> float:
+    """AUC of two classes; of several Hand and Till's M (2001, Mach Learn 45:171): the mean over pairs of classes of the
+    AUCs of either class's probability among their patients. NaN where a class has no patient."""
+    if p.shape[1] == 2:
+        return roc.auc(y == 1, p[:, 1])
+    values = []
+    for a, b in itertools.combinations(range(p.shape[1]), 2):
+        here = (y == a) | (y == b)
+        values += [roc.auc(y[here] == a, p[here, a]), roc.auc(y[here] == b, p[here, b])]
+    return float(np.mean(values))
+
+
+def bootstrap_values(y: np.ndarray, p: np.ndarray, drawn: Drawn) -> np.ndarray:
+    """`discrimination` in every bootstrap sample (samples,)."""
+    if p.shape[1] == 2:
+        return roc.bootstrap_auc(y == 1, p[:, 1], (drawn[1], drawn[0]))
+    total, pairs = np.zeros(len(drawn[0])), 0
+    for a, b in itertools.permutations(range(p.shape[1]), 2):
+        here = (y == a) | (y == b)
+        total = total + roc.bootstrap_auc(y[here] == a, p[here, a], (drawn[a], drawn[b]))
+        pairs += 1
+    return total / pairs
+
+
+def macro(y: np.ndarray, p: np.ndarray) -> float:
+    """Mean AUC of each class against the rest."""
+    return float(np.mean([roc.auc(y == k, p[:, k]) for k in range(p.shape[1])]))
+
+
+def macro_values(y: np.ndarray, p: np.ndarray, drawn: Drawn) -> np.ndarray:
+    """`macro` in every bootstrap sample."""
+    total = np.zeros(len(drawn[0]))
+    for k in range(p.shape[1]):
+        others = np.flatnonzero(y != k)
+        rest = np.empty((len(total), len(others)))
+        for other in range(p.shape[1]):
+            if other != k:
+                rest[:, y[others] == other] = drawn[other]
+        total += roc.bootstrap_auc(y == k, p[:, k], (drawn[k], rest))
+    return total / p.shape[1]
+
+
+def interval(value: float, samples: np.ndarray, n: int, *, level: float, seed: int) -> Estimate:
+    """An estimate with the percentile interval of bootstrap samples."""
+    lower, upper, used = percentiles(samples, level)
+    method = f"percentile bootstrap over patients within each class, {used} samples"
+    return estimate(value, lower, upper, method=method, n=n, level=level, seed=seed)
+
+
+def auc(y: np.ndarray, p: np.ndarray, drawn: Drawn, *, level: float, seed: int) -> Estimate:
+    """`discrimination` with a percentile interval of the stratified bootstrap over patients."""
+    samples = bootstrap_values(y, p, drawn)
+    if len(p) and np.ptp(p, axis=0).max() == 0:  # the same for everybody: chance by definition, not by measurement
+        samples = np.full(0, math.nan)
+    result = interval(discrimination(y, p), samples, len(y), level=level, seed=seed)
+    if p.shape[1] > 2:
+        result["method"] = f"Hand and Till; {result['method']}"
+    return result
+
+
+def shares(y: np.ndarray, hit: np.ndarray, drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
+    """Share of hits in each class (K,), and in every bootstrap sample (samples, K)."""
+    value = np.array([hit[y == k].mean() if (y == k).any() else math.nan for k in range(len(drawn))])
+    samples = [
+        d @ hit[y == k].astype(float) / max(d.shape[1], 1) if d.shape[1] else np.full(len(d), math.nan)
+        for k, d in enumerate(drawn)
+    ]
+    return value, np.stack(samples, axis=1)
