@@ -1,4 +1,4 @@
-"""Speed of the statistics: `python benchmarks/statistics.py [--repeats 5]`; fails when a limit is passed.
+"""Speed of the statistics: `python benchmarks/estimation.py [--repeats 5]`; fails when a limit is passed.
 
 CPU seconds of one thread, the best of some repeats; the limits are those a study of 1,000 patients and 1,200 features
 needs to stay interactive.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 os.environ |= dict.fromkeys(THREADS, "1")
-sys.path[0] = str(Path(__file__).parents[1] / "workflow" / "scripts")  # not this folder: `statistics` is Python's
+sys.path[0] = str(Path(__file__).parents[1] / "workflow" / "scripts")  # not this folder: `radiomics` is PyRadiomics
 
 import numpy as np  # noqa: E402
 from polycentric import concordance, univariate  # noqa: E402
