@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from .. import figures
 from .calibration import Flexible
 
+ROW = 3  # panels side by side
 DIAGONAL = {"color": "#999999", "linewidth": 0.7, "linestyle": (0, (4, 3))}
 
 
@@ -70,6 +71,11 @@ def decision(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> tuple[Figure, 
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    width = min(75 * count + 5, 180)
-    figure, axes = figures.new(width_mm=width, height_mm=height, columns=count, squeeze=False)
-    return figure, list(axes[0])
+    """`count` axes in rows of up to three; `height` of a row in mm."""
+    columns, rows = min(count, ROW), -(-count // ROW)
+    figure, axes = figures.new(
+        width_mm=min(75 * columns + 5, 180), height_mm=height * rows, columns=columns, rows=rows, squeeze=False
+    )
+    for axis in axes.ravel()[count:]:
+        axis.set_axis_off()
+    return figure, list(axes.ravel()[:count])

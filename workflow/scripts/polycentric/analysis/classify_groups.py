@@ -1,0 +1,175 @@
+"""Performance of fitted classifiers by centre, sex, age group, scanner, and whether the groups differ."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..artefacts import TableArtefacts
+from ..estimates import Estimate, estimate, finite, p_text, shown
+from . import data, plots, roc, subgroups
+from .artefacts import sentence
+from .classify_calibration import suffix, wanted
+from .classify_study import Study, percent, title
+
+MEASURES = {"auc": "AUC", "calibration_in_the_large": "calibration in the large"}
+ROWS = 40  # of the figure
+DIFFERENT = 0.05
+
+
+def assess(study: Study, label: str, p: np.ndarray) -> dict[str, Any]:
+    """AUC and calibration in the large in every group of held-out patients, and the tests between groups, by part.
+
+    p (n, K) of all patients. Differences are corrected after Holm over the columns, for each model, part and measure;
+    those of the AUC become warnings.
+    """
+    found: dict[str, Any] = {}
+    for part in data.HELD_OUT:
+        here = study.part(part)
+        if not here.any() or not np.isfinite(p[here]).all():
+            continue
+        masks = {name: mask[here] for name, mask in study.groups_of.items()}
+        entry: dict[str, Any] = {}
+        for k in wanted(study):
+            truth, told = study.outcome[here] == k, p[here, k]
+            for measure, by in (
+                ("auc", subgroups.by_auc(truth, told, level=study.settings.level)),
+                ("calibration_in_the_large", subgroups.by_interval(_in_the_large(study, truth, told))),
+            ):
+                rows, differences = subgroups.performance(masks, by, truth)
+                entry[f"{measure}{suffix(study, k)}"] = {
+                    "groups": {f"{r['column']}: {r['group']}": _estimate(study, r) for r in rows.to_dict("records")},
+                    "differences": [
+                        {name: finite(v) if isinstance(v, float) else v for name, v in row.items()}
+                        for row in differences.to_dict("records")
+                    ],
+                }
+                if measure == "auc":
+                    _say(study, f"{label}, {part}{'' if study.binary else f', {study.classes[k]}'}", rows, differences)
+        found[part] = entry
+    return found
+
+
+def _in_the_large(study: Study, truth: np.ndarray, told: np.ndarray) -> Any:
+    def measure(here: np.ndarray) -> Estimate:
+        return roc.calibration(truth[here], told[here], level=study.settings.level)["calibration_in_the_large"]
+
+    return measure
+
+
+def _estimate(study: Study, row: dict[str, Any]) -> Estimate:
+    value, lower, upper = (math.nan if row[k] is None else row[k] for k in ("value", "lower", "upper"))
+    method = f"not estimated: {row['why_not']}" if row["why_not"] else row["method"]
+    return estimate(value, lower, upper, method=method, n=row["n"], level=study.settings.level, events=row["events"])
+
+
+def _say(study: Study, what: str, rows: pd.DataFrame, differences: pd.DataFrame) -> None:
+    for row in differences.to_dict("records"):
+        if not row["p_holm"] < DIFFERENT:
+            continue
+        own = rows[rows["column"].eq(row["column"]) & rows["value"].notna()]
+        values = ", ".join(f"{r['group']} {r['value']:.2f} (n = {r['n']})" for r in own.to_dict("records"))
+        study.warn(
+            f"{what}: the AUC differs between groups of {row['column']} (p {p_text(row['p_holm'])} after Holm): "
+            f"{values}. The AUC of all patients hides this: look at the group with the lowest before the model is "
+            "used there."
+        )
+
+
+def write(study: Study, results: dict[str, Any], artefacts: TableArtefacts) -> None:
+    rows: list[dict[str, Any]] = []
+    tests: list[dict[str, Any]] = []
+    for arm, models in results.items():
+        for model, entry in models.items():
+            for part, measures in entry["subgroups"].items():
+                for k in wanted(study):
+                    named = {} if study.binary else {"class": study.classes[k]}
+                    common = {"features": arm, "model": model, "part": part, **named}
+                    found = {name: measures[f"{name}{suffix(study, k)}"] for name in MEASURES}
+                    for group, auc in found["auc"]["groups"].items():
+                        values = {shown_as: shown(found[name]["groups"][group]) for name, shown_as in MEASURES.items()}
+                        why = auc["method"].removeprefix("not estimated: ") if auc["value"] is None else ""
+                        rows.append({**common, "group": group, "patients": auc["n"], "with outcome": auc["events"],
+                                     **values, "why not": why})  # fmt: skip
+                    for name, shown_as in MEASURES.items():
+                        tests += [
+                            {**common, "measure": shown_as, "column": t["column"], "groups": t["groups"],
+                             "Q": None if t["q"] is None else round(t["q"], 2),
+                             "I squared": "" if t["i_squared"] is None else f"{100 * t['i_squared']:.0f} %",
+                             "p": p_text(t["p"]), "p, Holm": p_text(t["p_holm"])}
+                            for t in found[name]["differences"]
+                        ]  # fmt: skip
+    if not rows:
+        return
+    artefacts.table(
+        pd.DataFrame(rows),
+        "subgroups",
+        f"{title(study)}: performance by group",
+        sentence(
+            f"Outcome {study.settings.outcome}; held-out patients; AUC with DeLong's and calibration in the large with "
+            f"Wald's {percent(study)} interval; no estimate below 10 patients or 5 with or without the outcome"
+        ),
+    )
+    artefacts.table(
+        pd.DataFrame(tests),
+        "subgroup-differences",
+        f"{title(study)}: differences between groups",
+        sentence(
+            "Cochran's Q between the groups with an estimate, AUC on the logit scale; p corrected by Holm over the "
+            "columns, for each model, part and measure",
+            "With few or small groups the test has little power: a large p does not show that they agree",
+        ),
+    )
+    _forest(study, results, artefacts)
+
+
+def _forest(study: Study, results: dict[str, Any], artefacts: TableArtefacts) -> None:
+    blocks = []
+    last = [part for part in data.HELD_OUT if study.part(part).any()][-1]
+    for arm, models in results.items():
+        for model, entry in models.items():
+            if last not in entry["subgroups"]:
+                continue
+            for k in wanted(study):
+                values = entry["subgroups"][last][f"auc{suffix(study, k)}"]["groups"]
+                overall = entry["parts"][last]["auc_delong" if study.binary else f"auc_{study.classes[k]}"]
+                frame = pd.DataFrame(
+                    [dict(zip(("column", "group"), name.split(": ", 1), strict=True)) | v for name, v in values.items()]
+                )
+                named = f"{arm}, {model}" + ("" if study.binary else f", {study.classes[k]}")
+                lines = subgroups.forest_rows(overall, frame)
+                blocks.append(lines.assign(of=named))
+    if not blocks or all(len(block) < 2 for block in blocks):
+        return
+    if len(blocks) > 1:
+        blocks = [b.assign(label=[f"{of}: {label}" for of, label in zip(b["of"], b["label"], strict=True)])
+                  for b in blocks]  # fmt: skip
+    rows = pd.concat(blocks, ignore_index=True)
+    drawn = rows[rows["of"].isin(_first(blocks))]
+    artefacts.figure(
+        plots.forest(drawn, "AUC", 0.5),
+        "subgroups",
+        f"{title(study)}: AUC by group",
+        sentence(
+            f"AUC of {last} patients by group with DeLong's {percent(study)} intervals; n patients, events: patients "
+            "with the outcome",
+            f"{drawn['of'].nunique()} of {len(blocks)} models are drawn, all are in the CSV"
+            if drawn["of"].nunique() < len(blocks)
+            else "",
+        ),
+        rows[["of", "group", "label", "value", "lower", "upper"]].rename(columns={"of": "model"}),
+    )
+
+
+def _first(blocks: list[pd.DataFrame]) -> list[str]:
+    """Models that fit into a figure; at least one."""
+    total, names = 0, []
+    for block in blocks:
+        total += len(block)
+        if names and total > ROWS:
+            break
+        names.append(block["of"].iloc[0])
+    return names
