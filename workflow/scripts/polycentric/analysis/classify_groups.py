@@ -10,13 +10,13 @@ import pandas as pd
 
 from ..artefacts import TableArtefacts
 from ..estimates import Estimate, estimate, finite, p_text, shown
-from . import data, plots, roc, subgroups
+from . import data, evaluation_plots, roc, subgroups
 from .artefacts import sentence
 from .classify_calibration import suffix, wanted
 from .classify_study import Study, percent, title
 
 MEASURES = {"auc": "AUC", "calibration_in_the_large": "calibration in the large"}
-ROWS = 40  # of the figure
+MODELS = 6  # in the figure
 DIFFERENT = 0.05
 
 
@@ -139,18 +139,16 @@ def _forest(study: Study, results: dict[str, Any], artefacts: TableArtefacts) ->
                 frame = pd.DataFrame(
                     [dict(zip(("column", "group"), name.split(": ", 1), strict=True)) | v for name, v in values.items()]
                 )
+                if not study.binary:
+                    frame = frame.drop(columns="events")  # others for each class, and lines serve all of them
                 named = f"{arm}, {model}" + ("" if study.binary else f", {study.classes[k]}")
-                lines = subgroups.forest_rows(overall, frame)
-                blocks.append(lines.assign(of=named))
+                blocks.append(subgroups.forest_rows(overall, frame).assign(of=named))
     if not blocks or all(len(block) < 2 for block in blocks):
         return
-    if len(blocks) > 1:
-        blocks = [b.assign(label=[f"{of}: {label}" for of, label in zip(b["of"], b["label"], strict=True)])
-                  for b in blocks]  # fmt: skip
     rows = pd.concat(blocks, ignore_index=True)
-    drawn = rows[rows["of"].isin(_first(blocks))]
+    drawn = pd.concat(blocks[:MODELS], ignore_index=True)
     artefacts.figure(
-        plots.forest(drawn, "AUC", 0.5),
+        evaluation_plots.groups(drawn, f"AUC, {last}", 0.5),
         "subgroups",
         f"{title(study)}: AUC by group",
         sentence(
@@ -162,14 +160,3 @@ def _forest(study: Study, results: dict[str, Any], artefacts: TableArtefacts) ->
         ),
         rows[["of", "group", "label", "value", "lower", "upper"]].rename(columns={"of": "model"}),
     )
-
-
-def _first(blocks: list[pd.DataFrame]) -> list[str]:
-    """Models that fit into a figure; at least one."""
-    total, names = 0, []
-    for block in blocks:
-        total += len(block)
-        if names and total > ROWS:
-            break
-        names.append(block["of"].iloc[0])
-    return names
