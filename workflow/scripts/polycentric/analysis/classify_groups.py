@@ -127,36 +127,40 @@ def write(study: Study, results: dict[str, Any], artefacts: TableArtefacts) -> N
 
 
 def _forest(study: Study, results: dict[str, Any], artefacts: TableArtefacts) -> None:
-    blocks = []
-    last = [part for part in data.HELD_OUT if study.part(part).any()][-1]
+    blocks: dict[str, list[pd.DataFrame]] = {}
+    parts = [part for part in data.HELD_OUT if study.part(part).any()]
     for arm, models in results.items():
         for model, entry in models.items():
-            if last not in entry["subgroups"]:
-                continue
-            for k in wanted(study):
-                values = entry["subgroups"][last][f"auc{suffix(study, k)}"]["groups"]
-                overall = entry["parts"][last]["auc_delong" if study.binary else f"auc_{study.classes[k]}"]
-                frame = pd.DataFrame(
-                    [dict(zip(("column", "group"), name.split(": ", 1), strict=True)) | v for name, v in values.items()]
-                )
-                if not study.binary:
-                    frame = frame.drop(columns="events")  # others for each class, and lines serve all of them
-                named = f"{arm}, {model}" + ("" if study.binary else f", {study.classes[k]}")
-                blocks.append(subgroups.forest_rows(overall, frame).assign(of=named))
-    if not blocks or all(len(block) < 2 for block in blocks):
+            for part, measures in entry["subgroups"].items():
+                for k in wanted(study):
+                    overall = entry["parts"][part]["auc_delong" if study.binary else f"auc_{study.classes[k]}"]
+                    named = f"{arm}, {model}" + ("" if study.binary else f", {study.classes[k]}")
+                    lines = _lines(study, overall, measures[f"auc{suffix(study, k)}"]["groups"])
+                    if len(parts) > 1:
+                        lines["label"] = part + ", " + lines["label"]
+                    blocks.setdefault(named, []).append(lines.assign(part=part, model=named))
+    rows = pd.concat([frame for frames in blocks.values() for frame in frames], ignore_index=True)
+    if not rows["value"].notna().any():
         return
-    rows = pd.concat(blocks, ignore_index=True)
-    drawn = pd.concat(blocks[:MODELS], ignore_index=True)
+    rows = rows.sort_values("part", key=lambda v: v.map(parts.index), kind="stable")  # the lines of a part together
+    drawn = rows[rows["model"].isin(list(blocks)[:MODELS])]
     artefacts.figure(
-        evaluation_plots.groups(drawn, f"AUC, {last}", 0.5),
+        evaluation_plots.groups(drawn, "AUC", 0.5),
         "subgroups",
         f"{title(study)}: AUC by group",
         sentence(
-            f"AUC of {last} patients by group with DeLong's {percent(study)} intervals; n patients, events: patients "
-            "with the outcome",
-            f"{drawn['of'].nunique()} of {len(blocks)} models are drawn, all are in the CSV"
-            if drawn["of"].nunique() < len(blocks)
-            else "",
+            f"AUC of {' and '.join(parts)} patients by group with DeLong's {percent(study)} intervals; n patients, "
+            "events: patients with the outcome; groups without an estimate are in the table",
+            f"{MODELS} of {len(blocks)} models are drawn, all are in the CSV" if len(blocks) > MODELS else "",
         ),
-        rows[["of", "group", "label", "value", "lower", "upper"]].rename(columns={"of": "model"}),
+        rows[["part", "model", "group", "label", "value", "lower", "upper"]],
     )
+
+
+def _lines(study: Study, overall: Estimate, groups: dict[str, Estimate]) -> pd.DataFrame:
+    """Rows for the figure: all patients and each group with an estimate."""
+    frame = pd.DataFrame(
+        [dict(zip(("column", "group"), name.split(": ", 1), strict=True)) | own for name, own in groups.items()]
+    )
+    # of several classes each has other events, and a line serves all of them
+    return subgroups.forest_rows(overall, frame if study.binary else frame.drop(columns="events"))

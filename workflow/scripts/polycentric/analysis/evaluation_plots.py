@@ -71,16 +71,16 @@ def decision(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> tuple[Figure, 
 
 
 def groups(rows: pd.DataFrame, xlabel: str, reference: float) -> Figure:
-    """Estimates with intervals by group (`label`, one line each) and model (`of`, a colour each).
+    """Estimates with intervals by group (`label`, one line each) and model (a colour each).
 
-    Columns: label, of, value, lower, upper.
+    Columns: label, model, value, lower, upper.
     """
-    labels, models = list(dict.fromkeys(rows["label"])), list(dict.fromkeys(rows["of"]))
+    labels, models = list(dict.fromkeys(rows["label"])), list(dict.fromkeys(rows["model"]))
     line = 4 + 2 * len(models)
     figure, axis = figures.new(width_mm=150, height_mm=20 + line * len(labels) + 4 * len(models))
     axis.axvline(reference, color="#999999", linewidth=0.7, linestyle=(0, (4, 3)))
     for number, name in enumerate(models):
-        own = rows[rows["of"].eq(name) & rows["value"].notna()]
+        own = rows[rows["model"].eq(name) & rows["value"].notna()]
         at = own["label"].map(labels.index) + (number - (len(models) - 1) / 2) * 0.7 / len(models)
         colour = figures.COLOURS[number % len(figures.COLOURS)]
         axis.hlines(at, own["lower"], own["upper"], color=colour, linewidth=1)
