@@ -76,7 +76,7 @@ def interval(value: float, samples: np.ndarray, n: int, *, level: float, seed: i
 
 
 def auc(y: np.ndarray, p: np.ndarray, drawn: Drawn, *, level: float, seed: int) -> Estimate:
-    """`discrimination` with an interval of the stratified bootstrap over patients: BCa of two classes, else percentile."""
+    """`discrimination` with an interval of the stratified bootstrap over patients: BCa of two classes only."""
     if p.shape[1] == 2:
         return roc.bootstrap(y == 1, p[:, 1], (drawn[1], drawn[0]), level=level, seed=seed)
     samples = bootstrap_values(y, p, drawn)
