@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from cohorts import golden
 from polycentric import ledger, tables
 from polycentric.analysis import artefacts, chains, cox, survival, survive
 from polycentric.analysis.schemas import SURVIVAL
@@ -20,7 +21,6 @@ from polycentric.randomness import generator
 from polycentric.tables.schemas import ARTEFACTS
 from pydantic import ValidationError
 from scipy import optimize, stats
-from unit.test_analysis import golden
 
 
 def simulated(n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
