@@ -248,6 +248,15 @@ def test_a_leak_is_refused(tmp_path: Path) -> None:
         run(cohort, settings(), ledgers=[path])
 
 
+def test_a_column_that_is_the_event_is_refused(tmp_path: Path) -> None:
+    def copied(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(stage=np.where(frame["event"].eq(1), "autopsy", "none"))
+
+    cohort = cohorts.write(tmp_path, sizes={"north": 60, "south": 20}, external="south", change=copied)
+    with pytest.raises(UserError, match="LEAK_OUTCOME: table 'clinical': 'stage'"):
+        run(cohort, settings())
+
+
 @pytest.mark.parametrize("case", ["tiny", "no events", "no test", "no training", "separated"])
 def test_tiny_data_warn_instead_of_crash(tmp_path: Path, case: str) -> None:
     cohort = cohorts.write(tmp_path, sizes={"north": 11, "south": 8}, external="south", features=12)
