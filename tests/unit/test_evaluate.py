@@ -145,8 +145,8 @@ def test_figures_show_what_their_numbers_say(tmp_path: Path) -> None:
     net = decision.curves(y, p, np.linspace(0.1, 0.9, 9), np.random.default_rng(1), samples=30)
     drawn_figure, rows = evaluation_plots.decision({"test": {"ridge": net}, "external": {"ridge": net, "lasso": net}})
     assert len(rows) == 3 * len(net)
-    labels = [t.get_text() for t in drawn_figure.axes[1].get_legend().get_texts()]
-    assert labels == ["ridge", "lasso", "treat all"]
+    labels = [t.get_text() for t in drawn_figure.legends[0].get_texts()]  # one legend for both panels
+    assert sorted(labels) == ["lasso", "ridge", "treat all", "treat none"]
     for k, one in enumerate((figure, drawn_figure)):
         figures.save(one, tmp_path / f"{k}.svg")
         assert (tmp_path / f"{k}.svg").stat().st_size > 5000

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from cohorts import golden
 from polycentric import ledger, tables
 from polycentric.analysis import artefacts, chains, cox, survival, survive
 from polycentric.analysis.schemas import SURVIVAL
@@ -20,7 +21,6 @@ from polycentric.randomness import generator
 from polycentric.tables.schemas import ARTEFACTS
 from pydantic import ValidationError
 from scipy import optimize, stats
-from unit.test_analysis import golden
 
 
 def simulated(n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -246,6 +246,15 @@ def test_a_leak_is_refused(tmp_path: Path) -> None:
                  code="")  # fmt: skip
     with pytest.raises(UserError, match="unet"):
         run(cohort, settings(), ledgers=[path])
+
+
+def test_a_column_that_is_the_event_is_refused(tmp_path: Path) -> None:
+    def copied(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(stage=np.where(frame["event"].eq(1), "autopsy", "none"))
+
+    cohort = cohorts.write(tmp_path, sizes={"north": 60, "south": 20}, external="south", change=copied)
+    with pytest.raises(UserError, match="LEAK_OUTCOME: table 'clinical': 'stage'"):
+        run(cohort, settings())
 
 
 @pytest.mark.parametrize("case", ["tiny", "no events", "no test", "no training", "separated"])

@@ -32,6 +32,7 @@ rule classify:
     input:
         features=feature_tables,
         patients=result("cohort/patients.tsv"),
+        scans=result("cohort/scans.tsv"),
         split=analysis_split,
         ledgers=feature_ledgers,
     output:

@@ -19,6 +19,7 @@ analyse(
     patients=Path(snakemake.input.patients),
     split=Path(snakemake.input.split[0]),
     outcome=read_outcome(job["outcome"]),
+    scans=Path(snakemake.input.scans),
     columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},
     ledgers=[Path(path) for path in snakemake.input.ledgers],
     root=Path(snakemake.params.root),

@@ -1,7 +1,8 @@
 """Classification of an outcome: chains fitted on training, evaluated on every other part.
 
 `classify_study` reads, `tuning` fits, `classify_evaluate` and `schemes` judge, `explain` explains; `classify_tables`
-and `classify_figures` write what the report shows.
+and `classify_figures` write what the report shows; `classify_calibration`, `classify_groups` and `classify_size` judge
+and write: calibration and decision curves, groups of patients, sample size.
 """
 
 from __future__ import annotations
@@ -20,7 +21,19 @@ from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator
 from ..words import in_words
-from . import classify_evaluate, classify_figures, classify_tables, data, explain, multiclass, schemes, tuning
+from . import (
+    classify_calibration,
+    classify_evaluate,
+    classify_figures,
+    classify_groups,
+    classify_size,
+    classify_tables,
+    data,
+    explain,
+    multiclass,
+    schemes,
+    tuning,
+)
 from .artefacts import write_skops
 from .classify_evaluate import Scored
 from .classify_fit import fit_arm, key_of, predict
@@ -41,6 +54,7 @@ def analyse(
     folder: Path,
     settings_json: str,
     code: str,
+    scans: Path | None = None,
     columns: Mapping[str, ColumnSettings] | None = None,
     log: Log = SILENT,
 ) -> dict[str, Any]:
@@ -52,6 +66,8 @@ def analyse(
         feature tables by set, for all of `settings.features`.
     outcome
         the declared outcome: type binary with `column` and `positive`, horizon, or multiclass.
+    scans
+        scan table, for subgroups by scanner.
     columns
         declarations of clinical columns.
     ledgers
@@ -65,7 +81,7 @@ def analyse(
         if a model behind the features has seen a patient of the split, or a set or column does not exist. Data that
         cannot carry the analysis (one class, too few patients) give null estimates and a warning instead.
     """
-    study = read(name, settings, seed, features, patients, split, outcome, columns)
+    study = read(name, settings, seed, features, patients, split, outcome, columns, scans)
     training = study.part("training")
     ids = study.frame["patient"]
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=study.where)
@@ -111,6 +127,9 @@ def analyse(
     artefacts = TableArtefacts(folder, root)
     classify_tables.write(study, scored, judged, others, reasons, artefacts)
     classify_figures.write(study, scored, judged, others, reasons, null, drawn, artefacts)
+    classify_calibration.write(study, judged.use, judged.results, artefacts)
+    classify_groups.write(study, judged.results, artefacts)
+    classify_size.write(study, judged.results, artefacts)
     artefacts.write()
     for (arm, model), fit in fitted.items():
         if fit:

@@ -20,7 +20,7 @@ from ..estimates import (
     permutation_p,
     wilson,
 )
-from . import data, multiclass, roc
+from . import classify_calibration, classify_groups, classify_size, data, multiclass, roc
 from .classify_study import Study
 from .multiclass import Drawn
 from .tuning import Fitted
@@ -45,11 +45,12 @@ class Scored:
 
 @dataclass(frozen=True)
 class Judged:
-    """What stands in metrics.json: results by arm and model, comparisons, combined rules."""
+    """What stands in metrics.json: results by arm and model, comparisons, combined rules; and curves."""
 
     results: dict[str, Any]
     comparisons: list[dict[str, Any]]
     agreements: dict[str, Any]
+    use: classify_calibration.Use
 
     def threshold(self, key: Key) -> float:
         return self.results[key[0]][key[1]]["threshold"]["value"]
@@ -57,16 +58,20 @@ class Judged:
 
 def evaluate(study: Study, scored: dict[Key, Scored], drawn: dict[str, Drawn], null: Null) -> Judged:
     results: dict[str, Any] = {}
+    use = classify_calibration.Use()
     for key, own in scored.items():
-        entry = _entry(study, own, drawn)
+        entry = _entry(study, key, own, drawn, use)
         observed = {part: entry["parts"][part]["auc"]["value"] for part in data.HELD_OUT if part in entry["parts"]}
         entry["permutation"] = _against_null(null.get(key, {}), observed, study.seed)
         results.setdefault(key[0], {})[key[1]] = entry
+    classify_size.say(study, results)
     comparisons = _comparisons(study, scored, drawn)
-    return Judged(results, comparisons, _agreements(study, scored, results))
+    return Judged(results, comparisons, _agreements(study, scored, results), use)
 
 
-def _entry(study: Study, own: Scored, drawn: dict[str, Drawn]) -> dict[str, Any]:
+def _entry(
+    study: Study, key: Key, own: Scored, drawn: dict[str, Drawn], use: classify_calibration.Use
+) -> dict[str, Any]:
     training, fit = study.part("training"), own.fit
     y, unseen = study.outcome, own.unseen[training]
     thresholds = _thresholds(study, y[training], unseen)
@@ -76,13 +81,16 @@ def _entry(study: Study, own: Scored, drawn: dict[str, Drawn]) -> dict[str, Any]
         here = study.part(part)
         if here.any():
             parts[part] = performance(study, y[here], own.p[here], drawn[part], threshold["value"])
+            parts[part] |= classify_calibration.assess(study, key, part, y[here], own.p[here], use)
             if study.patient is not None and own.rows is not None:
                 parts[part]["auc_lesions"] = _lesion_auc(study, own.rows, here, drawn[part])
-    for key, value in parts.get("training", {}).items():
-        if key.startswith("auc"):
+    for name, value in parts.get("training", {}).items():
+        if name.startswith("auc"):
             value["method"] += "; apparent: the same patients fitted the model"
     if training.any():
-        parts["cross-validated"] = performance(study, y[training], unseen, drawn["training"], threshold["value"])
+        found = performance(study, y[training], unseen, drawn["training"], threshold["value"])
+        found |= classify_calibration.assess(study, key, "cross-validated", y[training], unseen, use)
+        parts["cross-validated"] = found
         for value in parts["cross-validated"].values():
             value["method"] += "; out-of-fold probabilities of training, averaged over repeats"
     centres = {}
@@ -102,6 +110,8 @@ def _entry(study: Study, own: Scored, drawn: dict[str, Drawn]) -> dict[str, Any]
     return {
         "parts": parts,
         "centres": centres,
+        "subgroups": classify_groups.assess(study, f"{key[1]} on {key[0]}", own.p),
+        "sample_size": classify_size.assess(study, fit),
         "threshold": threshold,
         "thresholds": thresholds,
         "operating": operating,
@@ -147,7 +157,7 @@ def threshold_at(outcome: np.ndarray, score: np.ndarray, sensitivity: float) -> 
 
 
 def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, threshold: float | None) -> dict[str, Any]:
-    """Discrimination, calibration and calls of patients y (n,), p (n, K)."""
+    """Discrimination, Brier score and calls of patients y (n,), p (n, K)."""
     level, n, seed = study.settings.level, len(y), study.seed
     result: dict[str, Any] = {"auc": multiclass.auc(y, p, drawn, level=level, seed=seed)}
     known = bool(np.isfinite(p).all())
@@ -155,7 +165,6 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
         positive = p[:, 1]
         assert threshold is not None
         result["auc_delong"] = roc.delong(y == 1, positive, level=level)
-        result |= roc.calibration(y == 1, positive, level=level)
         brier = float(np.mean((positive - (y == 1)) ** 2))
         result["brier"] = estimate(brier, method="mean squared difference", n=n, level=level)
         calls = at_threshold(y, positive, threshold, drawn, study)
@@ -311,35 +320,32 @@ def _compare(
     differences is compared with a normal distribution (Robin et al. 2011, BMC Bioinformatics 12:77).
     """
     level = study.settings.level
-    difference = multiclass.discrimination(y, p) - multiclass.discrimination(y, q)
-    samples = multiclass.bootstrap_values(y, p, drawn) - multiclass.bootstrap_values(y, q, drawn)
-    lower, upper, used = percentiles(samples, level)
-    spread = float(np.nanstd(samples, ddof=1)) if used > 1 else math.nan
-    d = difference / spread if spread > 0 else (0.0 if difference == 0 else math.nan)
     row: dict[str, Any] = {
         "part": part,
         "first": {"set": a[0], "model": a[1]},
         "second": {"set": b[0], "model": b[1]},
     }
-    bootstrap = estimate(
-        difference,
-        lower,
-        upper,
-        method=f"percentile paired bootstrap within each class, {used} samples",
-        n=len(y),
-        level=level,
-        seed=study.seed,
-    )
-    p_bootstrap = p_of_z(d) if math.isfinite(d) else math.nan
     if study.binary:
+        bootstrap = roc.bootstrap_difference(
+            y == 1, p[:, 1], q[:, 1], (drawn[1], drawn[0]), level=level, seed=study.seed
+        )
         test = roc.delong_paired(y == 1, p[:, 1], q[:, 1], level=level)
         row["difference"] = estimate(
             test.difference, test.lower, test.upper, method="DeLong, paired", n=len(y), level=level
         )
-        row |= {"difference_bootstrap": bootstrap, "z": finite(test.z), "p": finite(test.p)}
-    else:
-        row |= {"difference": bootstrap, "difference_bootstrap": bootstrap, "z": finite(d), "p": finite(p_bootstrap)}
-    return row | {"p_bootstrap": finite(p_bootstrap)}
+        row |= {"z": finite(test.z), "p": finite(test.p), "p_bootstrap": bootstrap.pop("p")}
+        bootstrap.pop("z")
+        return row | {"difference_bootstrap": bootstrap}
+    difference = multiclass.discrimination(y, p) - multiclass.discrimination(y, q)
+    samples = multiclass.bootstrap_values(y, p, drawn) - multiclass.bootstrap_values(y, q, drawn)
+    lower, upper, used = percentiles(samples, level)
+    spread = float(np.nanstd(samples, ddof=1)) if used > 1 else math.nan
+    z = difference / spread if spread > 0 else (0.0 if difference == 0 else math.nan)
+    method = f"percentile paired bootstrap within each class, {used} samples"
+    bootstrap = estimate(difference, lower, upper, method=method, n=len(y), level=level, seed=study.seed)
+    p_value = finite(p_of_z(z))
+    row |= {"difference": bootstrap, "difference_bootstrap": bootstrap, "z": finite(z), "p": p_value}
+    return row | {"p_bootstrap": p_value}
 
 
 def _agreements(study: Study, scored: dict[Key, Scored], results: dict[str, Any]) -> dict[str, Any]:

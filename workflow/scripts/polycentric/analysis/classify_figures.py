@@ -13,8 +13,7 @@ from ..estimates import shown
 from . import data, plots, roc
 from .artefacts import sentence
 from .classify_evaluate import Judged, Key, Null, Scored
-from .classify_study import Study
-from .classify_tables import percent, title
+from .classify_study import Study, percent, title
 from .explain import Reasons
 from .multiclass import Drawn
 from .schemes import Validation

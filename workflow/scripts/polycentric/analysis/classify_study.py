@@ -16,7 +16,7 @@ from ..config.classification import ClassificationAnalysis, Lesions
 from ..config.clinical import ColumnSettings
 from ..errors import UserError
 from ..tables.schemas import FEATURES
-from . import data, leaks
+from . import data, leaks, subgroups
 
 CATEGORIES = 12  # a text column with more different values is likely a number or a name
 
@@ -35,7 +35,8 @@ class Study:
     """Patients with a known outcome and features in every set, in one order.
 
     `outcome` (n,) are positions in `classes`, in two classes 1 is the positive one; `patient` gives the position in
-    `frame` of every row of the arms (None: a row is a patient), `row_outcome` the outcome of every row.
+    `frame` of every row of the arms (None: a row is a patient), `row_outcome` the outcome of every row, `groups_of`
+    masks (n,) of the patients of each subgroup.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Study:
     counts: dict[str, Any]
     patient: np.ndarray | None = None
     row_outcome: np.ndarray | None = None
+    groups_of: dict[str, np.ndarray] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -84,6 +86,21 @@ class Study:
             self.warnings.append(text)
 
 
+def title(study: Study) -> str:
+    return study.settings.title or study.name
+
+
+def percent(study: Study) -> str:
+    return f"{100 * study.settings.level:g} %"
+
+
+def numbers_of(study: Study, part: str) -> dict[str, Any]:
+    numbers = study.counts["parts"]["training" if part == "cross-validated" else part]
+    if study.binary:
+        return {"patients": numbers["patients"], "positive": numbers["positive"]}
+    return {"patients": numbers["patients"]}
+
+
 def join(p: np.ndarray, patient: np.ndarray, how: str) -> np.ndarray:
     """Probabilities per patient (patients, K) from lesions p (rows, K), patients in the order of their numbers.
 
@@ -109,6 +126,7 @@ def read(
     split: Path,
     outcome: Any,
     columns: Mapping[str, ColumnSettings] | None,
+    scans: Path | None = None,
 ) -> Study:
     """Join patients, outcome and features; warn of what the data cannot carry."""
     where = f"analyses: {name}"
@@ -187,7 +205,11 @@ def read(
             numbers["positive"] = int(codes[here].sum())
         numbers["by_class"] = {c: int((codes[here] == k).sum()) for k, c in enumerate(classes)}
         counts["parts"][part] = numbers
-    study = Study(name, settings, seed, frame, codes, classes, arms, counts, patient, row_outcome, [*warnings, *more])
+    training, by = frame["part"].eq("training").to_numpy(), {"centre": (), **settings.subgroups}
+    groups = subgroups.groups(frame, by, scans, training, where)
+    study = Study(
+        name, settings, seed, frame, codes, classes, arms, counts, patient, row_outcome, groups, [*warnings, *more]
+    )
     _check(study, outcome)
     if patient is None:
         known = y if len(classes) == 2 else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -13,7 +11,7 @@ from ..estimates import p_text, shown
 from . import classifiers
 from .artefacts import sentence
 from .classify_evaluate import Judged, Key, Scored
-from .classify_study import Study
+from .classify_study import Study, numbers_of, percent, title
 from .explain import Reasons
 from .schemas import CLASSIFICATION
 from .schemes import Validation
@@ -41,14 +39,6 @@ def write(
     _validation(study, others, artefacts)
 
 
-def title(study: Study) -> str:
-    return study.settings.title or study.name
-
-
-def percent(study: Study) -> str:
-    return f"{100 * study.settings.level:g} %"
-
-
 def predictions(study: Study, scored: dict[Key, Scored], judged: Judged) -> pd.DataFrame:
     """A row per patient, arm and model."""
     blocks = []
@@ -72,19 +62,11 @@ def predictions(study: Study, scored: dict[Key, Scored], judged: Judged) -> pd.D
     return pd.concat(blocks, ignore_index=True).sort_values(["set", "model", "patient"])
 
 
-def _numbers(study: Study, part: str) -> dict[str, Any]:
-    numbers = study.counts["parts"]["training" if part == "cross-validated" else part]
-    if study.binary:
-        return {"patients": numbers["patients"], "positive": numbers["positive"]}
-    return {"patients": numbers["patients"]}
-
-
 def _performance(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
     if study.binary:
         columns = {
             "AUC": "auc", "AUC, DeLong": "auc_delong", "AUC of lesions": "auc_lesions", "sensitivity": "sensitivity",
             "specificity": "specificity", "accuracy": "accuracy", "balanced accuracy": "balanced_accuracy",
-            "calibration slope": "calibration_slope", "calibration in the large": "calibration_in_the_large",
         }  # fmt: skip
     else:
         columns = {"AUC, Hand and Till": "auc", "AUC, one against the rest": "auc_macro"}
@@ -97,7 +79,7 @@ def _performance(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
                 shown_values = {name: shown(values[key]) for name, key in columns.items() if key in values}
                 p = p_text(entry["permutation"].get(part, {}).get("p"))
                 rows.append(
-                    {"features": arm, "model": model, "part": part, **_numbers(study, part), **shown_values,
+                    {"features": arm, "model": model, "part": part, **numbers_of(study, part), **shown_values,
                      "permutation p": p}
                 )  # fmt: skip
     rule = "The threshold comes from training. " if study.binary else "The likeliest class is the call. "
@@ -107,7 +89,7 @@ def _performance(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
         f"{title(study)}: performance",
         sentence(
             f"Outcome {study.settings.outcome}; estimates with {percent(study)} intervals (AUC: stratified bootstrap, "
-            f"{study.settings.bootstraps} samples; proportions: Wilson; calibration: Wald). {rule}Training rows are "
+            f"{study.settings.bootstraps} samples; proportions: Wilson). {rule}Training rows are "
             "apparent performance of the patients who fitted the model; cross-validated rows are their out-of-fold "
             "predictions",
             f"Permutation p: {study.settings.permutations} runs of the whole chain with permuted outcomes",
@@ -123,7 +105,7 @@ def _operating(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
                 for part, values in parts.items():
                     rows.append(
                         {"features": arm, "model": model, "threshold from training": rule,
-                         "threshold": entry["thresholds"][rule]["value"], "part": part, **_numbers(study, part),
+                         "threshold": entry["thresholds"][rule]["value"], "part": part, **numbers_of(study, part),
                          **{key.replace("_", " "): shown(value) for key, value in values.items()}}
                     )  # fmt: skip
     if rows:

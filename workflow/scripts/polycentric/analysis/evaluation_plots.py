@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from .. import figures
 from .calibration import Flexible
 
+ROW = 3  # panels side by side
 DIAGONAL = {"color": "#999999", "linewidth": 0.7, "linestyle": (0, (4, 3))}
 
 
@@ -22,7 +23,7 @@ def calibration(
 
     A panel is (curve, probability (n,), outcome (n,)). Returns the figure and the plotted numbers.
     """
-    figure, axes = _panels(len(panels), 88)
+    figure, axes = _panels(len(panels), 88 if len(panels) < ROW else 76)  # narrower, and as high as they are wide
     rows = []
     edges = np.linspace(0, 1, 41)
     for axis, (title, (curve, probability, outcome)) in zip(axes, panels.items(), strict=True):
@@ -47,10 +48,10 @@ def decision(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> tuple[Figure, 
 
     The band is drawn where a panel has one model. Returns the figure and the plotted numbers.
     """
-    figure, axes = _panels(len(panels), 76)
+    figure, axes = _panels(len(panels), 86)
     rows = []
     for axis, (title, models) in zip(axes, panels.items(), strict=True):
-        axis.axhline(0, color="#999999", linewidth=0.7)
+        axis.axhline(0, color="#999999", linewidth=0.7, label="treat none")
         for number, (label, frame) in enumerate(models.items()):
             model = frame[frame["strategy"].eq("model")]
             colour = figures.COLOURS[number % len(figures.COLOURS)]
@@ -65,11 +66,43 @@ def decision(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> tuple[Figure, 
         axis.plot(everyone["threshold"], everyone["net_benefit"], label="treat all", **DIAGONAL)
         top = max(0.02, *(float(f["net_benefit"].max()) for f in models.values()))
         axis.set(title=title, xlabel="threshold probability", ylabel="net benefit", ylim=(-0.2 * top, 1.05 * top))
-        axis.legend(loc="upper right", handlelength=1.4)
+    _legend(figure, axes)
     return figure, pd.concat(rows, ignore_index=True)
 
 
+def groups(rows: pd.DataFrame, xlabel: str, reference: float) -> Figure:
+    """Estimates with intervals by group (`label`, one line each) and model (a colour each).
+
+    Columns: label, model, value, lower, upper.
+    """
+    labels, models = list(dict.fromkeys(rows["label"])), list(dict.fromkeys(rows["model"]))
+    line = 4 + 2 * len(models)
+    figure, axis = figures.new(width_mm=150, height_mm=20 + line * len(labels) + 4 * len(models))
+    axis.axvline(reference, color="#999999", linewidth=0.7, linestyle=(0, (4, 3)))
+    for number, name in enumerate(models):
+        own = rows[rows["model"].eq(name) & rows["value"].notna()]
+        at = own["label"].map(labels.index) + (number - (len(models) - 1) / 2) * 0.7 / len(models)
+        colour = figures.COLOURS[number % len(figures.COLOURS)]
+        axis.hlines(at, own["lower"], own["upper"], color=colour, linewidth=1)
+        axis.plot(own["value"], at, "s", color=colour, label=name)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set(xlabel=xlabel, ylim=(len(labels) - 0.5, -0.5))
+    _legend(figure, [axis])
+    return figure
+
+
+def _legend(figure: Figure, axes: list[Axes]) -> None:
+    """One legend for all panels, below them, where it hides nothing."""
+    found = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(found.values(), found.keys(), loc="outside lower left", ncols=2, handlelength=1.4)
+
+
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    width = min(75 * count + 5, 180)
-    figure, axes = figures.new(width_mm=width, height_mm=height, columns=count, squeeze=False)
-    return figure, list(axes[0])
+    """`count` axes in rows of up to three; `height` of a row in mm."""
+    columns, rows = min(count, ROW), -(-count // ROW)
+    figure, axes = figures.new(
+        width_mm=min(75 * columns + 5, 180), height_mm=height * rows, columns=columns, rows=rows, squeeze=False
+    )
+    for axis in axes.ravel()[count:]:
+        axis.set_axis_off()
+    return figure, list(axes.ravel()[:count])

@@ -76,14 +76,14 @@ def interval(value: float, samples: np.ndarray, n: int, *, level: float, seed: i
 
 
 def auc(y: np.ndarray, p: np.ndarray, drawn: Drawn, *, level: float, seed: int) -> Estimate:
-    """`discrimination` with a percentile interval of the stratified bootstrap over patients."""
+    """`discrimination` with an interval of the stratified bootstrap over patients: BCa of two classes only."""
+    if p.shape[1] == 2:
+        return roc.bootstrap(y == 1, p[:, 1], (drawn[1], drawn[0]), level=level, seed=seed)
     samples = bootstrap_values(y, p, drawn)
     if len(p) and np.ptp(p, axis=0).max() == 0:  # the same for everybody: chance by definition, not by measurement
         samples = np.full(0, math.nan)
     result = interval(discrimination(y, p), samples, len(y), level=level, seed=seed)
-    if p.shape[1] > 2:
-        result["method"] = f"Hand and Till; {result['method']}"
-    return result
+    return result | {"method": f"Hand and Till; {result['method']}"}
 
 
 def shares(y: np.ndarray, hit: np.ndarray, drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:

@@ -198,6 +198,7 @@ def forest_rows(overall: Estimate, rows: pd.DataFrame) -> pd.DataFrame:
     first = {"group": "all", "label": f"all (n = {overall['n']})"}
     lines = [first | {k: overall[k] for k in ("value", "lower", "upper")}]
     for row in known.to_dict("records"):
-        label = f"{row['column']}: {row['group']} (n = {row['n']}, events = {row['events']})"
+        events = f", events = {row['events']}" if "events" in row else ""
+        label = f"{row['column']}: {row['group']} (n = {row['n']}{events})"
         lines.append({"group": row["column"], "label": label} | {k: row[k] for k in ("value", "lower", "upper")})
     return pd.DataFrame(lines).astype(dict.fromkeys(("value", "lower", "upper"), float))

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from .. import tables
+from ..config.analyses import clinical_of
 from ..config.clinical import ColumnSettings
 from ..config.survival import SurvivalAnalysis
-from . import data, subgroups
+from . import data, leaks, subgroups
 
 CATEGORIES = 12  # a text column with more different values is likely a number or a name
 
@@ -116,6 +117,12 @@ def read(
     )  # fmt: skip
     study.times = _times(study)
     _check(study, outcome)
+    clinical = data.clinical(frame, clinical_of(settings), where, columns)
+    happened = pd.Series(study.event.astype(float), index=frame.index)
+    for set_name, table in {"clinical": clinical, **{k: v.loc[frame.index] for k, v in per_set.items()}}.items():
+        traces = leaks.find(table, frame["part"], outcome=happened, centre=frame["centre"], name=set_name)
+        for text in leaks.check(traces, where):
+            study.warn(text)
     return study
 
 

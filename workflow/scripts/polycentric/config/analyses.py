@@ -89,6 +89,18 @@ class TableAnalysis(Analysis):
         1000, ge=0, description="Runs of the whole chain with permuted outcomes of the training patients."
     )
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")
+    subgroups: dict[str, tuple[float, ...]] = Field(
+        {},
+        description="Columns of the patient or the scan table by whose groups performance is shown, with the bounds "
+        "of the groups of numbers (`age_years: [60]`); an empty list takes words as they are and divides numbers at "
+        "the median of training. Performance by centre is always shown.",
+    )
+    expected_r2: float = Field(
+        0.15,
+        gt=0,
+        lt=1,
+        description="Nagelkerke's R squared that the sample size criteria expect of a model.",
+    )
 
 
 class CohortAnalysis(Analysis):

@@ -108,18 +108,6 @@ class SurvivalAnalysis(TableAnalysis):
         description="Value of the outcome's event column that means that another event came first. Models are then of "
         "the cause-specific hazard, and curves are cumulative incidences; null: there is none.",
     )
-    subgroups: dict[str, tuple[float, ...]] = Field(
-        {},
-        description="Columns of the patient or the scan table by whose groups performance is shown, with the bounds "
-        "of the groups of numbers (`age_years: [60]`); an empty list takes words as they are and divides numbers at "
-        "the median of training. Performance by centre is always shown.",
-    )
-    expected_r2: float = Field(
-        0.15,
-        gt=0,
-        lt=1,
-        description="Nagelkerke's R squared that the sample size criteria expect of a model.",
-    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
