@@ -1,54 +1,10 @@
 # Kept classifiers on feature tables, on request: `snakemake apply`.
 
 
-def applied_models(wildcards):
-    """Files of fitted chains: one, or the members of an ensemble."""
-    own = study.apply[wildcards.application]
-    if own.file:
-        return [own.model]
-    analysis, arm, model = own.model.split("/")
-    members = (
-        study.analyses[analysis].ensembles[model]
-        if arm == "ensemble"
-        else [f"{arm}/{model}"]
-    )
-    return [
-        result(f"analyses/{analysis}/models/{member.replace('/', '--')}.skops")
-        for member in members
-    ]
-
-
-def applied_record(wildcards):
-    """Ledger of the analysis that fitted the models; its folder holds their files, too."""
-    own = study.apply[wildcards.application]
-    if not own.file:
-        return result(f"analyses/{own.model.split('/')[0]}/ledger.json")
-    folder = Path(own.model).parent
-    return str(
-        next(
-            (
-                f / "ledger.json"
-                for f in (folder, folder.parent)
-                if (f / "ledger.json").exists()
-            ),
-            folder / "ledger.json",
-        )
-    )
-
-
-def applied_ledgers(wildcards):
-    name = study.apply[wildcards.application].features
-    return ledgers(
-        dict.fromkeys([*study.models_of_features(name), *study.fitted_sets(name)])
-    )
-
-
 rule apply_model:
     input:
         record=applied_record,
-        features=lambda wildcards: feature_table(
-            study.apply[wildcards.application].features
-        ),
+        features=lambda wildcards: feature_table(study.apply[wildcards.application].features),
         ledgers=applied_ledgers,
         patients=result("cohort/patients.tsv"),
     output:

@@ -392,6 +392,35 @@ def compared_mask_ledgers(wildcards):
     return ledgers(dict.fromkeys(models))
 
 
+# apply
+
+
+def applied_models(wildcards):
+    """Files of fitted chains: one, or the members of an ensemble."""
+    own = study.apply[wildcards.application]
+    if own.file:
+        return [own.model]
+    analysis, arm, model = own.model.split("/")
+    members = study.analyses[analysis].ensembles[model] if arm == "ensemble" else [f"{arm}/{model}"]
+    files = ["--".join(member.split("/")) for member in members]
+    return [result(f"analyses/{analysis}/models/{file}.skops") for file in files]
+
+
+def applied_record(wildcards):
+    """Ledger of the analysis that fitted the models; its folder holds their files, too."""
+    own = study.apply[wildcards.application]
+    if not own.file:
+        return result(f"analyses/{own.model.split('/')[0]}/ledger.json")
+    folder = Path(own.model).parent
+    beside, above = folder / "ledger.json", folder.parent / "ledger.json"
+    return str(above if above.exists() and not beside.exists() else beside)
+
+
+def applied_ledgers(wildcards):
+    name = study.apply[wildcards.application].features
+    return ledgers(dict.fromkeys([*study.models_of_features(name), *study.fitted_sets(name)]))
+
+
 # read
 
 
