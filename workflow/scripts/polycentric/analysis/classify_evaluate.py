@@ -93,12 +93,6 @@ def _entry(
         parts["cross-validated"] = found
         for value in parts["cross-validated"].values():
             value["method"] += "; out-of-fold probabilities of training, averaged over repeats"
-    centres = {}
-    for centre in sorted(study.frame["centre"].unique()):
-        for part in data.HELD_OUT:
-            here = study.part(part) & study.frame["centre"].eq(centre).to_numpy()
-            if here.any():
-                centres[f"{centre} ({part})"] = _centre(study, y[here], own.p[here])
     operating = {
         name: {
             part: at_threshold(y[here], own.p[here, 1], rule["value"], drawn[part], study)
@@ -109,7 +103,6 @@ def _entry(
     }
     return {
         "parts": parts,
-        "centres": centres,
         "subgroups": classify_groups.assess(study, f"{key[1]} on {key[0]}", own.p),
         "sample_size": classify_size.assess(study, fit),
         "threshold": threshold,
@@ -119,14 +112,6 @@ def _entry(
         "penalty": fit.setting.get("penalty") if fit else None,
         "features_selected": len(fit.front.chosen_) if fit else 0,
     }
-
-
-def _centre(study: Study, y: np.ndarray, p: np.ndarray) -> dict[str, Estimate]:
-    level = study.settings.level
-    if study.binary:
-        return {"auc_delong": roc.delong(y == 1, p[:, 1], level=level)}
-    value = multiclass.discrimination(y, p)
-    return {"auc": estimate(value, method="Hand and Till, without interval", n=len(y), level=level)}
 
 
 def _thresholds(study: Study, y: np.ndarray, unseen: np.ndarray) -> dict[str, dict[str, Any]]:

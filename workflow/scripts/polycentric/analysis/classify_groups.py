@@ -31,7 +31,7 @@ def assess(study: Study, label: str, p: np.ndarray) -> dict[str, Any]:
         here = study.part(part)
         if not here.any() or not np.isfinite(p[here]).all():
             continue
-        masks = {name: mask[here] for name, mask in study.groups_of.items()}
+        masks = {name: mask[here] for name, mask in study.groups_of.items() if mask[here].any()}
         entry: dict[str, Any] = {}
         for k in wanted(study):
             truth, told = study.outcome[here] == k, p[here, k]

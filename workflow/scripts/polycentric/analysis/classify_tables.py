@@ -31,7 +31,6 @@ def write(
     _performance(study, judged, artefacts)
     _operating(study, judged, artefacts)
     _confusion(study, scored, judged, artefacts)
-    _centres(study, judged, artefacts)
     _variables(study, scored, reasons, artefacts)
     _tuning(study, scored, artefacts)
     _comparisons(study, judged, artefacts)
@@ -139,26 +138,6 @@ def _confusion(study: Study, scored: dict[Key, Scored], judged: Judged, artefact
             sentence(f"Patients by observed and called class of outcome {study.settings.outcome}; "
                      + ("calls at Youden's threshold" if study.binary else "the likeliest class is called")),
         )  # fmt: skip
-
-
-def _centres(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
-    column = "AUC, DeLong" if study.binary else "AUC, Hand and Till"
-    rows = [
-        {"features": arm, "model": model, "centre": centre, "patients": auc["n"], column: shown(auc)}
-        for arm, models in judged.results.items()
-        for model, entry in models.items()
-        for centre, values in entry["centres"].items()
-        for auc in values.values()
-    ]
-    artefacts.table(
-        pd.DataFrame(rows, columns=["features", "model", "centre", "patients", column]),
-        "centres",
-        f"{title(study)}: performance by centre",
-        sentence(
-            f"Outcome {study.settings.outcome}; AUC with DeLong's {percent(study)} interval for every centre and "
-            "held-out part"
-        ),
-    )
 
 
 def _variables(study: Study, scored: dict[Key, Scored], reasons: Reasons, artefacts: TableArtefacts) -> None:
