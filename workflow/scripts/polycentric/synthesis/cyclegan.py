@@ -273,7 +273,7 @@ class CycleGan:
         """Move the running means of the generators' weights towards the weights of this iteration.
 
         The share of the old mean rises to that of the settings as (1 + i) / (10 + i), so that the weights of the start
-        are soon forgotten. What is no weight, as the statistics of batch normalisation, is averaged alike; counts are copied.
+        are soon forgotten. Statistics of batch normalisation are averaged alike; counts are copied.
         """
         if self.settings.average is None:
             return
