@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .domains import Images
 
 GENERATORS = ("forward", "backward")
+LAST = 0.3  # of the last convolution's weights by He's rule, so that the tanh begins unsaturated
 
 
 def judges(inputs: int) -> tuple[str, ...]:
@@ -118,7 +119,10 @@ class CycleGan:
         self.networks: dict[str, nn.Module] = {name: generator(settings, name) for name in GENERATORS}
         self.networks |= {name: discriminator(settings) for name in self.judges}
         for name, network in self.networks.items():
-            initialise(network, integer_seed(seed, *names, "weights", name), deviation=0.02)
+            part = settings.generator if name in GENERATORS else settings.discriminator
+            # without normalisation so small weights would let the signal die away from layer to layer
+            deviation = 0.02 if part.norm != "none" else None
+            initialise(network, integer_seed(seed, *names, "weights", name), deviation, last=LAST)
             network.to(device)
         # the weights to translate with: the generators' own, or running means of them
         self.results = {name: self.networks[name] for name in GENERATORS}
