@@ -235,6 +235,24 @@ def test_the_rate_follows_the_schedule_and_the_iteration() -> None:
     assert all(len(set(rate)) == 1 for rate in rates)
 
 
+def test_running_means_of_weights_are_those_of_the_formula() -> None:
+    gan = model(average=0.3, learning_rate=0.01)
+    name = "branches.0.1.weight"
+    weight = gan.networks["forward"].get_parameter(name)
+    mean = weight.detach().clone().double()
+    for iteration in range(5):
+        gan.step()
+        share = min(0.3, (1 + iteration) / (10 + iteration))
+        mean = share * mean + (1 - share) * weight.detach()
+    assert torch.allclose(gan.weights()["forward." + name].double(), mean, rtol=0, atol=1e-6)
+    assert not torch.allclose(weight.double(), mean, rtol=0, atol=1e-4)
+    # the means are watched alone: the weights that are trained are the same without them
+    plain = model(learning_rate=0.01)
+    for _ in range(5):
+        plain.step()
+    assert torch.equal(plain.weights()["forward." + name], weight)
+
+
 # whole trainings
 
 
@@ -264,6 +282,7 @@ RICH = {
     "generator": TINY["generator"] | {"norm": "batch", "padding": "reflect", "upsampling": "resize"},
     "losses": {"identity": 0, "adversarial": "bce", "cycle": {"measure": "mean", "similarity": {"size": 5}}},
     "batch": 2,
+    "average": 0.9,
 }
 
 

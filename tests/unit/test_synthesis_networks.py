@@ -152,6 +152,26 @@ def test_initialisation_does_not_depend_on_other_draws() -> None:
         assert torch.equal(p, q)
 
 
+def test_without_normalisation_the_signal_passes_all_layers() -> None:
+    x = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    deviations = {}
+    for name, given in {"normal": (0.02,), "He": (None,)}.items():
+        network = Generator(2, width=8, residual_blocks=3, norm="none")
+        initialise(network, 3, *given, last=0.3)
+        deviations[name] = network(x).std().item()
+    assert deviations["normal"] < 1e-3
+    assert 0.05 < deviations["He"] < 0.7  # seen, and within the tanh
+    # the last convolution alone is smaller
+    whole = Generator(2, width=8, residual_blocks=3, norm="none")
+    initialise(whole, 3)
+    ratios = {
+        p.norm().item() / q.norm().item()
+        for p, q in zip(network.parameters(), whole.parameters(), strict=True)
+        if q.norm()
+    }
+    assert sorted(ratios) == pytest.approx([0.3, *[1.0] * (len(ratios) - 1)])
+
+
 def test_losses_by_hand() -> None:
     verdicts = torch.tensor([0.0, 1.0, 3.0])
     assert least_squares(verdicts, True).item() == pytest.approx((1 + 0 + 4) / 3)

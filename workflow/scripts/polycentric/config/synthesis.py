@@ -235,6 +235,11 @@ class Synthesis(Section):
     learning_rate: PositiveFloat = Field(2e-4, description="learning rate of Adam, for generators and discriminators")
     schedule: Schedule = Field(Schedule(), description="how the learning rate changes")
     betas: tuple[float, float] = Field((0.5, 0.999), description="decay rates of Adam's moments")
+    average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="keep running means of the generators' weights, of which each iteration leaves this share, such as "
+        "0.999, and translate with them: steadier than the last weights; empty: the last weights",
+    )
     pool: Annotated[int, Field(ge=0)] = Field(
         50, description="synthetic patches kept for the discriminators (Shrivastava et al. 2017); 0 keeps none"
     )

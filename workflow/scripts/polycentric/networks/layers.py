@@ -82,21 +82,25 @@ def norm(dimensions: int, kind: Norm, channels: int) -> list[nn.Module]:
     return [InstanceNorm()] if kind == "instance" else []
 
 
-def initialise(network: nn.Module, seed: int, deviation: float | None = None) -> None:
+def initialise(network: nn.Module, seed: int, deviation: float | None = None, *, last: float = 1.0) -> None:
     """Draw all weights from a stream of their own, so that neither call order nor other users of torch matter.
 
     With `deviation`, weights of convolutions are normal with that standard deviation and biases zero, as cycle-GANs
-    need it (Zhu et al. 2017, appendix 7.1); without, He's rule (He et al. 2015) for leaky rectifiers of slope 0.01.
+    need it (Zhu et al. 2017, appendix 7.1); without, He's rule (He et al. 2015) for leaky rectifiers of slope 0.01, and
+    the weights of the last convolution, behind which there is no rectifier, times `last`.
     """
     stream = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, (*CONVOLUTION.values(), *TRANSPOSED.values())):
-            if deviation is None:
-                nn.init.kaiming_normal_(module.weight, a=0.01, generator=stream)
-            else:
-                nn.init.normal_(module.weight, 0.0, deviation, generator=stream)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    convolutions = [m for m in network.modules() if isinstance(m, (*CONVOLUTION.values(), *TRANSPOSED.values()))]
+    for module in convolutions:
+        if deviation is None:
+            nn.init.kaiming_normal_(module.weight, a=0.01, generator=stream)
+        else:
+            nn.init.normal_(module.weight, 0.0, deviation, generator=stream)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if deviation is None and last != 1:
+        with torch.no_grad():
+            convolutions[-1].weight.mul_(last)
 
 
 def parameters(network: nn.Module) -> int:

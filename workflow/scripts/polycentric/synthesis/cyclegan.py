@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .domains import Images
 
 GENERATORS = ("forward", "backward")
+LAST = 0.3  # of the last convolution's weights by He's rule, so that the tanh begins unsaturated
 
 
 def judges(inputs: int) -> tuple[str, ...]:
@@ -117,8 +119,17 @@ class CycleGan:
         self.networks: dict[str, nn.Module] = {name: generator(settings, name) for name in GENERATORS}
         self.networks |= {name: discriminator(settings) for name in self.judges}
         for name, network in self.networks.items():
-            initialise(network, integer_seed(seed, *names, "weights", name), deviation=0.02)
+            part = settings.generator if name in GENERATORS else settings.discriminator
+            # without normalisation so small weights would let the signal die away from layer to layer
+            deviation = 0.02 if part.norm != "none" else None
+            initialise(network, integer_seed(seed, *names, "weights", name), deviation, last=LAST)
             network.to(device)
+        # the weights to translate with: the generators' own, or running means of them
+        self.results = {name: self.networks[name] for name in GENERATORS}
+        if settings.average is not None:
+            self.results = {
+                name: copy.deepcopy(network).requires_grad_(False) for name, network in self.results.items()
+            }
         self.optimizers = {"generators": self._adam(*GENERATORS), "discriminators": self._adam(*self.judges)}
         size = tuple(reversed(settings.patch))
         self.pools = {
@@ -232,6 +243,7 @@ class CycleGan:
         loss.backward()
         self.team.mean_gradients(self.optimizers["generators"])
         self.optimizers["generators"].step()
+        self.average()
 
         for name in self.judges:
             state.freeze(self.networks[name], False)
@@ -259,6 +271,21 @@ class CycleGan:
         losses = torch.stack([x.detach() for x in (*fooled, *cycle, *identity, *judged)]).float()
         self.team.mean_([losses])
         return losses
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move the running means of the generators' weights towards the weights of this iteration.
+
+        The share of the old mean rises to that of the settings as (1 + i) / (10 + i), so that the weights of the start
+        are soon forgotten. Statistics of batch normalisation are averaged alike; counts are copied.
+        """
+        if self.settings.average is None:
+            return
+        moved = 1 - min(self.settings.average, (1 + self.iteration) / (10 + self.iteration))
+        for name, result in self.results.items():
+            new = self.networks[name].state_dict()
+            for key, mean in result.state_dict().items():
+                mean.lerp_(new[key], moved) if mean.is_floating_point() else mean.copy_(new[key])
 
     def difference(self, back: Tensor, real: Tensor) -> Tensor:
         """Cycle loss between what came back and what was sent."""
@@ -298,19 +325,24 @@ class CycleGan:
     def pictures(self, regions: dict[str, list[Tensor]]) -> list[list[np.ndarray]]:
         """Middle slices of regions (1, inputs, z, y, x) of each domain: as they are, translated, and back again.
 
-        Of several inputs the first is shown. Each (y, x) in [-1, 1].
+        By the weights that `weights` gives. Of several inputs the first is shown. Each (y, x) in [-1, 1].
         """
         rows = []
         ways = {"source": GENERATORS, "target": tuple(reversed(GENERATORS))}
-        for network in self.networks.values():
+        for network in self.results.values():
             network.eval()  # for normalisation by batch
+
+        def through(name: str, x: Tensor) -> Tensor:
+            with self.arithmetic.cast():
+                return self.results[name](x).float()
+
         for domain, (there, back) in ways.items():
             for region in regions[domain]:
                 x = self.laid(region)
-                y = self.passing(there)(x)
-                shown = (image[0, 0] for image in (x, y, self.passing(back)(y)))
+                y = through(there, x)
+                shown = (image[0, 0] for image in (x, y, through(back, y)))
                 rows.append([(i if i.ndim == 2 else i[i.shape[0] // 2]).cpu().numpy() for i in shown])
-        for network in self.networks.values():
+        for network in self.results.values():
             network.train()
         return rows
 
@@ -318,15 +350,19 @@ class CycleGan:
         """Take the weights of both generators from a trained model, as `weights` gives them."""
         for name in GENERATORS:
             weights.into(self.networks[name], tensors, name)
+            weights.into(self.results[name], tensors, name)
 
     def weights(self) -> dict[str, Tensor]:
-        """Weights of both generators."""
-        return weights.of(self.networks["forward"], "forward") | weights.of(self.networks["backward"], "backward")
+        """Weights of both generators to translate with."""
+        return weights.of(self.results["forward"], "forward") | weights.of(self.results["backward"], "backward")
 
     def tensors(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
         for name, network in self.networks.items():
             tensors |= weights.of(network, f"network.{name}")
+        if self.settings.average is not None:
+            for name, network in self.results.items():
+                tensors |= weights.of(network, f"average.{name}")
         for name, optimizer in self.optimizers.items():
             tensors |= state.of_optimizer(optimizer, f"optimizer.{name}")
         tensors |= {f"variety.{name}": variety.sums for name, variety in self.varieties.items()}
@@ -343,6 +379,9 @@ class CycleGan:
     def restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         for name, network in self.networks.items():
             weights.into(network, tensors, f"network.{name}")
+        if self.settings.average is not None:
+            for name, network in self.results.items():
+                weights.into(network, tensors, f"average.{name}")
         for name, optimizer in self.optimizers.items():
             state.into_optimizer(optimizer, tensors, f"optimizer.{name}")
         self.feed.restore(record["samplers"])
