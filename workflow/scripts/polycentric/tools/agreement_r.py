@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from .. import concordance, estimates, univariate
+from .. import concordance, estimates, kappa, univariate
 from ..analysis import (
     calibrate,
     calibration,
@@ -33,8 +33,6 @@ from ..analysis import (
 from ..bootstrap import counts
 from ..estimates import bca_interval
 from ..files import write_text
-from ..readers.statistics import counts as tallied
-from ..readers.statistics import fleiss_kappa
 
 PAGE, GOLDEN = Path("docs/statistics.md"), Path("tests/golden")
 BEGIN, END = "<!-- agreement begins -->", "<!-- agreement ends -->"
@@ -174,8 +172,8 @@ def _agreement(r: dict[str, Any]) -> Iterator[Row]:
             [ours.lower[0], ours.value[0], ours.upper[0]],
             [wanted[w][k] for w in ("lower", "icc", "upper")],
         )
-    kappa = fleiss_kappa(tallied(np.array(r["kappa"]["ratings"])))
-    yield _row("Fleiss' kappa, z, p", "formula of irr::kappam.fleiss", kappa, r["kappa"]["fleiss"])
+    found = kappa.fleiss(kappa.counts(np.array(r["kappa"]["ratings"])))
+    yield _row("Fleiss' kappa, z, p", "formula of irr::kappam.fleiss", found, r["kappa"]["fleiss"])
 
 
 def _general(r: dict[str, Any]) -> Iterator[Row]:
