@@ -28,9 +28,8 @@ def use(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def digest(root: Path) -> str:
-    codehash._parse.cache_clear()
-    codehash.imports.cache_clear()
-    codehash.tree_text.cache_clear()
+    for cached in (codehash._facts, codehash._store, codehash.imports):
+        cached.cache_clear()
     return codehash.code_hash(root / "adapter.py")
 
 

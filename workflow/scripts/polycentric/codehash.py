@@ -8,12 +8,19 @@ style sheets) count by their bytes.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import json
+import os
+import sys
+from collections import deque
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 IGNORED_SUFFIXES = {".py", ".pyc"}
+# what files of a content import: level, module, names
+Imported = list[tuple[int, str, list[str]]]
 
 
 def code_hash(adapter: str | Path) -> str:
@@ -28,14 +35,15 @@ def code_hash(adapter: str | Path) -> str:
         modules.add(name)
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         todo += [*parents(name), *imports(path, package)]
-    digest = hashlib.sha256(tree_text(adapter).encode())
+    digest = hashlib.sha256(tree_hash(adapter).encode())
     for name in sorted(modules):
         path = module_file(name)
         assert path is not None
-        digest.update(f"\n{name}\n{tree_text(path)}".encode())
+        digest.update(f"\n{name}\n{tree_hash(path)}".encode())
         if path.name == "__init__.py" and path.parent != PACKAGE:
             for other in data_files(path.parent):
                 digest.update(f"\n{name}/{other.relative_to(path.parent)}\n".encode() + other.read_bytes())
+    _store().save()
     return digest.hexdigest()[:32]
 
 
@@ -76,36 +84,78 @@ def module_file(module: str) -> Path | None:
 
 
 @cache
-def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
 def imports(path: Path, package: str) -> tuple[str, ...]:
     """Dotted names of the library that a file imports anywhere; a name may turn out to be an attribute."""
     found = []
-    for node in ast.walk(_parse(path)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    for level, module, names in _facts(path)[1]:
+        base = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+        whole = ".".join([*base, *([module] if module else [])])
+        found += [whole, *(f"{whole}.{name}" for name in names)]
     return tuple(sorted({n for n in found if n.split(".")[0] == PACKAGE.name}))
 
 
+def tree_hash(path: Path) -> str:
+    """Hash of a file's syntax tree without comments, docstrings and positions."""
+    return _facts(path)[0]
+
+
 @cache
-def tree_text(path: Path) -> str:
-    """The syntax tree without comments, docstrings and positions."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            node.body = body[1:]
-    return ast.dump(tree)
+def _facts(path: Path) -> tuple[str, Imported]:
+    """Hash of a file's syntax tree, and what it imports."""
+    return _store().of(path.read_bytes())
+
+
+class _Store:
+    """Facts of files by their content, kept beside Python's own compiled files: parsing takes seconds at each start."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.new = path, False
+        try:
+            self.known: dict[str, tuple[str, Imported]] = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            self.known = {}
+
+    def of(self, source: bytes) -> tuple[str, Imported]:
+        key = hashlib.sha256(source).hexdigest()
+        if key not in self.known:
+            self.known[key], self.new = parsed(source), True
+        return self.known[key]
+
+    def save(self) -> None:
+        if not self.new:
+            return
+        self.new = False
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):  # a folder that must not be written: they are found again at each start
+            temporary.parent.mkdir(exist_ok=True)
+            temporary.write_text(json.dumps(self.known))
+            temporary.replace(self.path)
+
+
+@cache
+def _store() -> _Store:
+    # the text of a tree is another in another Python
+    return _Store(PACKAGE / "__pycache__" / f"syntax-{sys.version_info.major}{sys.version_info.minor}.json")
+
+
+def parsed(source: bytes) -> tuple[str, Imported]:
+    """Hash of the syntax tree without comments, docstrings and positions, and what the source imports anywhere."""
+    tree = ast.parse(source)
+    found: Imported = []
+    todo = deque([tree])
+    while todo:
+        node = todo.popleft()
+        todo.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or "", [alias.name for alias in node.names]))
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), found

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pydicom
 
 from .. import sources, tables
-from ..codehash import tree_text
+from ..codehash import tree_hash
 from ..errors import UserError
 from ..files import atomic, hash_of
 from ..jobs import Log
@@ -210,7 +210,10 @@ def _reader() -> tuple[str, ...]:
     here = Path(__file__).parent
     return (
         pydicom.__version__,
-        *(tree_text(p) for p in [*sorted(here.glob("*.py")), here.parent / "sources.py", here.parent / "formats.py"]),
+        *map(
+            tree_hash,
+            [*sorted(here.glob("*.py")), *(here.parent / f"{n}.py" for n in ("elements", "formats", "sources"))],
+        ),
     )
 
 
