@@ -63,6 +63,23 @@ def test_an_edit_anywhere_behind_the_adapter_changes_the_hash(library: Path, fil
     assert digest(library) != before
 
 
+def test_what_is_kept_of_parsed_files_changes_nothing(library: Path) -> None:
+    fresh = digest(library)
+    (kept,) = (library / "polycentric" / "__pycache__").iterdir()
+    assert digest(library) == fresh
+    (library / "polycentric" / "files.py").write_text("def read(path):\n    return -path\n")
+    edited = digest(library)
+    assert edited != fresh
+    kept.unlink()
+    assert digest(library) == edited
+    kept.write_text("torn")
+    assert digest(library) == edited
+    kept.unlink()
+    kept.parent.rmdir()
+    kept.parent.write_text("no folder")  # nothing can be kept
+    assert digest(library) == edited
+
+
 def test_an_edit_of_a_module_that_is_not_imported_changes_nothing(library: Path) -> None:
     before = digest(library)
     (library / "polycentric" / "other.py").write_text("def unused():\n    return 2\n")

@@ -208,13 +208,8 @@ def _schema() -> pa.Schema:
 def _reader() -> tuple[str, ...]:
     """What decides which row a file gets: this package and pydicom."""
     here = Path(__file__).parent
-    return (
-        pydicom.__version__,
-        *map(
-            tree_hash,
-            [*sorted(here.glob("*.py")), *(here.parent / f"{n}.py" for n in ("elements", "formats", "sources"))],
-        ),
-    )
+    core = [here.parent / f"{name}.py" for name in ("elements", "formats", "sources")]
+    return pydicom.__version__, *map(tree_hash, [*sorted(here.glob("*.py")), *core])
 
 
 def _merge(entries: Iterator[Entry], pool: Pool[Task, pa.Table], log: Log) -> Iterator[pa.Table]:
