@@ -94,7 +94,8 @@ def groups(rows: pd.DataFrame, xlabel: str, reference: float) -> Figure:
 def _legend(figure: Figure, axes: list[Axes]) -> None:
     """One legend for all panels, below them, where it hides nothing."""
     found = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(found.values(), found.keys(), loc="outside lower left", ncols=2, handlelength=1.4)
+    columns = 2 if figure.get_figwidth() > 4 else 1  # inches: beside each other, long names pass the edge of one panel
+    figure.legend(found.values(), found.keys(), loc="outside lower left", ncols=columns, handlelength=1.4)
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
