@@ -128,7 +128,7 @@ FILES = {
     "settings_out": "settings.json",
     "history": "history.csv",
     "ledger": "ledger.json",
-    "samples": "samples",
+    "samples": "samples.zip",
 }
 COMMON = {"settings_json": "{}", "code": "benchmark", "device": "cpu", "fold": MAIN}
 
