@@ -40,7 +40,6 @@ r$mcnemar <- list(table=approval, chisq=unname(mc$statistic), p=mc$p.value, exac
 small <- binom.test(3, 15)$p.value
 r$mcnemar_small <- list(b=3, c=12, exact=small, mid=small - dbinom(3, 15, .5))
 r$binom <- list(k=61, n=100, p=binom.test(61, 100, .5)$p.value)
-gof <- chisq.test(c(20, 35, 45), p=c(.3, .3, .4)); r$goodness <- c(gof$statistic, gof$p.value)
 
 # cohort table
 m <- 90

@@ -200,8 +200,6 @@ def test_tests_of_counts_equal_r(r: dict[str, Any]) -> None:
     assert [found.statistic, found.p] == pytest.approx([r["chisq"]["statistic"], r["chisq"]["p"]], abs=1e-10)
     found = contingency.two_proportions(*r["prop"]["counts"])
     assert [found.statistic**2, found.p] == pytest.approx([r["prop"]["chisq"], r["prop"]["p"]], abs=1e-10)
-    found = contingency.goodness(np.array([20, 35, 45]), np.array([0.3, 0.3, 0.4]))
-    assert [found.statistic, found.p] == pytest.approx(r["goodness"], abs=1e-10)
     assert contingency.against_share(61, 100, 0.5) == pytest.approx(r["binom"]["p"], abs=1e-10)
 
 

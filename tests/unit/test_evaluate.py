@@ -87,10 +87,13 @@ def test_every_class_is_judged_against_the_others() -> None:
     p = special.softmax(score, axis=1)
     y = (rng.random((1500, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
     drawn = bootstrap.counts(y, 20, rng)
-    good = calibration.assess_classes(y, p, ["a", "b", "c"], drawn, level=0.95, seed=0)
+
+    def judged(p: np.ndarray) -> dict[str, Any]:
+        return {n: calibration.assess(y == k, p[:, k], drawn, level=0.95, seed=0) for k, n in enumerate("abc")}
+
+    good = judged(p)
     shifted = p * [0.5, 1, 1] / (p * [0.5, 1, 1]).sum(axis=1, keepdims=True)
-    bad = calibration.assess_classes(y, shifted, ["a", "b", "c"], drawn, level=0.95, seed=0)
-    assert list(good) == ["a", "b", "c"]
+    bad = judged(shifted)
     for label in "abc":
         assert abs(good[label][0]["calibration_in_the_large"]["value"]) < 0.2
     assert bad["a"][0]["calibration_in_the_large"]["lower"] > 0.4  # too low by log 2 and more
@@ -157,31 +160,15 @@ def test_figures_show_what_their_numbers_say(tmp_path: Path) -> None:
 
 def test_bca_equals_scipy_and_says_when_it_is_not_bca() -> None:
     m = D["m"]
-    mean = bootstrap.patients(
-        lambda rows: float(m[rows].mean()),
-        np.arange(len(m)),
-        np.random.default_rng(0),
-        resamples=8000,
-        seed=5,
-        what="mean",
+    value, low, high, used = bootstrap.by_cluster(
+        lambda w: (w @ m) / w.sum(axis=1), np.arange(len(m)), np.random.default_rng(0), resamples=8000
     )
     other = stats.bootstrap((m,), np.mean, n_resamples=8000, method="BCa", rng=1).confidence_interval
-    assert (mean["lower"], mean["upper"]) == pytest.approx((other.low, other.high), abs=0.012)
-    assert mean["seed"] == 5
-    assert mean["method"] == "mean; BCa bootstrap of patients, 8000 of 8000 resamples"
-    top = bootstrap.patients(
-        lambda rows: float(m[rows].max()),
-        np.arange(len(m)),
-        np.random.default_rng(0),
-        resamples=200,
-        seed=5,
-        what="maximum",
-    )
-    assert top["upper"] <= m.max()
-    one = bootstrap.patients(lambda rows: 1.0, np.arange(9), np.random.default_rng(0), resamples=50, seed=5, what="x")
-    assert "no BCa: all samples are equal" in one["method"]
-    alone = bootstrap.patients(lambda rows: 1.0, np.zeros(9), np.random.default_rng(0), resamples=50, seed=5, what="x")
-    assert (alone["n"], alone["lower"]) == (1, None)
+    assert (low, high) == pytest.approx((other.low, other.high), abs=0.012)
+    assert (value, used) == (pytest.approx(m.mean()), 8000)
+    assert "all samples are equal" in estimates.bca_interval(1.0, np.ones(50), np.ones(9), 0.95).how
+    alone = bootstrap.by_cluster(lambda w: w.sum(axis=1), np.zeros(9), np.random.default_rng(0), resamples=50)
+    assert (np.isnan(alone[1]), alone[3]) == (True, 0)
     side = estimates.bca_interval(9.0, np.arange(5.0), np.arange(5.0), 0.95)
     assert "one side" in side.how
     assert side[:2] == estimates.percentiles(np.arange(5.0), 0.95)[:2]
@@ -195,17 +182,14 @@ def test_patients_bring_all_their_rows() -> None:
     value = rng.normal(size=60)
     wide, clusters = np.repeat(value, 5), np.repeat([f"p{k:02d}" for k in range(60)], 5)
 
-    def interval(x: np.ndarray, names: np.ndarray) -> dict[str, Any]:
-        return bootstrap.patients(lambda rows: float(x[rows].mean()), names, np.random.default_rng(1), resamples=1500,
-                                  seed=1, what="mean")  # fmt: skip
+    def width(x: np.ndarray, names: np.ndarray) -> float:
+        _, low, high, _ = bootstrap.by_cluster(
+            lambda w: (w @ x) / w.sum(axis=1), names, np.random.default_rng(1), resamples=1500
+        )
+        return high - low
 
-    whole, single, wrong = interval(wide, clusters), interval(value, np.arange(60)), interval(wide, np.arange(300))
-    width = [e["upper"] - e["lower"] for e in (whole, single, wrong)]
-    assert width[0] == pytest.approx(width[1], rel=0.01)
-    assert width[2] < 0.6 * width[1]
-    assert whole["n"] == 60
-    with pytest.raises(ValueError, match="two strata"):
-        bootstrap.patients(lambda rows: 0.0, np.zeros(2), rng, resamples=5, seed=1, what="x", strata=np.array([0, 1]))
+    assert width(wide, clusters) == pytest.approx(width(value, np.arange(60)), rel=0.01)
+    assert width(wide, np.arange(300)) < 0.6 * width(value, np.arange(60))
 
 
 def test_auc_by_bca_and_its_jackknife() -> None:
@@ -216,11 +200,13 @@ def test_auc_by_bca_and_its_jackknife() -> None:
         assert knife[k] == pytest.approx(roc.auc(y[rest], a[rest]))
     drawn = roc.weights(y, 4000, np.random.default_rng(1))
     fast = roc.bootstrap(y, a, drawn, level=0.95, seed=1)
-    slow = bootstrap.patients(
-        lambda rows: roc.auc(y[rows], a[rows]), np.arange(len(y)), np.random.default_rng(2), resamples=2000, seed=1,
-        what="AUC", strata=y,
-    )  # fmt: skip
-    assert [slow[k] for k in ("lower", "upper")] == pytest.approx([fast[k] for k in ("lower", "upper")], abs=0.01)
+    rng, groups = np.random.default_rng(2), [np.flatnonzero(y == k) for k in (0, 1)]
+    samples = []
+    for _ in range(2000):
+        rows = np.concatenate([rng.choice(g, len(g)) for g in groups])
+        samples.append(roc.auc(y[rows], a[rows]))
+    slow = estimates.bca_interval(roc.auc(y, a), np.array(samples), knife, 0.95, y)
+    assert [slow.lower, slow.upper] == pytest.approx([fast[k] for k in ("lower", "upper")], abs=0.01)
     same = roc.bootstrap_difference(y, a, a, drawn, level=0.95, seed=1)
     assert (same["value"], same["z"], same["p"]) == (0.0, 0.0, 1.0)
     other = roc.bootstrap_difference(y, a, b, drawn, level=0.95, seed=1)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from cohorts import golden
-from polycentric import ledger, tables
+from polycentric import bootstrap, ledger, tables
 from polycentric.analysis import artefacts, chains, cox, survival, survive
 from polycentric.analysis.schemas import SURVIVAL
 from polycentric.config.survival import SurvivalAnalysis
@@ -138,7 +138,7 @@ def test_kaplan_meier_log_rank_and_c_agree_with_lifelines() -> None:
     assert survival.log_rank(time, event, group) == pytest.approx((expected.test_statistic, expected.p_value))
     score = np.round(x[:, 0], 1)
     assert survival.concordance(time, event, score) == pytest.approx(concordance_index(time, -score, event))
-    drawn = survival.draw(90, 10, np.random.default_rng(0))
+    drawn = bootstrap.counts(np.zeros(90), 10, np.random.default_rng(0))
     samples = survival.bootstrap_concordance(time, event, score, drawn)
     for k in range(10):
         rows = np.repeat(np.arange(90), drawn[k].astype(int))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from polycentric import estimates
+from polycentric import bootstrap, estimates
 from polycentric.analysis import (
     boost,
     calibrate,
@@ -94,7 +94,7 @@ def test_auc_brier_and_predictions_equal_risk_regression() -> None:
         assert discrimination.brier(TIME, EVENT, risk, t, ONE)[0] == pytest.approx(wanted["brier"][k], **exact)
         assert discrimination.null_brier(TIME, EVENT, t, ONE)[0] == pytest.approx(wanted["null"][k], **exact)
     # the bootstrap's spread is that of the influence function of riskRegression, within its Monte-Carlo error
-    drawn = survival.draw(len(TIME), 1500, np.random.default_rng(0))
+    drawn = bootstrap.counts(np.zeros(len(TIME)), 1500, np.random.default_rng(0))
     for values, error in (
         (discrimination.auc(TIME, EVENT, index, 10, drawn), wanted["auc_se"][1]),
         (discrimination.brier(TIME, EVENT, 1 - predicted[:, 1], 10, drawn), wanted["brier_se"][1]),
@@ -248,7 +248,7 @@ def test_sample_size_is_that_of_the_published_example() -> None:
 def test_bca_equals_scipy_and_survives_its_limits() -> None:
     rng = np.random.default_rng(4)
     x = rng.exponential(size=40)
-    drawn = survival.draw(40, 20000, rng)
+    drawn = bootstrap.counts(np.zeros(40), 20000, rng)
     samples, knife = drawn @ x / 40, (x.sum() - x) / 39
     lower, upper, used = estimates.bca(x.mean(), samples, knife, 0.95)
     other = stats.bootstrap((x,), np.mean, n_resamples=20000, method="BCa", rng=1).confidence_interval

@@ -39,16 +39,6 @@ def chi_squared(table: np.ndarray) -> Test:
     return Test("chi-squared", float(found.statistic), float(found.dof), float(found.pvalue))
 
 
-def goodness(observed: np.ndarray, shares: np.ndarray) -> Test:
-    """Pearson's chi-squared test of counts against given shares."""
-    observed, shares = np.asarray(observed, dtype=float), np.asarray(shares, dtype=float)
-    expected = observed.sum() * shares / shares.sum()
-    if not observed.sum() or (expected <= 0).any():
-        return Test("chi-squared", math.nan, math.nan, math.nan)
-    statistic = float(((observed - expected) ** 2 / expected).sum())
-    return Test("chi-squared", statistic, len(observed) - 1, float(special.chdtrc(len(observed) - 1, statistic)))
-
-
 def two_proportions(a: int, n: int, b: int, m: int) -> Test:
     """z test of two proportions a/n and b/m with the pooled variance; z squared is chi-squared of their table."""
     if not n or not m or not 0 < a + b < n + m:

@@ -12,7 +12,6 @@ Arrays: `outcome` (n,) bool or 0/1, `probability` (n,); `counts` (samples, n) sa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -132,19 +131,3 @@ def _unfit(outcome: np.ndarray, probability: np.ndarray) -> str:
     if (distinct := len(np.unique(probability))) < 4:
         return f"{distinct} distinct probabilities, at least 4 are needed"
     return ""
-
-
-def assess_classes(
-    outcome: np.ndarray,
-    probabilities: np.ndarray,
-    labels: Sequence[str],
-    counts: np.ndarray,
-    *,
-    level: float,
-    seed: int,
-) -> dict[str, tuple[dict[str, Estimate], Flexible]]:
-    """`assess` of every class against the others; outcome (n,) codes from 0, probabilities (n, classes) by `labels`."""
-    return {
-        label: assess(outcome == k, probabilities[:, k], counts, level=level, seed=seed)
-        for k, label in enumerate(labels)
-    }

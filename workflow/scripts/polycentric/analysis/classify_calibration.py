@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .. import tables
+from .. import bootstrap, tables
 from ..artefacts import TableArtefacts
 from ..estimates import Estimate, shown
 from ..randomness import generator
-from . import calibration, data, decision, evaluation_plots, survival
+from . import calibration, data, decision, evaluation_plots
 from .artefacts import sentence
 from .calibration import Flexible
 from .classify_study import Study, numbers_of, percent, title
@@ -53,7 +53,9 @@ def assess(study: Study, key: Key, part: str, y: np.ndarray, p: np.ndarray, use:
     """
     settings, apparent = study.settings, part == "training"
     samples = 0 if apparent else min(settings.bootstraps, SMOOTH_BOOTSTRAPS)
-    counts = survival.draw(len(y), samples, generator(study.seed, "analyse", study.name, "calibration", part))
+    counts = bootstrap.counts(
+        np.zeros(len(y)), samples, generator(study.seed, "analyse", study.name, "calibration", part)
+    )
     found: dict[str, Estimate] = {}
     for k in wanted(study):
         truth, told = y == k, p[:, k]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .survival import draw
+from .. import bootstrap
 
 
 class NetBenefit(NamedTuple):
@@ -69,7 +69,7 @@ def curves(
     with a paired band; it stands in the rows of the model.
     """
     thresholds = np.asarray(thresholds, dtype=float)
-    counts = draw(len(outcome), samples, rng)
+    counts = bootstrap.counts(np.zeros(len(outcome)), samples, rng)
     whole = net_benefit(outcome, probability, thresholds)
     drawn = net_benefit(outcome, probability, thresholds, counts)
     levels = [0.5 - level / 2, 0.5 + level / 2]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from .. import feature_names, ledger, tables
 from ..artefacts import TableArtefacts
+from ..bootstrap import counts
 from ..coding import indicators
 from ..config.explore import ExplorationAnalysis
 from ..errors import UserError
@@ -310,10 +311,7 @@ def _volume_curve(study: Study, target: Target, seed: int) -> dict[str, Any] | N
     sign = 1.0 if found.auc[0] >= 0.5 else -1.0
     recall, precision, average = precision_recall(y, sign * score, np.ones((1, len(y))))
     rng = generator(seed, "analyse", study.name, "volume", target.name)
-    weights = np.zeros((settings.bootstraps, len(y)))
-    for kind in (False, True):
-        here = np.flatnonzero(y == kind)
-        weights[:, here] = rng.multinomial(len(here), np.full(len(here), 1 / len(here)), size=settings.bootstraps)
+    weights = counts(y, settings.bootstraps, rng)
     samples = precision_recall(y, sign * score, weights)[2] if settings.bootstraps else np.empty(0)
     lower, upper, used = percentiles(samples, settings.level)
     return {

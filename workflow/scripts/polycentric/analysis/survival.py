@@ -169,8 +169,3 @@ def jackknife_concordance(time: np.ndarray, event: np.ndarray, score: np.ndarray
     good = both.concordant.sum() - both.concordant.sum(axis=0) - both.concordant.sum(axis=1)
     total = both.comparable.sum() - both.comparable.sum(axis=0) - both.comparable.sum(axis=1)
     return np.where(total > 0, good / np.where(total > 0, total, 1), np.nan)
-
-
-def draw(n: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of n patients is drawn with replacement, (samples, n)."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=samples).astype(float) if n else np.zeros((samples, 0))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import tables
+from .. import bootstrap, tables
 from ..estimates import (
     Estimate,
     bca,
@@ -81,9 +81,8 @@ def _steps(study: Study) -> np.ndarray:
 
 
 def _draw(study: Study, rows: np.ndarray, *names: str) -> np.ndarray:
-    return survival.draw(
-        int(rows.sum()), study.settings.bootstraps, generator(study.seed, "analyse", study.name, "bootstrap", *names)
-    )
+    stream = generator(study.seed, "analyse", study.name, "bootstrap", *names)
+    return bootstrap.counts(np.zeros(int(rows.sum())), study.settings.bootstraps, stream)
 
 
 def _cut(study: Study, index: np.ndarray, y: np.ndarray) -> dict[str, Any]:

@@ -37,10 +37,6 @@ def dump(section: Section | None) -> Any:
     return None if section is None else section.model_dump(mode="json", by_alias=True)
 
 
-def dump_all(sections: dict[str, Any]) -> dict[str, Any]:
-    return {name: dump(section) for name, section in sections.items()}
-
-
 def without_origin(section: Section | None) -> Any:
     """A section without what it says of where its file comes from: that changes the report only."""
     return None if section is None else {key: value for key, value in dump(section).items() if key != "source"}

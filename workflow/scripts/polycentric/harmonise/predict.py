@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from ..bootstrap import counts
+
 PENALTY = 0.1  # of the linear classifier, times the mean squared length of a standardised row
 
 
@@ -134,7 +136,7 @@ def bootstrap(
     scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, samples: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Mean AUC in bootstrap samples of patients, drawn within each batch."""
-    names, first, which = np.unique(groups.astype(str), return_index=True, return_inverse=True)
+    _, first, which = np.unique(groups.astype(str), return_index=True, return_inverse=True)
     own = labels[first]
     present = np.unique(labels)
     better = []
@@ -142,11 +144,7 @@ def bootstrap(
         positive = labels == kind
         a, b = scores[positive][:, kind], scores[~positive][:, kind]
         better.append((positive, (a[:, None] > b) + 0.5 * (a[:, None] == b)))
-    drawn = np.zeros((samples, len(names)))
-    for kind in present:
-        here = np.flatnonzero(own == kind)
-        drawn[:, here] = rng.multinomial(len(here), np.full(len(here), 1 / len(here)), size=samples)
-    weights = drawn[:, which]
+    weights = counts(own, samples, rng)[:, which]
     aucs = []
     for positive, wins in better:
         top, bottom = weights[:, positive], weights[:, ~positive]
