@@ -112,6 +112,28 @@ def test_absent_real_data_says_what_to_get_and_where_to_put_it(clone: Path) -> N
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    ("study", "jobs"),
+    [
+        ("contrast-homogenisation", {"train_synthesis": 1, "synthesize": 18, "classify": 1, "export_readers": 1}),
+        ("glioblastoma-survival", {"survive": 1, "import_features": 1}),
+    ],
+)
+def test_studies_of_images_that_are_given_on_request_are_planned_once_these_are_there(
+    tmp_path: Path, study: str, jobs: dict[str, int]
+) -> None:
+    project = graph.copy_project(tmp_path / "project")
+    file = f"config/studies/{study}.yaml"
+    raw = yaml.safe_load((project / file).read_text())
+    for centre in raw["centres"].values():
+        (project / centre["images"]).mkdir(parents=True)
+    for table in (raw["clinical"], *raw["features"].values()):
+        if "table" in table:
+            (project / table["table"]).touch()
+    found = graph.planned(project, "--configfile", file)
+    assert jobs.items() <= found.items()
+
+
 def test_two_configfiles_are_refused(clone: Path) -> None:
     done = graph.snakemake(clone, "-n", "--configfile", *STUDIES, check=False)
     assert "Give one --configfile" in done.stdout + done.stderr

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..columns import PATIENT, number, optional, text
 from ..tables import PARTS, Schema
-from ..tables.schemas import PATIENT, number, optional, text
 
 _KEY = PATIENT | {"part": text("part of the split", *PARTS), "model": text("model"), "fold": text("fold")}
 

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from io import StringIO
 from pathlib import Path
 
+from ..columns import SEQUENCES
 from ..errors import UserError
-from ..tables.schemas import SEQUENCES
 
 ANSWERS: dict[str, tuple[str, ...]] = {
     "contrast": ("yes", "no", "unknown"),

@@ -33,6 +33,7 @@ from .idc import IdcSource
 from .idc import problems as idc_problems
 from .image_analyses import FidelityAnalysis, SegmentationQualityAnalysis
 from .images import ImageTable
+from .named_columns import column_problems
 from .perturb import UNPERTURBED
 from .profiles import ProfileSettings
 from .quicklook import QuicklookSettings
@@ -554,6 +555,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
     for name in sorted(set(study.synthesis) & set(study.segmentation)):
         yield f"segmentation.{name}", "a synthesis model has the same name. Choose another one."
 
+    yield from column_problems(study)
     outcomes = list(study.clinical.outcomes) if study.clinical else []
     imported = [n for n, f in study.features.items() if isinstance(f, ImportedSet)]
     for name, split in study.splits.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
@@ -137,10 +136,3 @@ def problems(where: str, analysis: SurvivalAnalysis, clinical: ClinicalSettings)
             f"{analysis.outcome!r} is {outcome.type}; survival needs a time-to-event outcome: write one of {timed} or "
             "declare one under clinical.outcomes: with time: and event:.",
         )
-    known = list(clinical.columns)
-    for name, model in analysis.models.items():
-        for column in model.clinical:
-            if known and column not in known:
-                near = difflib.get_close_matches(column, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"write one of {known}."
-                yield f"{where}.models.{name}.clinical", f"{column!r} is not declared under clinical.columns:; {hint}"

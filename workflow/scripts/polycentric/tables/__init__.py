@@ -8,27 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
+from ..columns import PARTS as PARTS
+from ..columns import STATUS as STATUS
+from ..columns import Column
 from ..errors import UserError
 from ..files import atomic
 
-STATUS = ("ok", "rejected", "failed", "missing")
-PARTS = ("training", "validation", "test", "external")
-Kind = Literal["text", "integer", "number", "flag"]
 _DTYPES = {"text": "string", "integer": "Int64", "number": "float64", "flag": "boolean"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its kind, what it holds, whether it may be empty, and its closed set of values if it has one."""
-
-    kind: Kind
-    description: str
-    required: bool = True
-    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

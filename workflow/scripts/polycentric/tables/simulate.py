@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..columns import VERDICTS, integer, number, optional, text
 from . import Column, Schema
-from .schemas import VERDICTS, integer, number, optional, text
 
 LEVELS = ("file", "series", "extra series", "structure")
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from ..columns import PATIENT_COLUMNS, SCAN_COLUMNS
 from ..config.study import Study
 from ..files import write_text
 
@@ -35,8 +36,9 @@ completion while typing, put this line on top of a study file:
 ```
 
 Names of views, splits, models, feature sets and analyses are letters, digits and single hyphens. Expressions (`where:`)
-compare columns of `cohort/scans.tsv` and `cohort/patients.tsv` with each other or with constants (`==`, `<`, `in`,
-joined by `and`, `or`, `not`), such as `contrast == 'yes'`. They cannot run code.
+compare [columns](#columns-for-conditions) of `cohort/scans.tsv` and `cohort/patients.tsv` with each other or with
+constants (`==`, `<`, `in`, joined by `and`, `or`, `not`), such as `contrast == 'yes'`. They cannot run code. A column
+that there will not be, or a value that it never has, is refused before the first job.
 
 This page, `schema.json` and `defaults.yaml` are generated from the settings models by
 `python -m polycentric.tools.reference`; a test fails when they drift.
@@ -136,7 +138,25 @@ def readme() -> str:
             meaning = (field.description or "").replace("|", "\\|")
             lines.append(f"| `{key}` | {kind} | {shown_default(field)} | {meaning[:1].upper()}{meaning[1:]} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *condition_columns()])
+
+
+def condition_columns() -> list[str]:
+    """The columns that conditions may name, but for those that a study declares itself."""
+    lines = [
+        "## Columns for conditions",
+        "",
+        "Of scans and of patients, beside the columns of the clinical table that the study declares (which the patient",
+        "table has by their names in the study file). Of a name that both have, conditions on scans take the scan's.",
+        "",
+        "| table | column | kind | meaning |",
+        "|---|---|---|---|",
+    ]
+    for table, columns in (("scans", SCAN_COLUMNS), ("patients", PATIENT_COLUMNS)):
+        for name, column in columns.items():
+            kind = ", ".join(f"`{v}`" for v in column.values) or column.kind
+            lines.append(f"| {table} | `{name}` | {kind} | {column.description[:1].upper()}{column.description[1:]} |")
+    return [*lines, ""]
 
 
 def first_paragraph(model: type[BaseModel]) -> str:
