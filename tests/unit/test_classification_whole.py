@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from polycentric import ledger, tables
-from polycentric.analysis import apply, classify, roc
+from polycentric.analysis import apply, classify, classify_null, roc
 from polycentric.analysis.schemas import APPLIED, CLASSIFICATION
 from polycentric.config.classification import Application, ClassificationAnalysis
 from polycentric.config.clinical import MulticlassOutcome
@@ -29,9 +29,12 @@ def settings(**more: Any) -> ClassificationAnalysis:
 
 
 def run(cohort: cohorts.Cohort, chosen: ClassificationAnalysis, outcome: Any = cohorts.OUTCOMES["response"]) -> dict:
+    folder = cohort.root / "analyses/a"
+    inputs = {"seed": 1, "features": cohort.features, "patients": cohort.patients, "split": cohort.split,
+              "outcome": outcome, "ledgers": []}  # fmt: skip
     return classify.analyse(
-        "a", chosen, seed=1, features=cohort.features, patients=cohort.patients, split=cohort.split, outcome=outcome,
-        ledgers=[], root=cohort.root, folder=cohort.root / "analyses/a",
+        "a", chosen, **inputs, root=cohort.root, folder=folder,
+        permutations=cohorts.null(classify_null.permute, "a", chosen, folder, **inputs),
         settings_json=json.dumps({"analysis": chosen.model_dump(mode="json")}), code="c",
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cohorts import golden
 from polycentric import bootstrap, ledger, tables
-from polycentric.analysis import artefacts, chains, cox, survival, survive
+from polycentric.analysis import artefacts, chains, cox, survival, survive, survive_null
 from polycentric.analysis.schemas import SURVIVAL
 from polycentric.config.survival import SurvivalAnalysis
 from polycentric.errors import UserError
@@ -153,18 +153,17 @@ def settings(**more: Any) -> SurvivalAnalysis:
 
 
 def run(cohort: cohorts.Cohort, chosen: SurvivalAnalysis, ledgers: list[Path] = []) -> dict:  # noqa: B006
+    folder = cohort.root / "analyses/os"
+    inputs = {"seed": 1, "features": cohort.features, "patients": cohort.patients, "split": cohort.split,
+              "outcome": cohorts.OUTCOMES["death"], "ledgers": ledgers}  # fmt: skip
     return survive.analyse(
         "os",
         chosen,
-        seed=1,
-        features=cohort.features,
-        patients=cohort.patients,
-        split=cohort.split,
-        outcome=cohorts.OUTCOMES["death"],
-        ledgers=ledgers,
+        **inputs,
+        permutations=cohorts.null(survive_null.permute, "os", chosen, folder, **inputs),
         scans=cohort.scans,
         root=cohort.root,
-        folder=cohort.root / "analyses/os",
+        folder=folder,
         settings_json="{}",
         code="c",
     )

@@ -21,12 +21,12 @@ from ..estimates import (
     wilson,
 )
 from . import classify_calibration, classify_groups, classify_size, data, multiclass, roc
+from .classify_null import Null
 from .classify_study import Study
 from .multiclass import Drawn
 from .tuning import Fitted
 
 Key = tuple[str, str]
-Null = dict[Key, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)

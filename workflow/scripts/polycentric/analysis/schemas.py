@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..tables import PARTS, Schema
-from ..tables.schemas import PATIENT, number, optional, text
+from ..tables.schemas import PATIENT, integer, number, optional, text
 
 _KEY = PATIENT | {"part": text("part of the split", *PARTS), "model": text("model"), "fold": text("fold")}
 
@@ -31,6 +31,17 @@ APPLIED = Schema(
     PATIENT | {"seen": text("whether a fit behind the model has seen the patient", "yes", "no")},
     key=("patient",),
     open=True,  # probability_<class>, outcome
+)
+PERMUTATIONS = Schema(
+    "permutations",
+    1,
+    {
+        "number": integer("number of the run, from 0"),
+        "model": text("model; of a classification set/model"),
+        "part": text("part of the split", *PARTS),
+        "value": optional("number", "AUC or Harrell's C with permuted outcomes of training; empty where there is none"),
+    },
+    key=("number", "model", "part"),
 )
 SURVIVAL = Schema(
     "survival-predictions",

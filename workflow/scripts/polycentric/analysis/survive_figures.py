@@ -10,7 +10,8 @@ from ..artefacts import TableArtefacts
 from ..estimates import p_text
 from . import calibrate, competing, data, discrimination, plots, survival, survival_plots
 from .artefacts import sentence
-from .survive_evaluate import Judged, Null
+from .survive_evaluate import Judged
+from .survive_null import Null
 from .survive_study import Study
 from .survive_tables import percent_of, title_of
 

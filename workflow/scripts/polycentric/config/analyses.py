@@ -88,6 +88,17 @@ class TableAnalysis(Analysis):
     permutations: int = Field(
         1000, ge=0, description="Runs of the whole chain with permuted outcomes of the training patients."
     )
+    permutation_shards: int = Field(
+        1,
+        ge=1,
+        description="Jobs that share the permutations; one permutation for each job at least. Results do not depend on "
+        "it: raise it on a cluster.",
+    )
+    permute_within: Literal["centre"] | None = Field(
+        None,
+        description="`centre`: outcomes are permuted among the training patients of each centre, so that the null "
+        "keeps what the centre alone tells of the outcome; null: among all training patients.",
+    )
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")
     subgroups: dict[str, tuple[float, ...]] = Field(
         {},
@@ -101,6 +112,11 @@ class TableAnalysis(Analysis):
         lt=1,
         description="Nagelkerke's R squared that the sample size criteria expect of a model.",
     )
+
+    def permutations_of(self) -> list[range]:
+        """The permutations of each shard: contiguous, sizes differ by one at most, none is empty."""
+        total, shards = self.permutations, min(self.permutation_shards, self.permutations)
+        return [range(total * k // shards, total * (k + 1) // shards) for k in range(shards)]
 
 
 class CohortAnalysis(Analysis):
