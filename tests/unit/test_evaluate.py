@@ -1,4 +1,4 @@
-"""Calibration, decision curves, BCa, subgroups, sample size, permutations: against truth that is known otherwise."""
+"""Calibration, decision curves, BCa, subgroups, sample size: against truth that is known otherwise."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from polycentric.analysis import (
     samplesize,
     subgroups,
 )
+from polycentric.config.survival import SurvivalAnalysis
+from pydantic import ValidationError
 from scipy import special, stats
 
 R: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "evaluate.json").read_text())
@@ -114,6 +116,19 @@ def test_net_benefit_by_hand_and_its_limits() -> None:
     )
     with pytest.raises(ValueError, match="between 0 and 1"):
         decision.net_benefit(y, p, np.array([0.0, 0.5]))
+
+
+def test_thresholds_of_a_decision_curve_include_both_ends() -> None:
+    assert decision.grid(0.01, 0.99).tolist() == [k / 100 for k in range(1, 100)]
+    assert decision.grid(0.075, 0.4)[[0, 1, -2, -1]] == pytest.approx([0.075, 0.085, 0.395, 0.4])
+    assert decision.grid(0.001, 0.02).tolist() == [k / 1000 for k in range(1, 21)]
+    for low, high in ((0.05, 0.4), (0.1, 0.3), (0.333, 0.666), (0.02, 0.03)):
+        found = decision.grid(low, high)
+        assert (found[0], found[-1]) == (low, high)
+        assert len(found) >= 11
+        assert (np.diff(found) > 0.0004).all()
+    with pytest.raises(ValidationError, match="write the lower one first"):
+        SurvivalAnalysis(split="s", outcome="o", models={"m": {"features": "f"}}, decision_thresholds=(0.4, 0.05))
 
 
 def test_a_true_model_is_useful_where_it_should_be_and_noise_is_not() -> None:

@@ -313,11 +313,14 @@ def test_a_stack_is_a_cox_model_of_the_indices_of_its_models(tmp_path: Path) -> 
     models["vasari"]["clinical"] = ["stage"]
     models["radiomics"]["features"] = "mixed"
     changes = {"split": "main", "outcome": "death", "bootstraps": 20, "permutations": 2,
-               "resampling": {"folds": 3, "repeats": 1}, "subgroups": {"stage": [], "manufacturer": []}}  # fmt: skip
+               "resampling": {"folds": 3, "repeats": 1}, "subgroups": {"stage": [], "manufacturer": []},
+               "decision_thresholds": [0.1, 0.5]}  # fmt: skip
     chosen = SurvivalAnalysis(**(raw | {"models": models} | changes))
     cohort = cohorts.write(tmp_path, sizes={"north": 120, "south": 40}, external="south", features=25)
     metrics = run(cohort, chosen)
     assert {c["first"]["model"] for c in metrics["comparisons"]} == set(models) - {"clinical"}
+    thresholds = pd.read_csv(tmp_path / "analyses/os/figures/decision.csv")["threshold"]
+    assert (thresholds.min(), thresholds.max(), thresholds.nunique()) == (0.1, 0.5, 41)
     held_out = [c for c in metrics["comparisons"] if c["part"] != "training" and c["p"] is not None]
     assert held_out
     assert all(c["p_holm"] >= c["p"] for c in held_out)

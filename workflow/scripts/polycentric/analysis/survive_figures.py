@@ -8,7 +8,7 @@ import pandas as pd
 from .. import tables
 from ..artefacts import TableArtefacts
 from ..estimates import p_text
-from . import calibrate, competing, data, discrimination, plots, survival, survival_plots
+from . import calibrate, competing, data, decision, discrimination, plots, survival, survival_plots
 from .artefacts import sentence
 from .survive_evaluate import Judged
 from .survive_null import Null
@@ -229,7 +229,8 @@ def _predicted(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
 def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
     """Net benefit of every model at the first time of interest."""
     t, rows = study.times[0], []
-    thresholds = np.round(np.arange(0.02, 0.981, 0.02), 2)
+    low, high = study.settings.decision_thresholds
+    thresholds = decision.grid(low, high)
     for part in _judged_parts(study):
         here = study.part(part)
         time, event = study.follow_up[here, 0], study.event[here]
@@ -253,6 +254,7 @@ def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             sentence(
                 f"Net benefit of treating patients whose predicted risk by {t:g} {study.unit} reaches a threshold, for "
                 "every model, for treating all and for treating none (zero); observed risk by Kaplan-Meier; "
+                f"thresholds from {low:g} to {high:g}; "
                 f"{_counts(study)}"
             ),
             frame,
