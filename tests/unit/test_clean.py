@@ -25,7 +25,8 @@ def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
         "volumes/north-0.tsv", "volumes/north-1/V-1.nii", "views/ct/main/north-0.tsv",
         "masks/manual/main/north-0/a.nii",
         "masks/unet/main/north-1.tsv", "features/mixed.parquet", "features/mixed/north-0.parquet",
-        "analyses/survival/permutations/1.tsv", "analyses/survival/metrics.json", "models/unet/main/weights.safetensors", "cohort/splits/main.tsv",
+        "analyses/survival/permutations/1.tsv",
+        "analyses/survival/metrics.json", "models/unet/main/weights.safetensors", "cohort/splits/main.tsv",
         "cohort/scans.tsv", "report/report.html",
     ]  # fmt: skip
     gone = [
