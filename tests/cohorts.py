@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -136,6 +137,15 @@ def write(
     return Cohort(
         root, root / "cohort/patients.tsv", root / "cohort/scans.tsv", root / "cohort/splits/main.tsv", paths, frame
     )
+
+
+def null(permute: Callable[..., None], name: str, settings: Any, folder: Path, **inputs: Any) -> list[Path]:
+    """Tables of all shards of the permutations of an analysis, as their jobs write them."""
+    paths = []
+    for k, numbers in enumerate(settings.permutations_of()):
+        paths.append(folder / f"permutations/{k}.tsv")
+        permute(name, settings, numbers, path=paths[-1], **inputs)
+    return paths
 
 
 def golden() -> tuple[pd.DataFrame, dict[str, np.ndarray]]:

@@ -14,8 +14,7 @@ SMOKE = ("--configfile", "config/studies/smoke.yaml")
 REPORT = {"provenance": 1, "report": 1}
 # jobs of the smoke study downstream of a stage: two centres with one shard each
 FEATURES = {"extract": 2, "merge_features": 1}
-CLASSIFY = {"classify": 1}
-ANALYSES = {"classify": 1, "survive": 1}
+CLASSIFY = {"permute_outcomes": 1, "classify": 1}
 READ = {"export_readers": 1, "ingest_readers": 1}
 SYNTHESIS = {"synthesize": 2, **FEATURES, **CLASSIFY, **READ, "fidelity": 1}
 SEGMENTATION = {"segment": 2, "segmentation_quality": 1}
@@ -25,8 +24,18 @@ CASES: dict[str, tuple[dict, dict[str, int]]] = {
     "title": ({"title": "Another title"}, {"report": 1}),
     "report": ({"report": {"intro": "Another introduction."}}, {"report": 1}),
     "caption of an analysis": ({"analyses": {"survival": {"caption": "Another caption."}}}, {"report": 1}),
-    "a Cox setting": ({"analyses": {"survival": {"penalty": 0.5}}}, {"survive": 1, **REPORT}),
-    "a classifier's setting": ({"analyses": {"severity": {"permutations": 3}}}, {"classify": 1, **REPORT}),
+    "a Cox setting": ({"analyses": {"survival": {"penalty": 0.5}}}, {"permute_follow_up": 1, "survive": 1, **REPORT}),
+    "how fits are judged": ({"analyses": {"severity": {"bootstraps": 60}}}, {"classify": 1, **REPORT}),
+    "permutations": ({"analyses": {"severity": {"permutations": 3}}}, {**CLASSIFY, **REPORT}),
+    "shards of permutations": (
+        {"analyses": {"severity": {"permutation_shards": 2}}},
+        {"permute_outcomes": 2, "classify": 1, **REPORT},
+    ),
+    # the first shard holds the same runs as before
+    "twice the permutations in twice the shards": (
+        {"analyses": {"severity": {"permutations": 4, "permutation_shards": 2}}},
+        {**CLASSIFY, **REPORT},
+    ),
     "simulated readers": (
         {"readers": {"turing": {"simulated": [{"name": "one", "sensitivity": 0.9, "specificity": 0.9}]}}},
         {"ingest_readers": 1, **REPORT},
@@ -90,7 +99,8 @@ def test_touches_comments_and_a_move_rerun_nothing(project: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("file", "reruns", "stays"),
     [
-        ("analysis/survive.py", {"survive", "provenance", "report"}, {"classify", "extract", "train_synthesis"}),
+        ("analysis/survive.py", {"survive", "provenance", "report"}, {"permute_follow_up", "classify", "extract"}),
+        ("analysis/survive_null.py", {"permute_follow_up", "survive"}, {"permute_outcomes", "classify", "extract"}),
         ("readers/page.py", {"export_readers"}, {"survive", "fidelity", "train_segmentation"}),
         ("convert/raster.py", {"convert", "examine", "prepare", "extract"}, {"curate", "index", "cohort"}),
         ("report/page/style.css", {"report"}, {"classify", "ingest_readers", "convert"}),

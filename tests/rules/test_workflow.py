@@ -74,6 +74,17 @@ def test_two_thousand_scans_are_planned_in_ten_seconds(clone: Path) -> None:
     assert seconds < 10, f"planning {sum(jobs.values())} jobs took {seconds:.1f} s"
 
 
+def test_a_thousand_permutations_are_fifty_jobs_before_one_analysis(clone: Path) -> None:
+    changes = {
+        "analyses": {name: {"permutations": 1000, "permutation_shards": 50} for name in ("severity", "survival")}
+    }
+    jobs = graph.planned(clone, "--configfile", graph.write_study(clone, changes))
+    before = graph.planned(clone, "--configfile", "config/studies/smoke.yaml")
+    assert {rule: jobs[rule] - before[rule] for rule in jobs if jobs[rule] != before[rule]} == {
+        "permute_outcomes": 49, "permute_follow_up": 49,
+    }  # fmt: skip
+
+
 def test_all_mistakes_are_listed_at_once_without_a_traceback(clone: Path) -> None:
     changes = {
         "devise": "cpu",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from polycentric import ledger, tables
-from polycentric.analysis import artefacts, chain, classifiers, classify, roc, selection, tuning
+from polycentric.analysis import artefacts, chain, classifiers, classify, classify_null, roc, selection, tuning
 from polycentric.analysis.schemas import CLASSIFICATION
 from polycentric.config.classification import ClassificationAnalysis
 from polycentric.errors import UserError
@@ -40,17 +40,16 @@ def settings(**more: Any) -> ClassificationAnalysis:
 
 
 def run(cohort: cohorts.Cohort, chosen: ClassificationAnalysis, name: str = "a", ledgers: list[Path] = []) -> dict:  # noqa: B006
+    folder = cohort.root / "analyses" / name
+    inputs = {"seed": 1, "features": cohort.features, "patients": cohort.patients, "split": cohort.split,
+              "outcome": cohorts.OUTCOMES["response"], "ledgers": ledgers}  # fmt: skip
     return classify.analyse(
         name,
         chosen,
-        seed=1,
-        features=cohort.features,
-        patients=cohort.patients,
-        split=cohort.split,
-        outcome=cohorts.OUTCOMES["response"],
-        ledgers=ledgers,
+        **inputs,
+        permutations=cohorts.null(classify_null.permute, name, chosen, folder, **inputs),
         root=cohort.root,
-        folder=cohort.root / "analyses" / name,
+        folder=folder,
         settings_json="{}",
         code="c",
     )

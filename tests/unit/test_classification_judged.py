@@ -91,6 +91,15 @@ def test_decision_curves_are_those_of_the_predictions_and_a_useless_model_is_of_
     by_hand = ((p >= 0.3) & (y == 1)).mean() - ((p >= 0.3) & (y == 0)).mean() * 0.3 / 0.7
     assert at["net_benefit"].item() == pytest.approx(by_hand)
     assert decision.COLUMNS[0] == "threshold"
+    # a range of thresholds: the same numbers, and nothing is said of others
+    run(useful, decision_thresholds=[0.25, 0.45])
+    narrow = pd.read_csv(tmp_path / "good/analyses/a/figures/decision.csv", keep_default_na=False, na_values=[""])
+    assert sorted(set(narrow["threshold"])) == pytest.approx(np.arange(25, 46) / 100)
+    both = narrow.merge(rows, on=["part", "class", "features", "model", "threshold", "strategy"])
+    assert len(both) == len(narrow)
+    assert both["net_benefit_x"].to_numpy() == pytest.approx(both["net_benefit_y"].to_numpy())
+    table = pd.read_csv(tmp_path / "good/analyses/a/tables/decision.csv")
+    assert table["at threshold"].between(0.25, 0.45).all()
 
 
 def test_a_group_in_which_the_model_fails_is_named(tmp_path: Path) -> None:

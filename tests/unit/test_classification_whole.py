@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from polycentric import ledger, tables
-from polycentric.analysis import apply, classify, roc
+from polycentric.analysis import apply, classify, classify_null, roc
 from polycentric.analysis.schemas import APPLIED, CLASSIFICATION
 from polycentric.config.classification import Application, ClassificationAnalysis
 from polycentric.config.clinical import MulticlassOutcome
@@ -29,9 +29,12 @@ def settings(**more: Any) -> ClassificationAnalysis:
 
 
 def run(cohort: cohorts.Cohort, chosen: ClassificationAnalysis, outcome: Any = cohorts.OUTCOMES["response"]) -> dict:
+    folder = cohort.root / "analyses/a"
+    inputs = {"seed": 1, "features": cohort.features, "patients": cohort.patients, "split": cohort.split,
+              "outcome": outcome, "ledgers": []}  # fmt: skip
     return classify.analyse(
-        "a", chosen, seed=1, features=cohort.features, patients=cohort.patients, split=cohort.split, outcome=outcome,
-        ledgers=[], root=cohort.root, folder=cohort.root / "analyses/a",
+        "a", chosen, **inputs, root=cohort.root, folder=folder,
+        permutations=cohorts.null(classify_null.permute, "a", chosen, folder, **inputs),
         settings_json=json.dumps({"analysis": chosen.model_dump(mode="json")}), code="c",
     )  # fmt: skip
 
@@ -221,7 +224,7 @@ def test_lesions_are_fitted_and_judged_per_patient(tmp_path: Path) -> None:
     assert 1.8 < slope < 4
     # applied to the same table, lesions are joined the same way
     made = apply.apply(
-        "again", Application(model="a/mixed/ridge", features="mixed"),
+        "again", Application(model="a/mixed/ridge", features="mixed"), seed=1,
         models=[tmp_path / "analyses/a/models/mixed--ridge.skops"], record=tmp_path / "analyses/a/ledger.json",
         features=cohort.features["mixed"], patients=cohort.patients, outcome=None, columns=None,
         folder=tmp_path / "applied/again",
@@ -242,7 +245,7 @@ def test_a_kept_model_gives_the_same_predictions_on_a_table(tmp_path: Path) -> N
 
     def applied(files: list[str], features: Path = cohort.features["mixed"]) -> dict:
         return apply.apply(
-            "again", Application(model="a/mixed/lasso", features="mixed", outcome="response"),
+            "again", Application(model="a/mixed/lasso", features="mixed", outcome="response"), seed=1,
             models=[tmp_path / f"analyses/a/models/mixed--{name}.skops" for name in files],
             record=tmp_path / "analyses/a/ledger.json", features=features, patients=cohort.patients,
             outcome=cohorts.OUTCOMES["response"], columns=None, folder=tmp_path / "applied/again",
@@ -262,6 +265,74 @@ def test_a_kept_model_gives_the_same_predictions_on_a_table(tmp_path: Path) -> N
     tables.write(table, tmp_path / "less.parquet", cohorts.FEATURES)
     with pytest.raises(UserError, match=r"lack .* columns of the model, such as 'f0'"):
         applied(["lasso"], tmp_path / "less.parquet")
+
+
+def test_a_kept_model_calls_at_a_given_threshold_and_one_chosen_on_the_judged_is_named(tmp_path: Path) -> None:
+    cohort = cohorts.write(tmp_path, sizes={"north": 120, "east": 60, "south": 60}, external="south", signal=1.5)
+    metrics = run(cohort, settings())
+    own = tables.read(tmp_path / "analyses/a/predictions.parquet", CLASSIFICATION).set_index("patient")
+    held = own[own["part"] != "training"]
+    y, p = held["outcome"].to_numpy(float) > 0, held["probability"].to_numpy(float)
+
+    def applied(
+        threshold: float | None, patients: Path = cohort.patients, outcome: Any = cohorts.OUTCOMES["response"]
+    ) -> dict:
+        return apply.apply(
+            "there", Application(model="a/mixed/ridge", features="mixed", outcome="response", threshold=threshold),
+            seed=1, models=[tmp_path / "analyses/a/models/mixed--ridge.skops"],
+            record=tmp_path / "analyses/a/ledger.json", features=cohort.features["mixed"], patients=patients,
+            outcome=outcome, columns=None, folder=tmp_path / "applied/there",
+        )  # fmt: skip
+
+    def codes(made: dict) -> list[str]:
+        return [w.split(":")[0] for w in made["warnings"] if w.startswith("LEAK")]
+
+    from_training = metrics["results"]["mixed"]["ridge"]["threshold"]["value"]
+    made = applied(from_training)
+    assert codes(made) == []
+    called = tables.read(tmp_path / "applied/there/predictions.parquet", APPLIED).set_index("patient")["predicted"]
+    np.testing.assert_array_equal(called.reindex(held.index), p >= from_training)
+    for key, value in {
+        "sensitivity": (p >= from_training)[y].mean(), "specificity": (p < from_training)[~y].mean(),
+        "precision": y[p >= from_training].mean(), "accuracy": ((p >= from_training) == y).mean(),
+    }.items():  # fmt: skip
+        found = made["performance"][key]
+        assert found["value"] == pytest.approx(value)
+        assert found["lower"] < found["value"] < found["upper"]
+    rates = [made["performance"][key]["value"] for key in ("sensitivity", "specificity")]
+    balanced = made["performance"]["balanced_accuracy"]
+    assert balanced["value"] == pytest.approx(np.mean(rates))
+    assert balanced["lower"] < balanced["value"] < balanced["upper"]
+    # the analysis judged its parts at this threshold, too
+    parts = metrics["results"]["mixed"]["ridge"]["parts"]
+    hits = sum(parts[part]["accuracy"]["value"] * parts[part]["accuracy"]["n"] for part in ("test", "external"))
+    assert made["performance"]["accuracy"]["value"] == pytest.approx(hits / len(held))
+
+    # planted: chosen on the patients who are judged; the table has those who trained the model, or strangers alone
+    chosen = roc.youden(y, p)
+    assert chosen != from_training
+    assert codes(applied(chosen)) == ["LEAK_THRESHOLD"]
+    people = tables.read(cohort.patients, cohorts.PATIENTS)
+    tables.write(people[people["patient"].isin(held.index)], tmp_path / "strangers.tsv", cohorts.PATIENTS)
+    assert codes(applied(chosen, tmp_path / "strangers.tsv")) == ["LEAK_THRESHOLD"]
+    assert codes(applied(from_training, tmp_path / "strangers.tsv")) == []
+    assert "sensitivity" not in applied(None)["performance"]
+    assert codes(applied(chosen, outcome=None)) == []
+
+
+def test_a_threshold_is_for_two_classes(tmp_path: Path) -> None:
+    cohort = cohorts.write(tmp_path, sizes=SIZES, external="south", change=graded)
+    run(cohort, settings(), GRADE)
+    with pytest.raises(UserError, match="apply: there: threshold: the model knows 3 classes"):
+        apply.apply(
+            "there", Application(model="a/mixed/ridge", features="mixed", threshold=0.3), seed=1,
+            models=[tmp_path / "analyses/a/models/mixed--ridge.skops"], record=tmp_path / "analyses/a/ledger.json",
+            features=cohort.features["mixed"], patients=cohort.patients, outcome=None, columns=None,
+            folder=tmp_path / "applied/there",
+        )  # fmt: skip
+    for wrong in (0, 1, 37):
+        with pytest.raises(ValidationError, match="threshold"):
+            Application(model="a/mixed/ridge", features="mixed", threshold=wrong)
 
 
 def test_explanations_name_what_drives_the_outcome(tmp_path: Path) -> None:

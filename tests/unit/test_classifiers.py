@@ -23,8 +23,8 @@ from polycentric.analysis import (
     tuning,
 )
 from polycentric.analysis.artefacts import read_skops, write_skops
-from polycentric.analysis.classify_evaluate import threshold_at
 from polycentric.analysis.classify_study import join
+from polycentric.analysis.thresholds import threshold_at
 from polycentric.config.classification import ClassificationAnalysis
 from scipy import stats
 from sklearn.cross_decomposition import PLSRegression

@@ -10,7 +10,7 @@ STUDY = {
     "synthesis": {},
     "segmentation": {"unet": {}},
     "features": {"mixed": {"kind": "radiomics"}},
-    "analyses": {"survival": {}},
+    "analyses": {"survival": {"permutations": 20, "permutation_shards": 2}, "cohort": {}},
     "readers": {},
     "profiles": {"default": {}},
     "exports": {"pacs": {"kind": "dicom", "view": "ct"}, "slicer": {"kind": "nrrd", "view": "scan"}},
@@ -25,6 +25,7 @@ def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
         "volumes/north-0.tsv", "volumes/north-1/V-1.nii", "views/ct/main/north-0.tsv",
         "masks/manual/main/north-0/a.nii",
         "masks/unet/main/north-1.tsv", "features/mixed.parquet", "features/mixed/north-0.parquet",
+        "analyses/survival/permutations/1.tsv",
         "analyses/survival/metrics.json", "models/unet/main/weights.safetensors", "cohort/splits/main.tsv",
         "cohort/scans.tsv", "report/report.html",
     ]  # fmt: skip
@@ -32,6 +33,7 @@ def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
         "volumes/north-2.tsv", "volumes/south-0/V-2.nii", "views/old/main/north-0.tsv", "views/ct/main/south-0.tsv",
         "masks/old/main/north-0.tsv", "features/old.parquet", "features/old.perturbed.parquet",
         "nrrd/slicer/south-0.tsv", "nrrd/pacs/north-0.tsv", "dicom/scan/main/north-0.tsv", "analyses/old/metrics.json",
+        "analyses/survival/permutations/2.tsv",
         "models/old/main/ledger.json",
         "cohort/splits/old.tsv", "readers/old/items.tsv",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Calibration, decision curves, BCa, subgroups, sample size, permutations: against truth that is known otherwise."""
+"""Calibration, decision curves, BCa, subgroups, sample size: against truth that is known otherwise."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from polycentric.analysis import (
     calibration,
     decision,
     evaluation_plots,
-    permutations,
     plots,
     roc,
     samplesize,
     subgroups,
 )
-from polycentric.errors import UserError
+from polycentric.config.survival import SurvivalAnalysis
+from pydantic import ValidationError
 from scipy import special, stats
 
 R: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "evaluate.json").read_text())
@@ -116,6 +116,19 @@ def test_net_benefit_by_hand_and_its_limits() -> None:
     )
     with pytest.raises(ValueError, match="between 0 and 1"):
         decision.net_benefit(y, p, np.array([0.0, 0.5]))
+
+
+def test_thresholds_of_a_decision_curve_include_both_ends() -> None:
+    assert decision.grid(0.01, 0.99).tolist() == [k / 100 for k in range(1, 100)]
+    assert decision.grid(0.075, 0.4)[[0, 1, -2, -1]] == pytest.approx([0.075, 0.085, 0.395, 0.4])
+    assert decision.grid(0.001, 0.02).tolist() == [k / 1000 for k in range(1, 21)]
+    for low, high in ((0.05, 0.4), (0.1, 0.3), (0.333, 0.666), (0.02, 0.03)):
+        found = decision.grid(low, high)
+        assert (found[0], found[-1]) == (low, high)
+        assert len(found) >= 11
+        assert (np.diff(found) > 0.0004).all()
+    with pytest.raises(ValidationError, match="write the lower one first"):
+        SurvivalAnalysis(split="s", outcome="o", models={"m": {"features": "f"}}, decision_thresholds=(0.4, 0.05))
 
 
 def test_a_true_model_is_useful_where_it_should_be_and_noise_is_not() -> None:
@@ -309,44 +322,3 @@ def test_a_sample_that_is_too_small_is_said_in_plain_words() -> None:
     assert f"{found.needed} would be needed" in said[1]
     assert found.carries < 3
     assert samplesize.warnings("x", events=500, patients=5000, candidates=10, needed=900, carries=60) == []
-
-
-# --- permutations ----------------------------------------------------------------------------------------------------
-
-
-def test_permutations_do_not_depend_on_shards() -> None:
-    y = np.arange(30)
-    whole = [permutations.permuted(y, 1, "a", k).tolist() for k in range(10)]
-    for shards in (1, 3, 4, 20):
-        pieces = [permutations.numbers(10, shards, s) for s in range(shards)]
-        assert [k for piece in pieces for k in piece] == list(range(10))
-        assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
-        parts = [
-            pd.DataFrame([{"number": k, "value": permutations.permuted(y, 1, "a", k)[0]} for k in piece],
-                         columns=["number", "value"])
-            for piece in reversed(pieces)
-        ]  # fmt: skip
-        assert permutations.gather(parts, 10, "analyses: a")["value"].tolist() == [w[0] for w in whole]
-    assert len({tuple(w) for w in whole}) == 10
-    assert permutations.permuted(y, 1, "b", 0).tolist() != whole[0]
-    assert sorted(whole[0]) == y.tolist()
-
-
-def test_permutations_within_centres_keep_their_rates() -> None:
-    centre = np.repeat(["a", "b"], 20)
-    y = np.r_[np.arange(20) < 15, np.arange(20) < 5].astype(int)
-    for k in range(5):
-        mixed = permutations.permuted(y, 3, "a", k, within=centre)
-        assert mixed[:20].sum() == 15
-        assert mixed[20:].sum() == 5
-        assert mixed.tolist() != y.tolist()
-
-
-def test_a_lost_or_repeated_shard_is_refused() -> None:
-    part = pd.DataFrame({"number": [0, 1], "model": "lasso", "value": [0.5, 0.6]})
-    with pytest.raises(UserError, match="1 of 3 are missing"):
-        permutations.gather([part], 3, "analyses: a")
-    with pytest.raises(UserError, match="there twice"):
-        permutations.gather([part, part], 2, "analyses: a")
-    with pytest.raises(UserError, match="not asked for"):
-        permutations.gather([part], 1, "analyses: a")

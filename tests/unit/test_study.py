@@ -302,11 +302,18 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
     found += [("import_features", {"set": n}) for n, f in study.features.items() if f.kind == "imported"]
     found += [("join_features", {"set": n}) for n, f in study.features.items() if f.kind == "joined"]
     found += [(kinds[a.kind], {"analysis": n}) for n, a in study.analyses.items()]
+    found += [
+        (rule, {"analysis": n, "shard": str(k)})
+        for n, a in study.analyses.items()
+        if (rule := {"classification": "permute_outcomes", "survival": "permute_follow_up"}.get(a.kind))
+        for k in range(len(a.permutations_of()))
+    ]
     found += [("apply_model", {"application": n}) for n in study.apply]
     found += [(rule, {"reader": n}) for n in study.readers for rule in ("export_readers", "ingest_readers")]
     return found
 
 
+PERMUTE = {"permute_outcomes", "permute_follow_up"}
 # where a key may act directly, by the longest prefix of its path; everything also reaches provenance and report
 DIRECT: dict[str, set[str]] = {
     "study": {"index", "convert", "share", "export_dicom"},
@@ -315,7 +322,8 @@ DIRECT: dict[str, set[str]] = {
     "private": set(),
     "workers": set(),
     "seed": {
-        "plan_cohort", "simulate_centre", "pseudonym_key", "split", "prepare", "extract", "train_synthesis",
+        *PERMUTE, "apply_model", "plan_cohort",
+        "simulate_centre", "pseudonym_key", "split", "prepare", "extract", "train_synthesis",
         "synthesize", "train_segmentation", "segment", "describe", "classify", "survive", "fidelity",
         "segmentation_quality", "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis",
         "detectability", "feature_shift", "probe_synthesis", "summarise_synthesis", "export_readers",
@@ -333,8 +341,8 @@ DIRECT: dict[str, set[str]] = {
     "deidentify": {"share"},
     "quicklook": {"quicklook"},
     "clinical": {"cohort", "describe"},
-    "clinical.columns": {"cohort", "describe", "classify", "survive", "associate", "apply_model"},
-    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive", "apply_model"},
+    "clinical.columns": {"cohort", "describe", "classify", "survive", "associate", "apply_model", *PERMUTE},
+    "clinical.outcomes": {"cohort", "describe", "explore", "split", "classify", "survive", "apply_model", *PERMUTE},
     "curation": {"curate"},
     "curation.limits": {"cohort"},
     "convert": {"convert"},
@@ -354,8 +362,10 @@ DIRECT: dict[str, set[str]] = {
     "analyses": {
         "describe", "classify", "survive", "fidelity", "segmentation_quality", "feature_agreement", "stability",
         "harmonisation", "explore", "compare_synthesis", "detectability", "feature_shift", "profile_images",
-        "probe_synthesis", "summarise_synthesis", "agree", "survey", "associate", "mask_agreement",
+        "probe_synthesis", "summarise_synthesis", "agree", "survey", "associate", "mask_agreement", *PERMUTE,
     },
+    "analyses.*.permutations": {"classify", "survive", "harmonisation", *PERMUTE},
+    "analyses.*.permutation_shards": PERMUTE,
     "apply": {"apply_model"},
     "analyses.*.title": set(),
     "analyses.*.question": set(),
@@ -467,6 +477,35 @@ def test_a_verdict_reaches_the_stage_that_gives_it(toy: dict, code: str, rules: 
     changed = load(toy)
     reached = {rule for rule, w in jobs(study) if plan.settings(study, rule, w) != plan.settings(changed, rule, w)}
     assert reached == {*rules, "provenance", "report"}
+
+
+@pytest.mark.parametrize("analysis", ["severity", "survival"])
+def test_permutations_hang_on_what_is_fitted_and_not_on_how_it_is_judged(toy: dict, analysis: str) -> None:
+    def shards(changes: dict) -> dict[str, str]:
+        raw = copy.deepcopy(toy)
+        raw["analyses"][analysis] |= changes
+        study = load(raw)
+        return {w["shard"]: plan.settings(study, rule, w) for rule, w in jobs(study)
+                if rule in PERMUTE and w["analysis"] == analysis}  # fmt: skip
+
+    judging: dict[str, object] = {"bootstraps": 7, "level": 0.9, "subgroups": {"sex": []}, "expected_r2": 0.3}
+    own = {
+        "severity": {"sensitivities": [0.8], "explain": {"shap": False}, "validation": [{"kind": "leave-centre-out"}],
+                     "agreements": {"both": ["mixed/lasso", "combat/lasso"]}},
+        "survival": {"primary": "clinical", "cut": "maximal", "times_days": [30], "interval": "log"},
+    }  # fmt: skip
+    before = shards({})
+    assert list(before) == ["0"]
+    for key, value in (judging | own[analysis]).items():
+        assert shards({key: value}) == before, key
+    for key, value in {"resampling": {"folds": 2}, "imputation": {"method": "forest"}, "selection": [],
+                       "permute_within": "centre", "permutations": 21}.items():  # fmt: skip
+        assert shards({key: value}) != before, key
+    # run k stays in its shard where twice the runs have twice the shards; no shard is empty
+    double = shards({"permutations": 40, "permutation_shards": 2})
+    assert (double["0"], len(double)) == (before["0"], 2)
+    assert len(shards({"permutation_shards": 1000})) == 20
+    assert shards({"permutations": 0, "permutation_shards": 5}) == {}
 
 
 def test_a_caption_reaches_the_report_alone() -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cohorts import golden
 from polycentric import bootstrap, ledger, tables
-from polycentric.analysis import artefacts, chains, cox, survival, survive
+from polycentric.analysis import artefacts, chains, cox, survival, survive, survive_null
 from polycentric.analysis.schemas import SURVIVAL
 from polycentric.config.survival import SurvivalAnalysis
 from polycentric.errors import UserError
@@ -153,18 +153,17 @@ def settings(**more: Any) -> SurvivalAnalysis:
 
 
 def run(cohort: cohorts.Cohort, chosen: SurvivalAnalysis, ledgers: list[Path] = []) -> dict:  # noqa: B006
+    folder = cohort.root / "analyses/os"
+    inputs = {"seed": 1, "features": cohort.features, "patients": cohort.patients, "split": cohort.split,
+              "outcome": cohorts.OUTCOMES["death"], "ledgers": ledgers}  # fmt: skip
     return survive.analyse(
         "os",
         chosen,
-        seed=1,
-        features=cohort.features,
-        patients=cohort.patients,
-        split=cohort.split,
-        outcome=cohorts.OUTCOMES["death"],
-        ledgers=ledgers,
+        **inputs,
+        permutations=cohorts.null(survive_null.permute, "os", chosen, folder, **inputs),
         scans=cohort.scans,
         root=cohort.root,
-        folder=cohort.root / "analyses/os",
+        folder=folder,
         settings_json="{}",
         code="c",
     )
@@ -314,11 +313,14 @@ def test_a_stack_is_a_cox_model_of_the_indices_of_its_models(tmp_path: Path) -> 
     models["vasari"]["clinical"] = ["stage"]
     models["radiomics"]["features"] = "mixed"
     changes = {"split": "main", "outcome": "death", "bootstraps": 20, "permutations": 2,
-               "resampling": {"folds": 3, "repeats": 1}, "subgroups": {"stage": [], "manufacturer": []}}  # fmt: skip
+               "resampling": {"folds": 3, "repeats": 1}, "subgroups": {"stage": [], "manufacturer": []},
+               "decision_thresholds": [0.1, 0.5]}  # fmt: skip
     chosen = SurvivalAnalysis(**(raw | {"models": models} | changes))
     cohort = cohorts.write(tmp_path, sizes={"north": 120, "south": 40}, external="south", features=25)
     metrics = run(cohort, chosen)
     assert {c["first"]["model"] for c in metrics["comparisons"]} == set(models) - {"clinical"}
+    thresholds = pd.read_csv(tmp_path / "analyses/os/figures/decision.csv")["threshold"]
+    assert (thresholds.min(), thresholds.max(), thresholds.nunique()) == (0.1, 0.5, 41)
     held_out = [c for c in metrics["comparisons"] if c["part"] != "training" and c["p"] is not None]
     assert held_out
     assert all(c["p_holm"] >= c["p"] for c in held_out)

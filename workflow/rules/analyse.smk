@@ -28,6 +28,35 @@ rule describe:
         "../scripts/describe.py"
 
 
+# Null distributions: runs of whole chains with permuted outcomes, divided among jobs.
+rule permute_outcomes:
+    input:
+        features=feature_tables,
+        patients=result("cohort/patients.tsv"),
+        split=analysis_split,
+        ledgers=feature_ledgers,
+    output:
+        values=result("analyses/{analysis}/permutations/{shard}.tsv"),
+    log:
+        logfile("permute_outcomes", "{analysis}", "{shard}"),
+    benchmark:
+        timing("permute_outcomes", "{analysis}", "{shard}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("classification")),
+        shard=r"\d+",
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=20),
+        runtime=minutes(480),
+    params:
+        settings=settings("permute_outcomes"),
+        code=code("permute_outcomes"),
+    script:
+        "../scripts/permute_outcomes.py"
+
+
 rule classify:
     input:
         features=feature_tables,
@@ -35,6 +64,7 @@ rule classify:
         scans=result("cohort/scans.tsv"),
         split=analysis_split,
         ledgers=feature_ledgers,
+        permutations=permutation_tables,
     output:
         **analysis_outputs("Classification"),
         predictions=result("analyses/{analysis}/predictions.parquet"),
@@ -58,6 +88,34 @@ rule classify:
         "../scripts/classify.py"
 
 
+rule permute_follow_up:
+    input:
+        features=feature_tables,
+        patients=result("cohort/patients.tsv"),
+        split=analysis_split,
+        ledgers=feature_ledgers,
+    output:
+        values=result("analyses/{analysis}/permutations/{shard}.tsv"),
+    log:
+        logfile("permute_follow_up", "{analysis}", "{shard}"),
+    benchmark:
+        timing("permute_follow_up", "{analysis}", "{shard}")
+    wildcard_constraints:
+        analysis=any_of(analyses_of("survival")),
+        shard=r"\d+",
+    conda:
+        "../../envs/statistics.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, per_input_mb=20),
+        runtime=minutes(480),
+    params:
+        settings=settings("permute_follow_up"),
+        code=code("permute_follow_up"),
+    script:
+        "../scripts/permute_follow_up.py"
+
+
 rule survive:
     input:
         features=feature_tables,
@@ -65,6 +123,7 @@ rule survive:
         scans=result("cohort/scans.tsv"),
         split=analysis_split,
         ledgers=feature_ledgers,
+        permutations=permutation_tables,
     output:
         **analysis_outputs("Survival"),
         predictions=result("analyses/{analysis}/predictions.parquet"),

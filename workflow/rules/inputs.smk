@@ -235,6 +235,11 @@ def perturbed_tables(wildcards):
     return [perturbed_table(name) for name in study.analyses[wildcards.analysis].perturbed]
 
 
+def permutation_tables(wildcards):
+    shards = range(len(study.analyses[wildcards.analysis].permutations_of()))
+    return [result(f"analyses/{wildcards.analysis}/permutations/{k}.tsv") for k in shards]
+
+
 def fidelity_model(wildcards):
     return study.analyses[wildcards.analysis].synthesis
 

@@ -13,6 +13,7 @@ job = json.loads(snakemake.params.settings)
 apply(
     snakemake.wildcards.application,
     Application.model_validate(job["application"]),
+    seed=job["seed"],
     models=[Path(path) for path in snakemake.params.models],
     record=Path(snakemake.input.record),
     features=Path(snakemake.input.features),

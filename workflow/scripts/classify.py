@@ -22,6 +22,7 @@ analyse(
     scans=Path(snakemake.input.scans),
     columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},
     ledgers=[Path(path) for path in snakemake.input.ledgers],
+    permutations=[Path(path) for path in snakemake.input.permutations],
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,
     settings_json=snakemake.params.settings,

@@ -16,17 +16,22 @@ from ..config.clinical import ColumnSettings
 from ..errors import UserError
 from ..files import write_json
 from ..jobs import SILENT, Log
+from ..randomness import generator
 from ..tables.schemas import PATIENTS
-from . import data, multiclass, roc
+from . import data, leaks, multiclass, roc
 from .artefacts import read_skops
 from .classify_study import join, lesion_rows
 from .schemas import APPLIED
+from .thresholds import at_threshold
+
+LEVEL, BOOTSTRAPS = 0.95, 1000
 
 
 def apply(
     name: str,
     settings: Application,
     *,
+    seed: int,
     models: list[Path],
     record: Path,
     features: Path,
@@ -49,12 +54,13 @@ def apply(
         of every model behind the features.
     outcome
         the declared outcome, or None; performance is that of patients whom neither the model nor one behind its
-        features has seen.
+        features has seen. A threshold that is the best one of these patients, and not of those who trained the model,
+        is a warning.
 
     Raises
     ------
     UserError
-        if the table lacks a column of the chain.
+        if the table lacks a column of the chain, or a threshold is given for several classes.
     """
     where = f"apply: {name}"
     entry = ledger.read(record)
@@ -83,12 +89,20 @@ def apply(
         assert fitted.lesions is not None
         probability = join(probability, patient, fitted.lesions.join)
         ids = list(frame.index[np.unique(patient)])
+    if settings.threshold is not None and len(classes) != 2:
+        raise UserError(
+            f"{where}: threshold: the model knows {len(classes)} classes, and calls the likeliest one; leave out "
+            "threshold:."
+        )
     records = [entry, *(ledger.read(path) for path in ledgers)]
     seen = {patient for own in records for found in ledger.seen_by(own).values() for patient in found}
     result = frame.loc[ids, ["centre", "patient"]].reset_index(drop=True)
     result["seen"] = ["yes" if patient in seen else "no" for patient in ids]
     for k, label in enumerate(classes):
         result[f"probability_{label}"] = probability[:, k]
+    if settings.threshold is not None:
+        called = probability[:, 1] >= settings.threshold
+        result["predicted"] = np.where(np.isfinite(probability[:, 1]), called, np.nan)
     warnings = []
     if known := int(result["seen"].eq("yes").sum()):
         warnings.append(
@@ -100,7 +114,15 @@ def apply(
         y = _outcome(frame, outcome, classes, where).reindex(ids).to_numpy(dtype=float)
         result["outcome"] = y
         kept = np.isfinite(y) & result["seen"].eq("no").to_numpy()
-        performance = _performance(y[kept].astype(int), probability[kept])
+        rng = generator(seed, "apply", name, "bootstrap")
+        performance = _performance(y[kept].astype(int), probability[kept], settings.threshold, rng, seed)
+        if settings.threshold is not None:
+            trained = np.isfinite(y) & np.isin(ids, entry["seen"]["training"])
+            both = kept | trained
+            traces = leaks.threshold(
+                settings.threshold, y[both] > 0, probability[both, 1], trained[both], name="threshold"
+            )
+            warnings += leaks.check(traces, where)
     tables.write(result.sort_values("patient"), folder / "predictions.parquet", APPLIED)
     metrics = {
         "schema_version": 1,
@@ -108,12 +130,15 @@ def apply(
         "application": name,
         "model": settings.model,
         "features": settings.features,
+        "threshold": settings.threshold,
         "patients": len(result),
         "seen": known,
         "performance": performance,
         "warnings": warnings,
     }
     write_json(folder / "metrics.json", metrics)
+    for text in warnings:
+        log.event("warning", text=text)
     log.progress("patients", len(result), len(result))
     return metrics
 
@@ -139,9 +164,14 @@ def _outcome(frame: pd.DataFrame, outcome: Any, classes: list[str], where: str) 
     return text.map({label: float(k) for k, label in enumerate(classes)}).astype(float)
 
 
-def _performance(y: np.ndarray, p: np.ndarray) -> dict[str, Any]:
-    if p.shape[1] == 2:
-        return {"auc_delong": roc.delong(y == 1, p[:, 1]), **roc.calibration(y == 1, p[:, 1])}
-    rng = np.random.default_rng(0)
-    drawn = multiclass.weights(y, p.shape[1], 1000, rng)
-    return {"auc": multiclass.auc(y, p, drawn, level=0.95, seed=0)}
+def _performance(
+    y: np.ndarray, p: np.ndarray, threshold: float | None, rng: np.random.Generator, seed: int
+) -> dict[str, Any]:
+    drawn = multiclass.weights(y, p.shape[1], BOOTSTRAPS, rng)
+    found: dict[str, Any] = {"auc": multiclass.auc(y, p, drawn, level=LEVEL, seed=seed)}
+    if p.shape[1] != 2:
+        return found
+    found |= {"auc_delong": roc.delong(y == 1, p[:, 1], level=LEVEL), **roc.calibration(y == 1, p[:, 1], level=LEVEL)}
+    if threshold is not None:
+        found |= at_threshold(y, p[:, 1], threshold, drawn, level=LEVEL, seed=seed)
+    return found

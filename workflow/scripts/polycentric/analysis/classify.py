@@ -7,7 +7,7 @@ and write: calibration and decision curves, groups of patients, sample size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from . import (
     classify_evaluate,
     classify_figures,
     classify_groups,
+    classify_null,
     classify_size,
     classify_tables,
     data,
@@ -36,7 +37,7 @@ from . import (
 )
 from .artefacts import write_skops
 from .classify_evaluate import Scored
-from .classify_fit import fit_arm, key_of, predict
+from .classify_fit import fit_arm, key_of
 from .classify_study import Study, read
 
 
@@ -54,6 +55,7 @@ def analyse(
     folder: Path,
     settings_json: str,
     code: str,
+    permutations: Sequence[Path] = (),
     scans: Path | None = None,
     columns: Mapping[str, ColumnSettings] | None = None,
     log: Log = SILENT,
@@ -66,6 +68,8 @@ def analyse(
         feature tables by set, for all of `settings.features`.
     outcome
         the declared outcome: type binary with `column` and `positive`, horizon, or multiclass.
+    permutations
+        tables of all shards of `classify_null.permute`, in any order; none where `settings.permutations` is 0.
     scans
         scan table, for subgroups by scanner.
     columns
@@ -96,7 +100,7 @@ def analyse(
         )
         for part in tables.PARTS
     }
-    null = _permutations(study, log) if training.any() else {}
+    null = classify_null.gather(study, permutations)
     judged = classify_evaluate.evaluate(study, scored, drawn, null)
     others = schemes.run(study, scored, drawn, log)
     reasons = explain.run(study, scored, drawn, log)
@@ -212,32 +216,3 @@ def _score(study: Study, fitted: Fits) -> dict[tuple[str, str], Scored]:
             np.mean([part.p for part in parts], axis=0), np.mean([part.unseen for part in parts], axis=0), None
         )
     return scored
-
-
-def _permutations(study: Study, log: Log) -> classify_evaluate.Null:
-    """AUC of every held-out part after the outcomes of training were permuted and the whole chain was run again."""
-    settings, training = study.settings, study.part("training")
-    rows, held = study.rows(training), ~training
-    y = study.targets()[rows]
-    parts = [part for part in data.HELD_OUT if study.part(part).any()]
-    keys = [(arm, model) for arm in study.arms for model in settings.models]
-    keys += [("ensemble", name) for name in settings.ensembles]
-    null = {key: {part: np.full(settings.permutations, np.nan) for part in parts} for key in keys}
-    if len(np.unique(y)) < 2 or not parts:
-        return null
-    for run in range(settings.permutations):
-        rng = generator(study.seed, "analyse", study.name, "permutation", run)
-        if study.patient is None or settings.lesions.outcome is not None:  # type: ignore[union-attr]
-            permuted = rng.permutation(y)
-        else:
-            whole = study.outcome.copy()
-            whole[training] = rng.permutation(study.outcome[training])
-            permuted = whole[study.patient][rows]
-        found = predict(study, training, permuted, held, ("permutation", run))
-        for key, p in found.items():
-            for part in parts:
-                here = study.part(part)[held]
-                null[key][part][run] = multiclass.discrimination(study.outcome[held][here], p[here])
-        if (run + 1) % max(1, settings.permutations // 10) == 0:
-            log.progress("permutations", run + 1, settings.permutations)
-    return null

@@ -22,7 +22,6 @@ Where = tuple[Key, str, str]  # (set, model), part, class
 
 CROSS_VALIDATED = "cross-validated"
 SMOOTH_BOOTSTRAPS = 200  # each fits a curve
-THRESHOLDS = np.arange(1, 100) / 100
 FEWEST = 10  # patients below whom a decision curve says nothing
 PANELS, LINES = 9, 6  # of a figure; all of them are in the CSV
 
@@ -69,7 +68,8 @@ def assess(study: Study, key: Key, part: str, y: np.ndarray, p: np.ndarray, use:
         if len(curve.predicted):
             use.curves[where] = curve
         use.decisions[where] = decision.curves(
-            truth, told, THRESHOLDS, generator(study.seed, "analyse", study.name, "decision", part),
+            truth, told, decision.grid(*settings.decision_thresholds),
+            generator(study.seed, "analyse", study.name, "decision", part),
             samples=settings.bootstraps, level=settings.level,
         )  # fmt: skip
     return found
@@ -148,9 +148,14 @@ def _useful(study: Study, use: Use, artefacts: TableArtefacts) -> None:
                 f"Outcome {study.settings.outcome}; thresholds of the probability at which treating by the model has a "
                 f"higher net benefit than treating all and treating none: the lower bound of the pointwise "
                 f"{percent(study)} band of the paired gain is above 0 ({study.settings.bootstraps} bootstrap samples "
-                "of patients); a threshold counts only if somebody would act at it"
+                f"of patients); {_looked_at(study)}, of which one counts only if somebody would act at it"
             ),
         )
+
+
+def _looked_at(study: Study) -> str:
+    low, high = study.settings.decision_thresholds
+    return f"thresholds from {low:g} to {high:g}"
 
 
 GAIN = {"value": "gain", "lower": "gain_lower", "upper": "gain_upper"}
@@ -217,7 +222,7 @@ def _decision(study: Study, use: Use, artefacts: TableArtefacts) -> None:
             f"Net benefit per patient of treating by the model, all and none (0), for outcome {study.settings.outcome}"
             f"{'' if study.binary else ', each class against the rest'}, with pointwise {percent(study)} bootstrap "
             f"bands ({study.settings.bootstraps} samples of patients; drawn where a panel has one model, all in the "
-            "CSV)",
+            f"CSV); {_looked_at(study)}",
             _numbers(study, [*parts] if study.binary else parts[-1:]),
             f"{lines} of {len(use.decisions)} curves are drawn, all are in the CSV"
             if lines < len(use.decisions)

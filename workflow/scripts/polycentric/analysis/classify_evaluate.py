@@ -21,12 +21,13 @@ from ..estimates import (
     wilson,
 )
 from . import classify_calibration, classify_groups, classify_size, data, multiclass, roc
+from .classify_null import Null
 from .classify_study import Study
 from .multiclass import Drawn
+from .thresholds import at_threshold, threshold_at
 from .tuning import Fitted
 
 Key = tuple[str, str]
-Null = dict[Key, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def _entry(
             value["method"] += "; out-of-fold probabilities of training, averaged over repeats"
     operating = {
         name: {
-            part: at_threshold(y[here], own.p[here, 1], rule["value"], drawn[part], study)
+            part: at_threshold(
+                y[here], own.p[here, 1], rule["value"], drawn[part], level=study.settings.level, seed=study.seed
+            )
             for part in data.HELD_OUT
             if (here := study.part(part)).any()
         }
@@ -130,17 +133,6 @@ def _thresholds(study: Study, y: np.ndarray, unseen: np.ndarray) -> dict[str, di
     }
 
 
-def threshold_at(outcome: np.ndarray, score: np.ndarray, sensitivity: float) -> float:
-    """The highest threshold, midway between neighbouring scores, that reaches a sensitivity; positive is >= it."""
-    outcome = np.asarray(outcome, dtype=bool)
-    values = np.unique(score)
-    if len(values) < 2 or not outcome.any():
-        return math.nan
-    thresholds = np.r_[values[0], (values[:-1] + values[1:]) / 2]
-    reached = (score[outcome][None, :] >= thresholds[:, None]).mean(axis=1)
-    return float(thresholds[np.flatnonzero(reached >= sensitivity - 1e-12)[-1]])
-
-
 def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, threshold: float | None) -> dict[str, Any]:
     """Discrimination, Brier score and calls of patients y (n,), p (n, K)."""
     level, n, seed = study.settings.level, len(y), study.seed
@@ -152,7 +144,7 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
         result["auc_delong"] = roc.delong(y == 1, positive, level=level)
         brier = float(np.mean((positive - (y == 1)) ** 2))
         result["brier"] = estimate(brier, method="mean squared difference", n=n, level=level)
-        calls = at_threshold(y, positive, threshold, drawn, study)
+        calls = at_threshold(y, positive, threshold, drawn, level=level, seed=seed)
         return result | {key: calls[key] for key in ("accuracy", "sensitivity", "specificity", "balanced_accuracy")}
     for k, name in enumerate(study.classes):
         result[f"auc_{name}"] = roc.delong(y == k, p[:, k], level=level)
@@ -172,42 +164,6 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
     result["balanced_accuracy"] = multiclass.interval(
         balanced, samples.mean(axis=1) if known else np.full(0, np.nan), n, level=level, seed=seed
     )
-    return result
-
-
-def at_threshold(
-    y: np.ndarray, positive: np.ndarray, threshold: float, drawn: Drawn, study: Study
-) -> dict[str, Estimate]:
-    """Calls of two classes at a threshold: proportions with Wilson's, balanced accuracy and F1 with bootstrap "
-    "intervals."""
-    level, seed = study.settings.level, study.seed
-    known, truth = bool(np.isfinite(positive).all()), y == 1
-    called = positive >= threshold
-    everybody = np.ones(len(y), dtype=bool)
-    result = {}
-    for key, among, right in (
-        ("accuracy", everybody, called == truth),
-        ("sensitivity", truth, called),
-        ("specificity", ~truth, ~called),
-        ("precision", called, truth),
-        ("negative_predictive_value", ~called, ~truth),
-    ):
-        total = int(among.sum()) if known else 0
-        result[key] = wilson(int((right & among).sum()) if known else 0, total, level=level)
-    rate = {}
-    for name, among, size in (("true", truth, 1), ("false", ~truth, 0)):
-        hits = called[among].astype(float)
-        rate[name] = (hits.sum(), drawn[size] @ hits, len(hits))
-    (tp, tps, positives), (fp, fps, negatives) = rate["true"], rate["false"]
-    usable = known and positives and negatives
-    empty = np.full(0, np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        both = (tp / positives + 1 - fp / negatives) / 2 if usable else math.nan
-        both_samples = (tps / positives + 1 - fps / negatives) / 2 if usable else empty
-        f1 = 2 * tp / (tp + fp + positives) if usable else math.nan
-        f1_samples = 2 * tps / (tps + fps + positives) if usable else empty
-    result["balanced_accuracy"] = multiclass.interval(both, both_samples, len(y), level=level, seed=seed)
-    result["f1"] = multiclass.interval(f1, f1_samples, len(y), level=level, seed=seed)
     return result
 
 

@@ -12,7 +12,8 @@ from ..artefacts import TableArtefacts
 from ..estimates import shown
 from . import data, plots, roc
 from .artefacts import sentence
-from .classify_evaluate import Judged, Key, Null, Scored
+from .classify_evaluate import Judged, Key, Scored
+from .classify_null import Null
 from .classify_study import Study, percent, title
 from .explain import Reasons
 from .multiclass import Drawn

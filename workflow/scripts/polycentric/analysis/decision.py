@@ -13,6 +13,15 @@ import pandas as pd
 
 from .. import bootstrap
 
+COARSE, FINE = 0.01, 0.001
+
+
+def grid(low: float, high: float) -> np.ndarray:
+    """Thresholds from `low` to `high`, both included: every 0.01, every 0.001 where they lie less than 0.2 apart."""
+    step = COARSE if high - low >= 0.2 else FINE
+    between = np.round(np.arange(low, high, step), 9)
+    return np.append(between[between < high - 0.4 * step], high)
+
 
 class NetBenefit(NamedTuple):
     """Net benefit (samples, thresholds) of the model and of treating all, and the prevalence (samples,)."""

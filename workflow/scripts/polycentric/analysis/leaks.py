@@ -100,8 +100,9 @@ def threshold(
 ) -> list[Finding]:
     """Is a threshold that came from elsewhere the best one of the held-out patients, and not of training?
 
-    A threshold lies between two neighbouring scores; among n held-out patients a threshold from elsewhere hits the best
-    gap by chance about once in n. `outcome` (n,) bool, `score` (n,), `training` (n,) bool.
+    A threshold lies between two neighbouring scores; one from elsewhere hits the best gap by chance, too, the more
+    often the fewer patients are held out. `outcome` (n,) bool, `score` (n,), `training` (n,) bool, where nobody need
+    be of training.
     """
     outcome, training = np.asarray(outcome, dtype=bool), np.asarray(training, dtype=bool)
     if not _best(value, outcome[~training], score[~training]) or _best(value, outcome[training], score[training]):
@@ -109,9 +110,10 @@ def threshold(
     return [
         Finding(
             "LEAK_THRESHOLD",
-            f"{name} ({value:.4g}) is the best one of the held-out patients (largest sensitivity + specificity) and "
-            "not of training: sensitivity and specificity there are too good. Take the threshold from training, or "
-            "from patients who are not evaluated.",
+            f"{name} ({value:.4g}) is the best one of the {int((~training).sum())} held-out patients (largest "
+            f"sensitivity + specificity){' and not of training' if training.any() else ''}: if it was chosen on them, "
+            "sensitivity and specificity there are too good. Take the threshold from training, or from patients who "
+            "are not evaluated.",
         )
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..columns import PATIENT, number, optional, text
+from ..columns import PATIENT, integer, number, optional, text
 from ..tables import PARTS, Schema
 
 _KEY = PATIENT | {"part": text("part of the split", *PARTS), "model": text("model"), "fold": text("fold")}
@@ -30,7 +30,18 @@ APPLIED = Schema(
     1,
     PATIENT | {"seen": text("whether a fit behind the model has seen the patient", "yes", "no")},
     key=("patient",),
-    open=True,  # probability_<class>, outcome
+    open=True,  # probability_<class>, predicted, outcome
+)
+PERMUTATIONS = Schema(
+    "permutations",
+    1,
+    {
+        "number": integer("number of the run, from 0"),
+        "model": text("model; of a classification set/model"),
+        "part": text("part of the split", *PARTS),
+        "value": optional("number", "AUC or Harrell's C with permuted outcomes of training; empty where there is none"),
+    },
+    key=("number", "model", "part"),
 )
 SURVIVAL = Schema(
     "survival-predictions",

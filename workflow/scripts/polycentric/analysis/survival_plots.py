@@ -132,6 +132,6 @@ def decision(rows: pd.DataFrame) -> Figure:
                 number = [s for s in strategies if s != "all"].index(strategy)
                 axis.plot(here["threshold"], here["net_benefit"], label=strategy,
                           color=figures.COLOURS[number % len(figures.COLOURS)])  # fmt: skip
-        axis.set(title=part, xlabel="threshold risk", ylabel="net benefit", ylim=(-0.15 * top, 1.05 * top), xlim=(0, 1))
+        axis.set(title=part, xlabel="threshold risk", ylabel="net benefit", ylim=(-0.15 * top, 1.05 * top))
         axis.legend(loc="upper right", handlelength=1.4)
     return figure

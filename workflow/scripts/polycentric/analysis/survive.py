@@ -6,7 +6,7 @@ and `survive_figures` write what the report shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from ..config.clinical import ColumnSettings
 from ..config.survival import SurvivalAnalysis
 from ..files import write_json
 from ..jobs import SILENT, Log
-from ..randomness import generator, integer_seed
 from ..words import in_words
-from . import chains, coxmodel, data, survival, survive_evaluate, survive_figures, survive_tables
+from . import chains, coxmodel, data, survive_evaluate, survive_figures, survive_null, survive_tables
 from .artefacts import write_skops
 from .schemas import SURVIVAL
 from .survive_study import Study, read
@@ -43,6 +42,7 @@ def analyse(
     folder: Path,
     settings_json: str,
     code: str,
+    permutations: Sequence[Path] = (),
     scans: Path | None = None,
     columns: Mapping[str, ColumnSettings] | None = None,
     log: Log = SILENT,
@@ -59,6 +59,8 @@ def analyse(
         of every model behind the features.
     root, folder
         results folder of the study, and the folder of this analysis in it.
+    permutations
+        tables of all shards of `survive_null.permute`, in any order; none where `settings.permutations` is 0.
     scans
         scan table, for subgroups by scanner.
     columns
@@ -77,7 +79,7 @@ def analyse(
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
     fitted, crossed = _fit(study, log)
     log.progress("models", len(settings.models), len(settings.models))
-    null = _permutations(study, log)
+    null = survive_null.gather(study, permutations)
     judged = survive_evaluate.evaluate(study, fitted, crossed, null, log)
     metrics = {
         "schema_version": 1,
@@ -123,14 +125,6 @@ def analyse(
     return metrics
 
 
-def _stream(study: Study, *names: str | int) -> chains.Stream:
-    return lambda *more: generator(study.seed, "analyse", study.name, "folds", *names, *more)
-
-
-def _seed(study: Study) -> int:
-    return integer_seed(study.seed, "analyse", study.name, "models")
-
-
 def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chains.CrossValidation]:
     settings, training = study.settings, study.part("training")
     y = study.follow_up[training]
@@ -138,7 +132,7 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
     if not events:
         return dict.fromkeys(settings.models), chains.CrossValidation()
     rows = {key: table[training] for key, table in study.tables.items()}
-    fitted = chains.fit_all(rows, y, settings, _stream(study, "fit"), _seed(study))
+    fitted = chains.fit_all(rows, y, settings, study.stream("fit"), study.model_seed)
     for key, fit in fitted.items():
         if fit.stacked:
             if fit.chain.rescued_:
@@ -162,7 +156,7 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
                 f"{strong!r}); every variable got a ridge of {coxmodel.RESCUE} per event. Look whether that column "
                 "holds the outcome under another name, merge its rare categories, or leave it out."
             )
-    crossed = chains.cross_validate(rows, y, settings, _stream(study, "cross"), _seed(study))
+    crossed = chains.cross_validate(rows, y, settings, study.stream("cross"), study.model_seed)
     if crossed.folds < settings.resampling.folds:
         study.warn(f"Cross-validation uses {max(crossed.folds, 0)} folds: training has too few events for more.")
     return dict(fitted), crossed
@@ -176,31 +170,6 @@ def _say_constant(study: Study, key: str, table: pd.DataFrame) -> None:
             f"{key}: column {constant[0]!r}{' and others' * (len(constant) > 1)} has one value in all training "
             "patients and stands in no model; leave it out of clinical:."
         )
-
-
-def _permutations(study: Study, log: Log) -> survive_evaluate.Null:
-    """C of every held-out part after the follow-up of training was permuted and the whole chain was run again."""
-    settings, training = study.settings, study.part("training")
-    y = study.follow_up[training]
-    parts = [part for part in data.HELD_OUT if study.part(part).any()]
-    null = {key: {part: np.full(settings.permutations, np.nan) for part in parts} for key in settings.models}
-    if not (y[:, 1] > 0).any() or not parts:
-        return null
-    rows = {key: table[training] for key, table in study.tables.items()}
-    held_out = {
-        part: (study.tables_of(here), study.follow_up[here, 0], study.event[here])
-        for part in parts
-        for here in [study.part(part)]
-    }
-    for run in range(settings.permutations):
-        order = generator(study.seed, "analyse", study.name, "permutation", run).permutation(len(y))
-        fits = chains.fit_all(rows, y[order], settings, _stream(study, "permutation", run), _seed(study))
-        for key, fit in fits.items():
-            for part, (held, time, event) in held_out.items():
-                null[key][part][run] = survival.concordance(time, event, fit.index(held))
-        if (run + 1) % max(1, settings.permutations // 10) == 0:
-            log.progress("permutations", run + 1, settings.permutations)
-    return null
 
 
 def _write_predictions(study: Study, judged: survive_evaluate.Judged, folder: Path) -> None:

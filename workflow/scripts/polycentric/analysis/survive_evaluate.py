@@ -23,9 +23,9 @@ from ..estimates import (
 from ..jobs import Log
 from ..randomness import generator
 from . import calibrate, chains, competing, cox, cutpoints, data, discrimination, samplesize, survival
+from .survive_null import Null
 from .survive_study import Study
 
-Null = dict[str, dict[str, np.ndarray]]
 GRID = 20  # times of the integrated Brier score
 SMOOTH_BOOTSTRAPS = 100  # each fits a curve
 

@@ -8,9 +8,10 @@ import pandas as pd
 from .. import tables
 from ..artefacts import TableArtefacts
 from ..estimates import p_text
-from . import calibrate, competing, data, discrimination, plots, survival, survival_plots
+from . import calibrate, competing, data, decision, discrimination, plots, survival, survival_plots
 from .artefacts import sentence
-from .survive_evaluate import Judged, Null
+from .survive_evaluate import Judged
+from .survive_null import Null
 from .survive_study import Study
 from .survive_tables import percent_of, title_of
 
@@ -228,7 +229,8 @@ def _predicted(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
 def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
     """Net benefit of every model at the first time of interest."""
     t, rows = study.times[0], []
-    thresholds = np.round(np.arange(0.02, 0.981, 0.02), 2)
+    low, high = study.settings.decision_thresholds
+    thresholds = decision.grid(low, high)
     for part in _judged_parts(study):
         here = study.part(part)
         time, event = study.follow_up[here, 0], study.event[here]
@@ -252,6 +254,7 @@ def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             sentence(
                 f"Net benefit of treating patients whose predicted risk by {t:g} {study.unit} reaches a threshold, for "
                 "every model, for treating all and for treating none (zero); observed risk by Kaplan-Meier; "
+                f"thresholds from {low:g} to {high:g}; "
                 f"{_counts(study)}"
             ),
             frame,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from .. import tables
 from ..config.analyses import clinical_of
 from ..config.clinical import ColumnSettings
 from ..config.survival import SurvivalAnalysis
+from ..randomness import generator, integer_seed
 from . import data, leaks, subgroups
 
 CATEGORIES = 12  # a text column with more different values is likely a number or a name
@@ -49,6 +50,18 @@ class Study:
 
     def tables_of(self, rows: np.ndarray) -> dict[str, pd.DataFrame]:
         return {key: table[rows] for key, table in self.tables.items()}
+
+    @property
+    def where(self) -> str:
+        return f"analyses: {self.name}"
+
+    def stream(self, *names: str | int) -> Callable[..., np.random.Generator]:
+        """Streams of folds and tuning below `names`, by further names."""
+        return lambda *more: generator(self.seed, "analyse", self.name, "folds", *names, *more)
+
+    @property
+    def model_seed(self) -> int:
+        return integer_seed(self.seed, "analyse", self.name, "models")
 
     @property
     def event(self) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .base import Name, Section
 from .selection import DEFAULT, Selection
 
+Share = Annotated[float, Field(gt=0, lt=1)]
 Aggregate = Literal["mean", "median", "maximum", "minimum"]
 Correction = Literal["holm", "bonferroni", "benjamini-hochberg", "none"]
 GroupTest = Literal[
@@ -88,6 +89,22 @@ class TableAnalysis(Analysis):
     permutations: int = Field(
         1000, ge=0, description="Runs of the whole chain with permuted outcomes of the training patients."
     )
+    permutation_shards: int = Field(
+        1,
+        ge=1,
+        description="Jobs that share the permutations; one permutation for each job at least. Results do not depend on "
+        "it: raise it on a cluster.",
+    )
+    permute_within: Literal["centre"] | None = Field(
+        None,
+        description="`centre`: outcomes are permuted among the training patients of each centre, so that the null "
+        "keeps what the centre alone tells of the outcome; null: among all training patients.",
+    )
+    decision_thresholds: tuple[Share, Share] = Field(
+        (0.01, 0.99),
+        description="Lowest and highest threshold of the decision curves: those at which somebody would act, such as "
+        "`[0.05, 0.4]` where harm of a missed patient outweighs that of one treated in vain.",
+    )
     level: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")
     subgroups: dict[str, tuple[float, ...]] = Field(
         {},
@@ -101,6 +118,21 @@ class TableAnalysis(Analysis):
         lt=1,
         description="Nagelkerke's R squared that the sample size criteria expect of a model.",
     )
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        low, high = self.decision_thresholds
+        if high - low < 0.01 - 1e-9:
+            raise ValueError(
+                f"decision_thresholds: {[low, high]}: write the lower one first and 0.01 apart at least, such as "
+                "[0.05, 0.4]"
+            )
+        return self
+
+    def permutations_of(self) -> list[range]:
+        """The permutations of each shard: contiguous, sizes differ by one at most, none is empty."""
+        total, shards = self.permutations, min(self.permutation_shards, self.permutations)
+        return [range(total * k // shards, total * (k + 1) // shards) for k in range(shards)]
 
 
 class CohortAnalysis(Analysis):

@@ -202,6 +202,11 @@ class Application(Section):
     outcome: str | None = Field(
         None, description="Outcome to compare with, for patients whom the model has not seen; null: none."
     )
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Probability from which on a patient is called positive, as it was set in training (`thresholds` "
+        "in metrics.json of the analysis) or published; two classes; null: no calls.",
+    )
 
     @property
     def file(self) -> bool:

@@ -296,9 +296,41 @@ def mask_agreement(study: Study, w: Wildcards) -> dict[str, Any]:
     return _analysis(study, w)
 
 
+def _fitted(study: Study, w: Wildcards) -> dict[str, Any]:
+    """Settings of an analysis that gathers permutations, whatever their shards."""
+    job = _with_columns(study, w)
+    del job["analysis"]["permutation_shards"]
+    return job
+
+
 @_rule
 def classify(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _with_columns(study, w)
+    return _fitted(study, w)
+
+
+# what says how fitted models are judged only: runs with permuted outcomes do not hang on it
+JUDGING = {
+    "agreements", "bootstraps", "cut", "decision_thresholds", "expected_r2", "explain", "interval", "level",
+    "permutation_shards", "permutations", "primary", "sensitivities", "subgroups", "times_days", "validation",
+}  # fmt: skip
+
+
+def _permute(study: Study, w: Wildcards) -> dict[str, Any]:
+    """Settings of a shard of permutations: those of the fits, and which runs; the same run stays where it was."""
+    job = RULES["classify" if study.analyses[w["analysis"]].kind == "classification" else "survive"](study, w)
+    numbers = study.analyses[w["analysis"]].permutations_of()[int(w["shard"])]
+    kept = {key: value for key, value in job["analysis"].items() if key not in JUDGING}
+    return job | {"analysis": kept, "numbers": [numbers.start, numbers.stop]}
+
+
+@_rule
+def permute_outcomes(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _permute(study, w)
+
+
+@_rule
+def permute_follow_up(study: Study, w: Wildcards) -> dict[str, Any]:
+    return _permute(study, w)
 
 
 @_rule
@@ -308,13 +340,13 @@ def apply_model(study: Study, w: Wildcards) -> dict[str, Any]:
     kept = ("type", "values", "reference")
     columns = {name: {k: v for k, v in dump(column).items() if k in kept} for name, column in declared.items()}
     outcome = dump(study.clinical.resolved(own.outcome)) if study.clinical and own.outcome else None
-    return {"application": dump(own), "columns": columns, "outcome": outcome}
+    return {"seed": study.seed, "application": dump(own), "columns": columns, "outcome": outcome}
 
 
 @_rule
 def survive(study: Study, w: Wildcards) -> dict[str, Any]:
     # canonical JSON sorts keys, but the first model is the one that the others are compared with
-    return _with_columns(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
+    return _fitted(study, w) | {"order": list(study.analyses[w["analysis"]].models)}
 
 
 @_rule

@@ -39,6 +39,9 @@ def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
     names |= {f"views/{view}/main": shards for view in names["views"]}
     names |= {f"nrrd/{name}": shards for name in names["nrrd"]}
     names |= {f"features/{name}": shards for name in names["features"]}
+    for name, own in study["analyses"].items():
+        runs = range(min(own.get("permutations", 0), own.get("permutation_shards", 0)))
+        names[f"analyses/{name}/permutations"] = {str(k) for k in runs}
     return names
 
 
