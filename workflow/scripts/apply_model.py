@@ -21,5 +21,8 @@ apply(
     columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},
     ledgers=[Path(path) for path in snakemake.input.ledgers],
     folder=Path(snakemake.output.metrics).parent,
+    seed=job["seed"],
+    scans=Path(snakemake.input.scans),
+    root=Path(snakemake.params.root),
     log=log,
 )

@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from .. import ledger, outcomes, tables
+from ..artefacts import TableArtefacts
 from ..config.classification import Application, ClassificationAnalysis
 from ..config.clinical import ColumnSettings
 from ..errors import UserError
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..tables.schemas import PATIENTS
-from . import data, multiclass, roc
+from . import data, subgroups
+from .apply_judge import Applied, judge
 from .artefacts import read_skops
 from .classify_study import join, lesion_rows
 from .schemas import APPLIED
@@ -35,9 +37,13 @@ def apply(
     columns: Mapping[str, ColumnSettings] | None,
     folder: Path,
     ledgers: Sequence[Path] = (),
+    seed: int = 1,
+    scans: Path | None = None,
+    root: Path | None = None,
     log: Log = SILENT,
 ) -> dict[str, Any]:
-    """Write `predictions.parquet` of every patient of a feature table, and `metrics.json`; return the metrics.
+    """Write `predictions.parquet` of every patient of a feature table, `metrics.json`, and, with an outcome, tables and
+    figures with their `manifest.tsv`; return the metrics.
 
     Parameters
     ----------
@@ -50,6 +56,10 @@ def apply(
     outcome
         the declared outcome, or None; performance is that of patients whom neither the model nor one behind its
         features has seen.
+    scans
+        scan table, for groups by scanner.
+    root
+        results folder, to which paths in the manifest relate (default: `folder`).
 
     Raises
     ------
@@ -95,12 +105,21 @@ def apply(
             f"{known} of {len(result)} patients were seen when the model, or one behind its features, was fitted: "
             "their predictions stand in the table (seen: yes) and count in no estimate."
         )
+    for own, what in ledger.unknown([record, *ledgers]).items():
+        warnings.append(f"Features {own!r}: it is not known {what}; patients among them are not recognised as seen.")
     performance: dict[str, Any] = {}
+    artefacts = TableArtefacts(folder, root or folder)
     if outcome is not None:
         y = _outcome(frame, outcome, classes, where).reindex(ids).to_numpy(dtype=float)
         result["outcome"] = y
         kept = np.isfinite(y) & result["seen"].eq("no").to_numpy()
-        performance = _performance(y[kept].astype(int), probability[kept])
+        who = frame.loc[np.array(ids)[kept]] if kept.any() else frame.iloc[:0]
+        by = {"centre": (), **settings.subgroups}
+        groups = subgroups.groups(who, by, scans, np.ones(len(who), dtype=bool), where)
+        applied = Applied(name, seed, fitted.level, fitted.bootstraps, classes, y[kept].astype(int), probability[kept],
+                          groups)  # fmt: skip
+        performance = judge(applied, artefacts)
+    artefacts.write()
     tables.write(result.sort_values("patient"), folder / "predictions.parquet", APPLIED)
     metrics = {
         "schema_version": 1,
@@ -137,11 +156,3 @@ def _outcome(frame: pd.DataFrame, outcome: Any, classes: list[str], where: str) 
         return data.binary(frame, outcome, where)
     text = outcomes.as_text(outcomes.column(frame, outcome.column, where))
     return text.map({label: float(k) for k, label in enumerate(classes)}).astype(float)
-
-
-def _performance(y: np.ndarray, p: np.ndarray) -> dict[str, Any]:
-    if p.shape[1] == 2:
-        return {"auc_delong": roc.delong(y == 1, p[:, 1]), **roc.calibration(y == 1, p[:, 1])}
-    rng = np.random.default_rng(0)
-    drawn = multiclass.weights(y, p.shape[1], 1000, rng)
-    return {"auc": multiclass.auc(y, p, drawn, level=0.95, seed=0)}

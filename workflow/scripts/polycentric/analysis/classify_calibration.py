@@ -92,10 +92,8 @@ def write_validation(study: Study, use: Use, others: dict, artefacts: TableArtef
         _write(study, use, results, artefacts, "validation-", OUT_OF_SAMPLE)
 
 
-OUT_OF_SAMPLE = (
-    "Further validation: probabilities of models that were fitted without the patient, averaged over repetitions or "
-    "random splits"
-)
+FIRST = "the first probability of each patient by a model that was fitted without the patient"
+OUT_OF_SAMPLE = f"Further validation: {FIRST}"
 
 
 def _write(study: Study, use: Use, results: dict, artefacts: TableArtefacts, prefix: str, note: str) -> None:
@@ -153,14 +151,14 @@ def _common(study: Study, where: Where) -> dict[str, str]:
 def _useful(study: Study, use: Use, artefacts: TableArtefacts, prefix: str, note: str) -> None:
     rows = []
     for where, frame in use.decisions.items():
-        ranges = [f"{a:.2f} to {b:.2f}" if b > a else f"{a:.2f}" for a, b in decision.useful(frame)]
+        ranges = decision.in_words(decision.useful(frame))
         model = frame[frame["strategy"].eq("model")]
         best = model.loc[model["gain"].idxmax()]
         rows.append(
             {
                 **_common(study, where),
                 "patients": len(use.told[where][0]),
-                "better than all and none at thresholds": ", ".join(ranges) or "none",
+                "better than all and none at thresholds": ranges or "none",
                 "largest gain in net benefit": shown({k: best[g] for k, g in GAIN.items()}, 3),
                 "at threshold": f"{best['threshold']:.2f}",
             }
@@ -201,7 +199,8 @@ def _calibration(study: Study, use: Use, artefacts: TableArtefacts, prefix: str,
     parts = _shown(study, list(use.curves))
     places = [where for where in use.curves if where[1] in parts]
     if len(places) > PANELS:
-        places = [where for where in places if where[1] == parts[-1]]
+        # external where there is one; of validations the first that the study names
+        places = [where for where in places if where[1] == parts[0 if prefix else -1]]
     panels = {
         f"{arm}, {model}\n{_panel(study, where)}": (use.curves[where], *use.told[where])
         for where in places[:PANELS]

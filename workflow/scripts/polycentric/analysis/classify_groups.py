@@ -111,8 +111,8 @@ def write(study: Study, results: dict[str, Any], others: dict[str, Any], artefac
 
 TESTS = (
     "Cochran's Q between the groups with an estimate, AUC on the logit scale; p corrected by Holm over the columns, "
-    "for each model, part and measure. With few or small groups the test has little power: a large p does not show that "
-    "they agree"
+    "for each model, part and measure. With few or small groups the test has little power: a large p does not show "
+    "that they agree"
 )
 
 

@@ -51,8 +51,8 @@ class Study:
     patient: np.ndarray | None = None
     row_outcome: np.ndarray | None = None
     groups_of: dict[str, np.ndarray] = field(default_factory=dict)
-    chosen: frozenset[str] = frozenset()
     warnings: list[str] = field(default_factory=list)
+    chosen: frozenset[str] = frozenset()
 
     @property
     def where(self) -> str:

@@ -64,7 +64,8 @@ def _judge(
     study: Study, kind: str, here: np.ndarray, p: dict[Key, np.ndarray], result: Validation, metrics: dict[str, Any]
 ) -> None:
     """Brier score, calibration, decision curves and groups of patients `here` (n,), from probabilities (n, K) of models
-    that were fitted without the patient; averaged where a patient was predicted several times."""
+    that were fitted without the patient: the first of each patient, since means of several models are nearer to the
+    middle than those of any one."""
     y = study.outcome[here]
     counts = {"patients": len(y), "by_class": {c: int((y == k).sum()) for k, c in enumerate(study.classes)}}
     counts |= {"positive": int(y.sum())} if study.binary else {}
@@ -74,7 +75,7 @@ def _judge(
         found = {"brier": classify_evaluate.brier(study, y, own[here])}
         found |= classify_calibration.assess(study, key, kind, y, own[here], result.use)
         for value in found.values():
-            value["method"] += "; probabilities of models fitted without the patient, averaged"
+            value["method"] += f"; {classify_calibration.FIRST}"
         entry |= found
         if np.isfinite(own[here]).all():
             entry["subgroups"] = classify_groups.within(study, f"{key[1]} on {key[0]}, {kind}", own, here)
@@ -161,8 +162,8 @@ def _cross_validation(study: Study, scheme: CrossValidation, pool: np.ndarray, r
             "auc_repetitions": [finite(v) for v in values],
         }  # fmt: skip
         metrics.setdefault(key[0], {})[key[1]] = entry
-    spread = {key: _placed(pool, p.mean(axis=0)) for key, p in whole.items()}
-    _judge(study, scheme.kind, pool, spread, result, metrics)
+    first = {key: _placed(pool, p[0]) for key, p in whole.items()}
+    _judge(study, scheme.kind, pool, first, result, metrics)
     result.metrics[scheme.kind] = {
         "folds": count, "repeats": scheme.repeats, "patients": len(y), "results": metrics,
         "method": "tuning, selection and imputation are nested inside every fold",
@@ -242,8 +243,8 @@ def _random_splits(
     own = study.part("test")
     share = scheme.test or (float(own.sum() / pool.sum()) if own.any() else 0.3)
     aucs: dict[Key, list[float]] = {}
-    total: dict[Key, np.ndarray] = {}
-    often = np.zeros(len(pool))
+    first: dict[Key, np.ndarray] = {}
+    tested = np.zeros(len(pool), dtype=bool)
     blocks: list[pd.DataFrame] = []
     for number in range(scheme.count):
         rng = generator(study.seed, "analyse", study.name, "random-split", number)
@@ -258,8 +259,9 @@ def _random_splits(
         found = _predict(study, train, test, ("random-split", number))
         for key, p in found.items():
             aucs.setdefault(key, []).append(multiclass.discrimination(study.outcome[test], p))
-            total.setdefault(key, np.zeros((len(pool), len(study.classes))))[test] += p
-        often += test
+            own_first = first.setdefault(key, np.full((len(pool), len(study.classes)), np.nan))
+            own_first[test & ~tested] = p[~tested[test]]
+        tested |= test
         blocks += _record(study, found, test, repeat=number, fold=0)
         log.progress("random splits", number + 1, scheme.count)
     metrics: dict[str, Any] = {}
@@ -276,8 +278,7 @@ def _random_splits(
             "share_below_chosen": finite(np.mean(values < chosen - 1e-12)) if math.isfinite(chosen) else None,
             "aucs": [finite(v) for v in values],
         }
-    mean = {key: sums / np.where(often > 0, often, np.nan)[:, None] for key, sums in total.items()}
-    _judge(study, scheme.kind, often > 0, mean, result, metrics)
+    _judge(study, scheme.kind, tested, first, result, metrics)
     result.metrics[scheme.kind] = {
         "count": scheme.count, "test": share, "patients": int(pool.sum()), "results": metrics,
     }  # fmt: skip

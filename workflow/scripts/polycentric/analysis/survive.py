@@ -21,7 +21,7 @@ from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator, integer_seed
 from ..words import in_words
-from . import chains, coxmodel, data, survival, survive_evaluate, survive_figures, survive_tables
+from . import chains, coxmodel, data, survival, survive_evaluate, survive_figures, survive_groups, survive_tables
 from .artefacts import write_skops
 from .schemas import SURVIVAL
 from .survive_study import Study, read
@@ -75,6 +75,7 @@ def analyse(
     training = study.part("training")
     ids = study.frame["patient"]
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
+    study.chosen = data.chosen_elsewhere(ids[training], ledgers, study.warn)
     fitted, crossed = _fit(study, log)
     log.progress("models", len(settings.models), len(settings.models))
     null = _permutations(study, log)
@@ -105,6 +106,7 @@ def analyse(
     _write_predictions(study, judged, folder)
     survive_tables.write(study, fitted, judged, artefacts)
     survive_figures.write(study, judged, null, artefacts)
+    survive_groups.write(study, judged.results, settings.title or name, artefacts)
     artefacts.write()
     for key, fit in fitted.items():
         if fit:
@@ -162,7 +164,8 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
                 f"{strong!r}); every variable got a ridge of {coxmodel.RESCUE} per event. Look whether that column "
                 "holds the outcome under another name, merge its rare categories, or leave it out."
             )
-    crossed = chains.cross_validate(rows, y, settings, _stream(study, "cross"), _seed(study))
+    drawn = survive_evaluate.draw(study, training, "training")
+    crossed = chains.cross_validate(rows, y, settings, _stream(study, "cross"), _seed(study), drawn)
     if crossed.folds < settings.resampling.folds:
         study.warn(f"Cross-validation uses {max(crossed.folds, 0)} folds: training has too few events for more.")
     return dict(fitted), crossed

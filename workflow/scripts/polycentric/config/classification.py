@@ -202,6 +202,12 @@ class Application(Section):
     outcome: str | None = Field(
         None, description="Outcome to compare with, for patients whom the model has not seen; null: none."
     )
+    subgroups: dict[str, tuple[float, ...]] = Field(
+        {},
+        description="Columns of the patient or the scan table by whose groups performance is shown, with the bounds of "
+        "the groups of numbers (`age_years: [60]`); an empty list takes words as they are and divides numbers at the "
+        "median. Performance by centre is always shown.",
+    )
 
     @property
     def file(self) -> bool:

@@ -343,9 +343,7 @@ class Chosen(Section):
     @model_validator(mode="after")
     def _somebody(self) -> Chosen:
         if not self.centres and not any(self.rows.values()):
-            raise ValueError(
-                "chosen_on: write `nobody`, `everybody`, `{centres: [...]}` or `{rows: {<column>: [...]}}`"
-            )
+            raise ValueError("write `nobody`, `everybody`, `{centres: [...]}` or `{rows: {<column>: [...]}}`")
         return self
 
 

@@ -308,7 +308,7 @@ def apply_model(study: Study, w: Wildcards) -> dict[str, Any]:
     kept = ("type", "values", "reference")
     columns = {name: {k: v for k, v in dump(column).items() if k in kept} for name, column in declared.items()}
     outcome = dump(study.clinical.resolved(own.outcome)) if study.clinical and own.outcome else None
-    return {"application": dump(own), "columns": columns, "outcome": outcome}
+    return {"seed": study.seed, "application": dump(own), "columns": columns, "outcome": outcome}
 
 
 @_rule
