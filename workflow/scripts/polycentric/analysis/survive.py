@@ -138,7 +138,7 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
     y = study.follow_up[training]
     events = int((y[:, 1] > 0).sum())
     if not events:
-        return dict.fromkeys(settings.models), chains.CrossValidation()
+        return dict.fromkeys(settings.models), chains.CrossValidation(n=int(training.sum()))
     rows = {key: table[training] for key, table in study.tables.items()}
     fitted = chains.fit_all(rows, y, settings, _stream(study, "fit"), _seed(study))
     for key, fit in fitted.items():

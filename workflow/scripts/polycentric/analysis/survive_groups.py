@@ -56,26 +56,27 @@ def _concordance(study: Study, rows: np.ndarray, index: np.ndarray, harrell: Any
 
 
 def _ratio(study: Study, rows: np.ndarray, risk: np.ndarray) -> Measured:
-    """Risk by Kaplan-Meier over the mean predicted risk at the first time, compared on the log scale.
-
-    Its error is Greenwood's of the observed risk (Debray et al. 2017, BMJ 356:i6460, appendix); NaN where nobody of
-    the group is followed to that time, or had the event by then.
-    """
-    t, level, n = study.times[0], study.settings.level, int(rows.sum())
+    """Risk by Kaplan-Meier over the mean predicted risk at the first time, compared on the log scale."""
+    t, level = study.times[0], study.settings.level
     time, event = study.follow_up[rows, 0], study.event[rows]
-    curve, at = survival.kaplan_meier(time, event, level=level, interval="log"), np.array([t])
-    alive, expected = float(curve.at(at)[0]), float(risk[rows].mean())
-    early = time <= t
-    events, at_risk = curve.events[curve.time <= t], curve.at_risk[curve.time <= t]
-    usable = time.max() > t and 0 < alive < 1 and expected > 0 and early.any()
-    value = math.log((1 - alive) / expected) if usable else math.nan
-    with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = float(np.sum(events / (at_risk * (at_risk - events))))
-    error = alive * math.sqrt(greenwood) / (1 - alive) if usable else math.nan
+    value, error = log_ratio(time, event, float(risk[rows].mean()), t)
     half = normal_quantile(level) * error
     ratio = [math.exp(v) if math.isfinite(v) else math.nan for v in (value, value - half, value + half)]
     method = f"observed (Kaplan-Meier) over mean predicted risk at {t:g} {study.unit}, log scale, Greenwood"
-    return Measured(estimate(*ratio, method=method, n=n, level=level, events=int(event.sum())), value, error)
+    return Measured(estimate(*ratio, method=method, n=len(time), level=level, events=int(event.sum())), value, error)
+
+
+def log_ratio(time: np.ndarray, event: np.ndarray, expected: float, t: float) -> tuple[float, float]:
+    """Log of observed over expected risk by t, and its error: Greenwood's of the observed risk (Debray et al. 2017, BMJ
+    356:i6460, appendix). NaN where nobody is followed beyond t, or nobody or everybody had the event by then."""
+    curve = survival.kaplan_meier(time, event, interval="log")
+    early = curve.time <= t
+    alive = float(curve.at(np.array([t]))[0])
+    if time.max() <= t or not 0 < alive < 1 or expected <= 0:
+        return math.nan, math.nan
+    events, at_risk = curve.events[early], curve.at_risk[early]
+    greenwood = float(np.sum(events / (at_risk * (at_risk - events))))
+    return math.log((1 - alive) / expected), alive * math.sqrt(greenwood) / (1 - alive)
 
 
 def _say(study: Study, what: str, found: dict[str, Any]) -> None:
