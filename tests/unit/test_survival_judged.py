@@ -216,3 +216,33 @@ def test_leaving_out_blocks_gives_the_acceleration_of_leaving_out_patients() -> 
     each = bca_interval(values.mean(), samples, (values.sum() - values) / 1499, 0.95)
     width = each.upper - each.lower
     assert blocks[:2] == pytest.approx(each[:2], abs=0.02 * width)
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_ties_are_those_of_the_setting(tmp_path: Path, ties: str) -> None:
+    """Times in steps of 90 days, so that most are tied: hazard ratios of a model and of a stack by statsmodels."""
+    from statsmodels.duration.hazard_regression import PHReg
+
+    cohort = cohorts.write(
+        tmp_path, sizes={"north": 150}, external=None, signal=1.5, features=2,
+        change=lambda frame: frame.assign(time_days=90 * np.ceil(frame["time_days"] / 90)),
+    )  # fmt: skip
+    models = {
+        "one": {"clinical": ["age_years"], "method": "cox"},
+        "two": {"features": "mixed", "method": "cox", "selection": []},
+        "both": {"stack": ["one", "two"], "indices": "fitted"},
+    }
+    run(cohort, settings(ties=ties, models=models, bootstraps=5))
+    frame = tables.read(tmp_path / "analyses/os/predictions.parquet", SURVIVAL)
+    frame = frame[frame["part"].eq("training")]
+    wide = frame.pivot_table(index="patient", columns="model", values="index")
+    own = frame[frame["model"].eq("one")].set_index("patient").loc[wide.index]
+    table = pd.read_csv(tmp_path / "analyses/os/tables/variables.csv").set_index(["model", "variable"])
+    found = table["coefficient_per_unit"]
+    features = tables.read(cohort.features["mixed"], cohorts.FEATURES).set_index("patient")[["f0", "f1"]]
+    for name, x, columns in (("two", features, ["f0", "f1"]), ("both", wide, ["one", "two"])):
+        fit = PHReg(own["time"].to_numpy(), x.loc[wide.index, columns].to_numpy(), own["event"].to_numpy(), ties=ties)
+        assert found[name].loc[columns].to_numpy() == pytest.approx(fit.fit().params, rel=1e-5)
+    other = PHReg(own["time"].to_numpy(), features.loc[wide.index].to_numpy(), own["event"].to_numpy(),
+                  ties="efron" if ties == "breslow" else "breslow").fit().params  # fmt: skip
+    assert abs(found["two"].loc["f0"] - other[0]) > 0.01

@@ -31,8 +31,9 @@ ROUNDS = (10, 25, 50, 100, 200)  # rounds of boosting to choose from
 class Stack(BaseEstimator):
     """A Cox model of the prognostic indices of fitted chains; predicts from one table per chain, by name."""
 
-    def __init__(self, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, names: tuple[str, ...] = (), ties: cox.Ties = "efron") -> None:
         self.names = names
+        self.ties = ties
 
     def fit(self, indices: np.ndarray, y: np.ndarray, chains: dict[str, Pipeline]) -> Self:
         """indices (n, models) of training patients in the order of `names`, y (n, 2) time and event."""
@@ -40,13 +41,13 @@ class Stack(BaseEstimator):
         self.chains_ = chains
         self.coef_, self.errors_ = np.zeros(indices.shape[1]), np.full(indices.shape[1], np.nan)
         used = indices.std(axis=0) > 1e-9
-        fit = cox.fit(indices[:, used], y[:, 0], event)
+        fit = cox.fit(indices[:, used], y[:, 0], event, ties=self.ties)
         self.rescued_ = bool(used.any() and not fit.converged)
         if self.rescued_:
             ridge = coxmodel.RESCUE * event.sum() * indices[:, used].var(axis=0)
-            fit = cox.fit(indices[:, used], y[:, 0], event, ridge=ridge)
+            fit = cox.fit(indices[:, used], y[:, 0], event, ridge=ridge, ties=self.ties)
         self.coef_[used], self.errors_[used] = fit.coefficients, fit.errors
-        self.times_, self.hazard_ = cox.baseline(indices @ self.coef_, y[:, 0], event)
+        self.times_, self.hazard_ = cox.baseline(indices @ self.coef_, y[:, 0], event, self.ties)
         return self
 
     def indices(self, tables: Tables) -> np.ndarray:
@@ -141,7 +142,9 @@ def fit_all(tables: Tables, y: np.ndarray, settings: SurvivalAnalysis, stream: S
         indices = unseen if model.indices == "cross-validated" else apparent
         z = np.column_stack([indices[other] for other in model.stack])
         chains = {other: fitted[other].chain for other in model.stack}
-        fitted[name] = Fitted(name, Stack(model.stack).fit(z, y, chains), None, fitted[model.stack[0]].folds)
+        fitted[name] = Fitted(
+            name, Stack(model.stack, settings.ties).fit(z, y, chains), None, fitted[model.stack[0]].folds
+        )
     return {name: fitted[name] for name in settings.models}
 
 
@@ -170,10 +173,11 @@ def fit_one(
                     continue
                 inner = _front(model, settings, seed).fit(x.iloc[train], y[train])
                 rows = inner.transform(x)
-                for k, eta in enumerate(_path(model, rows[train], y[train], grid, inner.forced_count_, rows)):
+                etas = _path(model, rows[train], y[train], grid, inner.forced_count_, rows, settings.ties)
+                for k, eta in enumerate(etas):
                     eta = eta if np.isfinite(eta).all() else np.zeros(len(y))
-                    likelihood[k] += cox.partial_loglik(eta, y[:, 0], event)
-                    likelihood[k] -= cox.partial_loglik(eta[train], y[train, 0], event[train])
+                    likelihood[k] += cox.partial_loglik(eta, y[:, 0], event, settings.ties)
+                    likelihood[k] -= cox.partial_loglik(eta[train], y[train, 0], event[train], settings.ties)
         best = int(np.argmax(np.round(likelihood, 9)))
     penalty = grid[best] if grid else None
     estimator = _estimator(model, settings, penalty, front.forced_count_, seed).fit(z, y)
@@ -283,12 +287,12 @@ def _grid(
 
 
 def _path(model: SurvivalModel, z: np.ndarray, y: np.ndarray, grid: tuple[float, ...], free: int,
-          new: np.ndarray) -> np.ndarray:  # fmt: skip
+          new: np.ndarray, ties: cox.Ties) -> np.ndarray:  # fmt: skip
     if not z.shape[1]:
         return np.zeros((len(grid), len(new)))
     if model.method == "boosting":
         return boost.path(z, y, tuple(int(r) for r in grid), new)
-    return coxmodel.path(model.method, z, y, grid, free, new, model.eliminate)
+    return coxmodel.path(model.method, z, y, grid, free, new, model.eliminate, ties)
 
 
 def _estimator(
@@ -298,4 +302,4 @@ def _estimator(
         return SurvivalForest(settings.trees, seed=seed)
     if model.method == "boosting":
         return boost.BoostedCox(int(penalty or ROUNDS[0]))
-    return CoxModel(model.method, float(penalty or 0.0), free, model.eliminate)
+    return CoxModel(model.method, float(penalty or 0.0), free, model.eliminate, settings.ties)

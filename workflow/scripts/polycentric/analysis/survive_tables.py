@@ -195,7 +195,7 @@ def _variables(study: Study, fitted: dict[str, chains.Fitted | None], artefacts:
             "variables",
             f"{title_of(study)}: hazard ratios",
             sentence(
-                "Cox regression (Efron) on training; hazard ratios per unit and per standard deviation of training, "
+                f"Cox regression ({study.settings.ties.capitalize()}) on training; hazard ratios per unit and per standard deviation of training, "
                 f"with Wald's {percent_of(study)} intervals (per SD); the variables of a stack are the indices of its "
                 "models",
                 "Intervals of penalised variables are approximate, those of a lasso do not exist, and none here knows "
@@ -229,7 +229,8 @@ def variables(study: Study, key: str, fit: chains.Fitted) -> pd.DataFrame | None
     if not penalised.any() and np.isfinite(error).all():
         # the score test needs the maximum of the likelihood, where the other scores are zero
         if not fit.stacked or study.settings.models[key].indices == "fitted":
-            p_zph = cox.proportional_hazards(x, study.follow_up[training, 0], study.event[training], beta)[1]
+            p_zph = cox.proportional_hazards(x, study.follow_up[training, 0], study.event[training], beta,
+                                           ties=study.settings.ties)[1]  # fmt: skip
         if p_zph[-1] < 0.05:
             study.warn(f"{key}: hazards may not be proportional (global p {p_zph[-1]:.3f}); see its variables.")
     half = normal_quantile(study.settings.level) * error
