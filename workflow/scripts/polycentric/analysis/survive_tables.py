@@ -195,7 +195,8 @@ def _variables(study: Study, fitted: dict[str, chains.Fitted | None], artefacts:
             "variables",
             f"{title_of(study)}: hazard ratios",
             sentence(
-                f"Cox regression ({study.settings.ties.capitalize()}) on training; hazard ratios per unit and per standard deviation of training, "
+                f"Cox regression ({study.settings.ties.capitalize()}) on training; hazard ratios per unit and per "
+                "standard deviation of training, "
                 f"with Wald's {percent_of(study)} intervals (per SD); the variables of a stack are the indices of its "
                 "models",
                 "Intervals of penalised variables are approximate, those of a lasso do not exist, and none here knows "
