@@ -16,6 +16,7 @@ from polycentric.analysis.schemas import APPLIED, CLASSIFICATION
 from polycentric.config.classification import Application, ClassificationAnalysis
 from polycentric.config.clinical import MulticlassOutcome
 from polycentric.errors import UserError
+from polycentric.tables.schemas import ARTEFACTS
 from pydantic import ValidationError
 from scipy import special
 
@@ -147,6 +148,49 @@ def test_validation_beside_the_split_never_meets_external_patients(tmp_path: Pat
     chosen = metrics["results"]["mixed"]["ridge"]["parts"]["test"]["auc"]["value"]
     assert splits["chosen_split"] == pytest.approx(chosen)
     assert splits["share_below_chosen"] == pytest.approx(np.mean(np.array(splits["aucs"]) < chosen))
+
+
+def test_validation_is_judged_by_one_prediction_of_each_patient(tmp_path: Path) -> None:
+    """Every number again from the predictions that were written, by other libraries or by hand."""
+    from sklearn.metrics import brier_score_loss, roc_auc_score
+    from statsmodels.genmod import families
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    cohort = cohorts.write(tmp_path, sizes={"north": 90, "east": 90, "south": 30}, external="south", signal=1.5)
+    kinds = ("cross-validation", "leave-centre-out", "random-splits")
+    schemes = [{"kind": kinds[0], "folds": 3, "repeats": 2}, {"kind": kinds[1]}, {"kind": kinds[2], "count": 6}]
+    metrics = run(cohort, settings(validation=schemes))
+    folder = tmp_path / "analyses/a"
+    table = pd.read_csv(folder / "tables/validation-calibration.csv").set_index("part")
+    curves = pd.read_csv(folder / "figures/validation-calibration.csv")
+    decision = pd.read_csv(folder / "figures/validation-decision.csv")
+    groups = pd.read_csv(folder / "tables/subgroups.csv")
+    for kind in kinds:
+        entry = metrics["validation"][kind]["results"]["mixed"]["ridge"]
+        each = pd.read_csv(folder / f"validation/{kind}.predictions.csv").drop_duplicates("patient")
+        y, p = each["outcome"].eq("yes").to_numpy(), each["probability_yes"].to_numpy()
+        assert table.loc[kind, "patients"] == len(each)
+        assert table.loc[kind, "positive"] == y.sum()
+        assert entry["brier"]["value"] == pytest.approx(brier_score_loss(y, p))
+        assert entry["brier"]["lower"] < entry["brier"]["value"] < entry["brier"]["upper"]
+        logit = special.logit(p)
+        slope = GLM(y.astype(float), np.c_[np.ones(len(y)), logit], family=families.Binomial()).fit()
+        assert entry["calibration_slope"]["value"] == pytest.approx(slope.params[1], rel=1e-6)
+        large = GLM(y.astype(float), np.ones(len(y)), offset=logit, family=families.Binomial()).fit()
+        assert entry["calibration_in_the_large"]["value"] == pytest.approx(large.params[0], abs=1e-6)
+        curve = curves[curves["part"].eq(kind)]
+        assert (curve["lower"] <= curve["upper"]).all()
+        assert entry["ici"]["value"] > 0
+        line = decision[decision["part"].eq(kind) & decision["strategy"].eq("model")].set_index("threshold")
+        by_hand = np.mean((p >= 0.4) & y) - np.mean((p >= 0.4) & ~y) * 0.4 / 0.6
+        assert line.loc[0.4, "net_benefit"] == pytest.approx(by_hand)
+        found = entry["subgroups"]["auc"]["groups"]
+        assert set(found) == {"centre: east", "centre: north"}
+        for centre, block in each.groupby("centre"):
+            expected = roc_auc_score(block["outcome"].eq("yes"), block["probability_yes"])
+            assert found[f"centre: {centre}"]["value"] == pytest.approx(expected)
+        assert entry["subgroups"]["auc"]["differences"][0]["groups"] == 2
+        assert groups["part"].eq(kind).sum() == 2
 
 
 def test_thresholds_and_combined_rules_by_hand(tmp_path: Path) -> None:
@@ -333,6 +377,48 @@ def test_a_threshold_is_for_two_classes(tmp_path: Path) -> None:
     for wrong in (0, 1, 37):
         with pytest.raises(ValidationError, match="threshold"):
             Application(model="a/mixed/ridge", features="mixed", threshold=wrong)
+
+
+def test_an_applied_model_is_judged_on_patients_it_has_not_seen(tmp_path: Path) -> None:
+    from statsmodels.genmod import families
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    rng = np.random.default_rng(4)
+    cohort = cohorts.write(
+        tmp_path, sizes={"north": 120, "south": 120}, external="south", signal=2.0,
+        change=lambda frame: frame.assign(sex=rng.choice(["female", "male"], len(frame))),
+    )  # fmt: skip
+    run(cohort, settings(models=("lasso",)))
+    wanted = {"sex": [], "age_years": [60], "manufacturer": []}
+    made = apply.apply(
+        "again", Application(model="a/mixed/lasso", features="mixed", outcome="response", subgroups=wanted),
+        models=[tmp_path / "analyses/a/models/mixed--lasso.skops"], record=tmp_path / "analyses/a/ledger.json",
+        features=cohort.features["mixed"], patients=cohort.patients, outcome=cohorts.OUTCOMES["response"],
+        columns=None, folder=tmp_path / "applied/again", scans=cohort.scans, root=tmp_path,
+    )["performance"]  # fmt: skip
+    found = tables.read(tmp_path / "applied/again/predictions.parquet", APPLIED).set_index("patient")
+    found = found[found["seen"].eq("no")].join(cohort.frame.set_index("patient")["sex"])
+    y, p = found["outcome"].to_numpy(float), found["probability_yes"].to_numpy(float)
+    assert made["auc"]["n"] == len(y)
+    assert made["auc"]["lower"] < roc.auc(y == 1, p) == made["auc"]["value"] < made["auc"]["upper"]
+    assert made["brier"]["value"] == pytest.approx(np.mean((p - y) ** 2))
+    design = np.c_[np.ones(len(y)), special.logit(np.clip(p, 1e-3, 1 - 1e-3))]
+    slope = GLM(y, design, family=families.Binomial()).fit().params[1]
+    assert made["calibration_slope"]["value"] == pytest.approx(slope, rel=1e-6)
+    assert made["ici"]["value"] > 0
+    groups = made["subgroups"]["auc"]["groups"]
+    own = found[found["sex"].eq("male")]
+    assert groups["sex: male"]["value"] == pytest.approx(
+        roc.auc(own["outcome"] == 1, own["probability_yes"].to_numpy())
+    )
+    assert {"centre: north", "centre: south", "age_years: below 60", "manufacturer: Beta"} <= set(groups)
+    assert {t["column"] for t in made["subgroups"]["auc"]["differences"]} == {"centre", *wanted}
+    curve = pd.read_csv(tmp_path / "applied/again/figures/decision.csv")
+    line = curve[curve["strategy"].eq("model")].set_index("threshold")["net_benefit"]
+    assert line[0.3] == pytest.approx(np.mean((p >= 0.3) & (y == 1)) - np.mean((p >= 0.3) & (y == 0)) * 3 / 7)
+    listed = tables.read(tmp_path / "applied/again/manifest.tsv", ARTEFACTS)["path"]
+    assert all((tmp_path / path).is_file() for path in listed)
+    assert "applied/again/figures/calibration.svg" in set(listed)
 
 
 def test_explanations_name_what_drives_the_outcome(tmp_path: Path) -> None:

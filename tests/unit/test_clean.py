@@ -9,7 +9,7 @@ STUDY = {
     "views": {"ct": {"fit": None}, "scaled": {"fit": {"split": "main"}}},
     "synthesis": {},
     "segmentation": {"unet": {}},
-    "features": {"mixed": {"kind": "radiomics"}},
+    "features": {"mixed": {"kind": "radiomics"}, "theirs": {"kind": "imported"}},
     "analyses": {"survival": {"permutations": 20, "permutation_shards": 2}, "cohort": {}},
     "readers": {},
     "profiles": {"default": {}},
@@ -20,6 +20,7 @@ STUDY = {
 def test_what_the_study_lists_stays_and_the_rest_goes(tmp_path: Path) -> None:
     keep = [
         "cohort/examined/north-0.tsv", "quicklook/north-1.tsv", "shareable/deidentification.json", "models/scaled/x",
+        "models/theirs/main/ledger.json",
         "profiles/default/ct/main/north-0.tsv", "dicom/ct/main/north-0.tsv",
         "nrrd/slicer/north-0.tsv", "nrrd/slicer/north-0/V-1.nrrd", "features/mixed.perturbed.parquet",
         "volumes/north-0.tsv", "volumes/north-1/V-1.nii", "views/ct/main/north-0.tsv",

@@ -148,3 +148,100 @@ def test_missing_values_are_counted_by_group(run: Any, r: dict[str, Any]) -> Non
 def test_mistakes_are_said(run: Any, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         run(**settings)
+
+
+def real(frame: pd.DataFrame, by: str, tmp_path: Path, **settings: Any) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Numbers and table 1 of real patients, from files as the workflow has them."""
+    frame = frame.assign(centre="north", role="development", scans=0, clinical=True)
+    frame.insert(0, "patient", [f"p{n:03d}" for n in range(len(frame))])
+    tables.write(frame, tmp_path / "patients.tsv", PATIENTS)
+    tables.write([], tmp_path / "scans.tsv", SCANS)
+    outcomes = ClinicalSettings.model_validate(
+        {"outcomes": {"survival": {"type": "time-to-event", "time": "Survival.time", "event": "deadstatus.event"}}}
+    ).outcomes
+    metrics = describe.analyse(
+        "cohort", CohortAnalysis(by=by, **settings), seed=1, patients=tmp_path / "patients.tsv",
+        scans=tmp_path / "scans.tsv", split=None, outcomes=outcomes if "Survival.time" in frame else {},
+        columns=[c for c in frame if c not in PATIENTS.columns], root=tmp_path, folder=tmp_path / "a",
+        settings_json="{}", code="c",
+    )  # fmt: skip
+    table = pd.read_csv(tmp_path / "a/tables/table1.csv", dtype=str, keep_default_na=False)
+    return {v["column"]: v for v in metrics["variables"]}, table
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "cohort.json"
+
+
+@pytest.mark.realdata
+def test_asah_by_outcome_equals_r(realdata: Any, tmp_path: Path) -> None:
+    """113 patients of pROC: every number of table 1 and every test of two groups (tests/golden/cohort.R)."""
+    wanted = json.loads(GOLDEN.read_text())["asah"]
+    frame = pd.read_csv(realdata("statistics") / "pROC_aSAH.csv").drop(columns="gos6").rename(
+        columns={"outcome": "status"})  # fmt: skip
+    found, table = real(frame, "status", tmp_path)
+    for name in ("age", "s100b", "ndka"):
+        own, r = found[name], wanted[name]
+        for group, values in r["groups"].items():
+            here = own["groups"][group]
+            assert [here[k] for k in ("n", "mean", "sd")] == pytest.approx([values[k] for k in ("n", "mean", "sd")])
+            assert [here[k] for k in ("q1", "median", "q3")] == pytest.approx(values["quartiles"])
+        test = "welch" if own["shapiro_p"] >= 0.05 else "mannwhitney"
+        assert own["test"] == {"welch": "Welch t", "mannwhitney": "Mann-Whitney"}[test]
+        assert own["p"] == pytest.approx(r[test], rel=1e-8)
+        assert own["smd"] == pytest.approx(r["smd"])
+        assert own["shapiro_p"] == pytest.approx(r["shapiro"], rel=1e-6)
+    assert {found[n]["test"] for n in ("age", "s100b")} == {"Welch t", "Mann-Whitney"}  # both are taken
+    for name in ("gender", "wfns"):
+        assert found[name]["test"].startswith("Fisher")
+        assert found[name]["p"] == pytest.approx(wanted[name]["fisher"], rel=1e-7)
+        assert found[name]["smd"] == pytest.approx(wanted[name]["smd"])
+    assert [[found["wfns"]["groups"][g][str(k)] for g in ("Good", "Poor")] for k in range(1, 6)] == wanted["wfns"][
+        "counts"
+    ]
+    assert table.loc[0, ["all", "Good", "Poor"]].tolist() == ["113", "72", "41"]
+    women = table[table["level"].eq("Female")].iloc[0]
+    assert women[["all", "Good", "Poor"]].tolist() == ["71 (63 %)", "50 (69 %)", "21 (51 %)"]
+    assert women["p"] == f"{wanted['gender']['fisher']:.3f}"
+    chosen = {"age": "student-t", "s100b": "t", "gender": "two-proportion-z", "wfns": "chi-squared"}
+    found, _ = real(frame, "status", tmp_path, tests=chosen, spread="f")
+    tests = [("age", "student"), ("s100b", "welch"), ("gender", "prop"), ("wfns", "chisq")]
+    assert [found[n]["p"] for n, _ in tests] == pytest.approx([wanted[n][k] for n, k in tests], rel=1e-8)
+    for name in ("age", "s100b", "ndka"):
+        assert found[name]["spread_p"] == pytest.approx(wanted[name]["f"], rel=1e-6)
+
+
+@pytest.mark.realdata
+def test_lung1_by_histology_equals_r(realdata: Any, tmp_path: Path) -> None:
+    """380 patients in four groups, with missing ages and a missing stage; medians of survival and the log-rank test."""
+    wanted = json.loads(GOLDEN.read_text())["lung1"]
+    frame = pd.read_csv(realdata("lung1") / "clinical.csv").drop(columns="PatientID")
+    names = ("age", "gender", "Overall.Stage", "survival")
+    found, table = real(frame, "Histology", tmp_path, columns=names)
+    groups = sorted(wanted["n"])
+    assert table.loc[0, groups].tolist() == [str(wanted["n"][g]) for g in groups]
+    age = found["age"]
+    for group in groups:
+        values = wanted["age"]["groups"][group]
+        here = age["groups"][group]
+        assert [here[k] for k in ("n", "mean", "sd", "q1", "median", "q3")] == pytest.approx(
+            [values["n"], values["mean"], values["sd"], *values["quartiles"]]
+        )
+    assert age["missing_by_group"] == wanted["age"]["missing"]
+    assert age["shapiro_p"] == pytest.approx(wanted["age"]["shapiro"], rel=1e-5)
+    assert age["spread_p"] == pytest.approx(wanted["age"]["levene"], rel=1e-8)
+    expected = {"analysis of variance": "anova", "Kruskal-Wallis": "kruskal"}[age["test"]]
+    assert age["p"] == pytest.approx(wanted["age"][expected], rel=1e-8)
+    assert found["Overall.Stage"]["missing"] == wanted["stage"]["missing"]
+    for name, r in (("age", "age"), ("gender", "gender"), ("Overall.Stage", "stage")):
+        assert found[name]["smd"] == pytest.approx(wanted[r]["smd"]), name
+        if name != "age":
+            assert found[name]["test"] == "chi-squared"
+            assert found[name]["p"] == pytest.approx(wanted[r]["chisq"], rel=1e-8)
+    survival = found["survival"]
+    assert survival["p"] == pytest.approx(wanted["survival"]["logrank"], rel=1e-8)
+    assert [survival["groups"][g]["events"] for g in groups] == wanted["survival"]["events"]
+    medians = [[survival["groups"][g][k] for k in ("median", "lower", "upper")] for g in groups]
+    assert medians == wanted["survival"]["median"]
+    if expected == "kruskal":
+        holm = [found[n]["p_corrected"] for n in names]
+        assert holm == pytest.approx([wanted["p_holm"][k] for k in ("age", "gender", "stage", "survival")])

@@ -140,7 +140,7 @@ OUTCOMES = {
 }
 
 
-def run(root: Path, outcome: str, show: int = 2, **changes) -> tuple[Path, dict]:
+def run(root: Path, outcome: str, show: int = 2, ledgers: tuple[Path, ...] = (), **changes) -> tuple[Path, dict]:
     paths = cohort(root)
     settings = ExplorationAnalysis.model_validate(
         {"kind": "exploration", "features": ["ct"], "outcome": outcome, "show": show, "bootstraps": 100} | changes
@@ -148,7 +148,7 @@ def run(root: Path, outcome: str, show: int = 2, **changes) -> tuple[Path, dict]
     folder = root / "analyses" / "look"
     metrics = analyse(
         "look", settings, seed=1, features={"ct": paths["features"]}, patients=paths["patients"],
-        split=paths["split"] if settings.split else None, outcome=read_outcome(OUTCOMES[outcome]), ledgers=[],
+        split=paths["split"] if settings.split else None, outcome=read_outcome(OUTCOMES[outcome]), ledgers=[*ledgers],
         root=root, folder=folder, settings_json="", code="",
     )  # fmt: skip
     return folder, metrics
@@ -250,3 +250,13 @@ def test_results_are_the_same_bytes(binary, tmp_path):
     two, _ = run(tmp_path, "covid", show=14)
     for file in sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file()):
         assert (one / file).read_bytes() == (two / file).read_bytes(), file
+
+
+def test_features_that_were_chosen_elsewhere_are_said(tmp_path):
+    chosen, silent = tmp_path / "chosen.json", tmp_path / "silent.json"
+    common = {"stage": ledger.CHOSEN, "split": "", "settings": "", "code": ""}
+    ledger.write(chosen, name="theirs", seen={"chosen": ["p000", "p001", "p150", "stranger"]}, **common)
+    ledger.write(silent, name="other", seen={"chosen": []}, unknown="whose outcomes chose them", **common)
+    _, metrics = run(tmp_path, "covid", ledgers=(chosen, silent), split="main")  # p150 is a test patient
+    assert any("'theirs' were chosen elsewhere with the outcomes of 2 of these" in w for w in metrics["warnings"])
+    assert any("'other': it is not known whose outcomes" in w for w in metrics["warnings"])

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from polycentric import tables
+from polycentric import ledger, tables
 from polycentric.analysis import classify, classify_study
 from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.clinical import BinaryOutcome, ClinicalSettings
@@ -266,6 +266,47 @@ def test_mistakes_are_told(tmp_path, text, changes, message):
 def test_wrong_settings(changes, message):
     with pytest.raises(ValidationError, match=message):
         settings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("said", "used"),
+    [
+        (None, []),
+        ("nobody", []),
+        ("everybody", ["a", "b", "c"]),
+        ({"centres": ["south"]}, ["c"]),
+        ({"rows": {"phase": ["found"]}}, ["a"]),
+        ({"rows": {"phase": ["found"]}, "centres": ["south"]}, ["a", "c"]),
+    ],
+)
+def test_whose_outcomes_chose_the_features_enters_the_ledger(tmp_path, said, used):
+    """A mark on any row of a patient counts, also on one that is not taken; strangers and withdrawn ones are nobody."""
+    text = (
+        "id,centre,part,phase,x\na,north,T1,checked,1\na,north,T2,found,1\nb,north,T1,checked,2\nc,south,T1,,3\n"
+        "d,south,T1,found,4\ne,north,T1,found,5\n"
+    )
+    chosen = ImportedSet.model_validate(
+        {"kind": "imported", "table": "t.csv", "columns": {"patient": "id", "centre": "centre"}, "chosen_on": said,
+         "only": {"part": ["T1"]}, "drop": [] if isinstance(said, dict) and "rows" in said else ["phase"]}
+    )  # fmt: skip
+    cohort = {who("a"), who("b"), who("c", "south"), who("e")}
+    path = tmp_path / "ledger.json"
+    table = take(tmp_path, chosen, text, cohort=cohort, withdrawn=[who("e")], ledger=path)
+    assert [c for c in table.columns if c not in FEATURES.columns] == ["x"]
+    record = ledger.read(path)
+    assert record["seen"]["chosen"] == sorted(who(p, "south" if p == "c" else "north") for p in used)
+    assert bool(record.get("unknown")) == (said is None)
+
+
+def test_a_wrong_mark_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"chosen_on.rows: no row of file-0.csv has 'discovery' in column 'phase'"):
+        take(tmp_path, settings(chosen_on={"rows": {"phase": ["discovery"]}}), "id,phase,x\na,found,1\n")
+    with pytest.raises(UserError, match=r"chosen_on.rows.*'fase'"):
+        take(tmp_path, settings(chosen_on={"rows": {"fase": ["found"]}}), "id,phase,x\na,found,1\n")
+    with pytest.raises(ValidationError, match="write `nobody`"):
+        settings(chosen_on={})
+    with pytest.raises(ValidationError, match="have no rows here"):
+        settings(chosen_on={"centres": ["south"]})
 
 
 def test_sets_side_by_side(tmp_path):

@@ -6,6 +6,7 @@ another split. A leak from outside is planted in a feature table that another to
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from polycentric import ledger, tables
 from polycentric.analysis import chain, classify, data, leaks, roc
 from polycentric.cohort import duplicates
 from polycentric.config.classification import ClassificationAnalysis
-from polycentric.config.features import HarmonisedSet
+from polycentric.config.features import HarmonisedSet, ImportedSet
 from polycentric.errors import UserError
 from polycentric.harmonise import ComBat, harmonise
+from polycentric.radiomics import import_table
 from polycentric.report import leaks as report
 from polycentric.tables.schemas import FEATURES, PATIENTS, SPLIT, VOLUMES
 
@@ -56,10 +58,10 @@ def found(cohort: cohorts.Cohort, table: pd.DataFrame, **more: Any) -> list[str]
     return [f.code for f in leaks.find(table, parts(cohort), centre=centre, outcome=outcome(cohort), **more)]
 
 
-def analyse(cohort: cohorts.Cohort, ledgers: list[Path]) -> dict[str, Any]:
+def analyse(cohort: cohorts.Cohort, ledgers: list[Path], **more: Any) -> dict[str, Any]:
     settings = ClassificationAnalysis(
         split="main", outcome="response", features=("mixed",), models=("ridge",), bootstraps=20, permutations=0,
-        resampling={"folds": 3, "repeats": 1}, explain={"permutations": 0, "dependence": 0, "shap": False},
+        resampling={"folds": 3, "repeats": 1}, explain={"permutations": 0, "dependence": 0, "shap": False}, **more,
     )  # fmt: skip
     return classify.analyse(
         "a", settings, seed=1, features=cohort.features, patients=cohort.patients, split=cohort.split,
@@ -126,6 +128,70 @@ def test_features_chosen_on_test_patients_are_refused(cohort: cohorts.Cohort) ->
         analyse(cohort, [leaky])
     clean = fitted(cohort, "extract", "main", {"training": of(cohort, "training")})
     assert analyse(cohort, [clean])["results"]
+
+
+def chosen_elsewhere(cohort: cohorts.Cohort, on: list[str], said: Any) -> tuple[cohorts.Cohort, Path]:
+    """A colleague's table: of 600 columns of noise the 8 that tell the outcomes of `on` best, `said` of them."""
+    rng, split, y = np.random.default_rng(8), parts(cohort), outcome(cohort)
+    noise = pd.DataFrame(rng.normal(size=(len(split), 600)), index=split.index).add_prefix("n")
+    strength = [abs(roc.auc(y[on].to_numpy() > 0, noise.loc[on, name].to_numpy()) - 0.5) for name in noise]
+    best = noise.iloc[:, np.argsort(strength)[-8:]]
+    file, root = cohort.root / "theirs.csv", cohort.root
+    told = best.assign(patient=best.index, used=["yes" if p in on else "no" for p in best.index])
+    told.assign(centre=tables.read(cohort.split, SPLIT).set_index("patient")["centre"]).to_csv(file, index=False)
+    settings = ImportedSet.model_validate(
+        {"kind": "imported", "table": "theirs.csv", "columns": {"patient": "patient", "centre": "centre"},
+         "drop": [] if "rows" in (said or ()) else ["used"], "chosen_on": said}
+    )  # fmt: skip
+    import_table(
+        "theirs", settings, files=[file], identify=lambda kind, centre, value: value, cohort=set(split.index),
+        output=root / "features/theirs.parquet", ledger=root / "models/theirs/main/ledger.json",
+    )  # fmt: skip
+    paths = {"mixed": root / "features/theirs.parquet"}
+    return dataclasses.replace(cohort, features=paths), root / "models/theirs/main/ledger.json"
+
+
+def test_imported_features_that_were_chosen_on_held_out_patients_are_refused(cohort: cohorts.Cohort) -> None:
+    """What the choice does to noise, who may be told of it, and the clean twin that training alone has chosen."""
+    training, held = of(cohort, "training"), [*of(cohort, "test"), *of(cohort, "external")]
+    marked = {"rows": {"used": ["yes"]}}
+    refused = {r"'theirs' were chosen with the outcomes of \d+ patients": marked, "features 'theirs'": "everybody",
+               "outcomes of 30 patients": {"centres": ["south"]}}  # fmt: skip
+    for text, said in refused.items():
+        leaky, path = chosen_elsewhere(cohort, [*training, *held], said)
+        with pytest.raises(UserError, match=text):
+            analyse(leaky, [path])
+    assert held_out_seen(cohort, path) == {"theirs": 30}
+    # nothing was said: noise predicts, and the report says that it is not known why
+    silent, path = chosen_elsewhere(cohort, [*training, *held], None)
+    metrics = analyse(silent, [path])
+    assert metrics["results"]["mixed"]["ridge"]["parts"]["external"]["auc"]["value"] > 0.65
+    assert any("'theirs': it is not known whose outcomes" in w for w in metrics["warnings"])
+    assert report.audit({"theirs": path}, {})[0].unknown
+    # the clean twin: training chose; held-out patients are predicted by chance, and training is said to be too good
+    clean, path = chosen_elsewhere(cohort, training, marked)
+    metrics = analyse(clean, [path])
+    ridge = metrics["results"]["mixed"]["ridge"]["parts"]
+    assert ridge["external"]["auc"]["lower"] < 0.5 < ridge["external"]["auc"]["upper"]
+    assert ridge["cross-validated"]["auc"]["value"] > 0.65
+    assert "too good" in ridge["cross-validated"]["auc"]["method"]
+    assert any("estimates of training, cross-validated ones too" in w for w in metrics["warnings"])
+    assert held_out_seen(cohort, path) == {}
+    nobody, path = chosen_elsewhere(cohort, training, "nobody")
+    assert not any(w.startswith("Features") for w in analyse(nobody, [path])["warnings"])
+
+
+def test_schemes_do_not_predict_patients_whose_outcomes_chose_the_features(cohort: cohorts.Cohort) -> None:
+    north = [p for p in of(cohort, "training") if p in set(cohort.frame.query("centre == 'north'")["patient"])]
+    chosen, path = chosen_elsewhere(cohort, north, {"rows": {"used": ["yes"]}})
+    schemes = ({"kind": "cross-validation", "repeats": 1, "folds": 3}, {"kind": "leave-centre-out"},
+               {"kind": "random-splits", "count": 3})  # fmt: skip
+    metrics = analyse(chosen, [path], validation=schemes)
+    assert set(metrics["validation"]) == {"leave-centre-out"}
+    assert metrics["validation"]["leave-centre-out"]["centres"] == ["east"]
+    said = [w for w in metrics["warnings"] if w.startswith("validation:")]
+    assert len(said) == 3
+    assert any("centre north was not left out" in w for w in said)
 
 
 def test_selection_in_a_chain_knows_training_rows_alone(cohort: cohorts.Cohort) -> None:

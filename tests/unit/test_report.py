@@ -18,6 +18,7 @@ from polycentric.config.report import ReportSettings
 from polycentric.errors import UserError
 from polycentric.files import read_json
 from polycentric.report import ReaderFiles, build, flow, leaks, provenance, results, writing
+from polycentric.report.inputs import ModelFiles
 from polycentric.tables import schemas
 from pydantic import ValidationError
 from report_support import factory
@@ -164,6 +165,18 @@ def test_a_leak_upstream_counts_though_the_model_itself_is_clean(tmp_path: Path)
     entry = leaks.audit({"down": down}, {"s": split})[0]
     assert entry.overlaps == {"up": 1}
     assert entry.upstream == ["up"]
+
+
+def test_what_is_not_known_of_a_ledger_is_said(study: factory.Study, tmp_path: Path) -> None:
+    common = {"split": "", "settings": "", "code": "", "stage": ledger.CHOSEN, "seen": {"chosen": []}}
+    paths = {name: tmp_path / f"{name}.json" for name in ("silent", "told")}
+    ledger.write(paths["silent"], name="silent", unknown="whose outcomes were used to choose its features", **common)
+    ledger.write(paths["told"], name="told", **common)
+    models = study.inputs.models | {name: ModelFiles(path) for name, path in paths.items()}
+    text = Reader(make(study, tmp_path / "report.html", models=models)).text
+    assert "silent: it is not known whose outcomes were used to choose its features" in text
+    assert "told: it is not known" not in text
+    assert [e.name for e in leaks.audit(paths, {})] == ["silent"]
 
 
 def test_what_only_evaluates_still_shows_the_models_behind_it(tmp_path: Path) -> None:

@@ -166,6 +166,9 @@ def test_a_wrong_entry_hides_no_other_mistake(toy: dict) -> None:
     assert not any("'decontrast' is not defined" in m or "'ct' is not defined" in m for m in found)
 
 
+IMPORTED = {"kind": "imported", "table": {"north": str(Path(__file__))}}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -176,6 +179,16 @@ def test_a_wrong_entry_hides_no_other_mistake(toy: dict) -> None:
             {"splits": {"other": {"test": 0.3}}, "features": {"combat": {"split": "other"}}},
             "fitted on the training patients of split 'other'",
         ),
+        (
+            {
+                "features": {"theirs": IMPORTED | {"chosen_on": "everybody"}},
+                "analyses": {
+                    "early": {"kind": "classification", "split": "outcome", "outcome": "severe", "features": ["theirs"]}
+                },
+            },
+            "nobody is left to evaluate a model on",
+        ),
+        ({"features": {"theirs": IMPORTED | {"chosen_on": {"centres": ["north"]}}}}, ""),
         ({"readers": {"turing": {"split": "outcome", "parts": ["training"]}}}, ""),
     ],
 )

@@ -348,7 +348,8 @@ def test_a_stack_is_a_cox_model_of_the_indices_of_its_models(tmp_path: Path) -> 
     part = metrics["results"]["all"]["parts"]["external"]
     assert part["misspecification"]["degrees"] == 3
     assert part["at 365 days"]["auc"]["lower"] <= part["at 365 days"]["auc"]["value"]
-    assert {"stage: I (external)", "manufacturer: Beta (external)"} <= set(metrics["results"]["all"]["subgroups"])
+    groups = metrics["results"]["all"]["subgroups"]["external"]["c_index"]["groups"]
+    assert {"centre: south", "stage: I", "manufacturer: Beta"} <= set(groups)
     names = {
         row.path.rpartition("/")[2]
         for row in tables.read(tmp_path / "analyses/os/manifest.tsv", ARTEFACTS).itertuples()
@@ -360,6 +361,9 @@ def test_a_stack_is_a_cox_model_of_the_indices_of_its_models(tmp_path: Path) -> 
         "decision.svg",
         "equations.csv",
         "sample-size.csv",
+        "subgroups.svg",
+        "subgroup-differences.csv",
+        "decision.csv",
     } <= names
     assert any("Riley" in w and "radiomics" in w for w in metrics["warnings"])
 

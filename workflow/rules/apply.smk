@@ -7,9 +7,11 @@ rule apply_model:
         features=lambda wildcards: feature_table(study.apply[wildcards.application].features),
         ledgers=applied_ledgers,
         patients=result("cohort/patients.tsv"),
+        scans=result("cohort/scans.tsv"),
     output:
         metrics=result("applied/{application}/metrics.json"),
         predictions=result("applied/{application}/predictions.parquet"),
+        manifest=result("applied/{application}/manifest.tsv"),
     log:
         logfile("apply_model", "{application}"),
     benchmark:
@@ -26,6 +28,7 @@ rule apply_model:
         settings=settings("apply_model"),
         code=code("apply_model"),
         models=applied_models,
+        root=results_root,
     script:
         "../scripts/apply_model.py"
 

@@ -89,6 +89,7 @@ rule import_features:
         key=private("fingerprint.sha256"),
     output:
         features=feature_table("{set}"),
+        ledger=result("models/{set}/main/ledger.json"),
     log:
         private_log("import_features", "{set}"),
     benchmark:

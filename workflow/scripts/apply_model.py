@@ -13,7 +13,6 @@ job = json.loads(snakemake.params.settings)
 apply(
     snakemake.wildcards.application,
     Application.model_validate(job["application"]),
-    seed=job["seed"],
     models=[Path(path) for path in snakemake.params.models],
     record=Path(snakemake.input.record),
     features=Path(snakemake.input.features),
@@ -22,5 +21,8 @@ apply(
     columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},
     ledgers=[Path(path) for path in snakemake.input.ledgers],
     folder=Path(snakemake.output.metrics).parent,
+    seed=job["seed"],
+    scans=Path(snakemake.input.scans),
+    root=Path(snakemake.params.root),
     log=log,
 )

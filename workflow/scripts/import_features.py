@@ -21,5 +21,8 @@ import_table(
     cohort=set(tables.read(snakemake.input.patients, PATIENTS)["patient"]),
     withdrawn=job["withdraw"],
     output=Path(snakemake.output.features),
+    ledger=Path(snakemake.output.ledger),
+    settings_json=snakemake.params.settings,
+    code=snakemake.params.code,
     log=log,
 )

@@ -10,6 +10,7 @@ from .errors import UserError
 from .files import read_json, write_json
 
 VERSION = 1
+CHOSEN = "import"  # stage of a feature table whose features were chosen elsewhere, with the outcomes of who is seen
 
 
 def write(
@@ -20,6 +21,7 @@ def write(
     split: str,
     seen: dict[str, Iterable[str]],
     upstream: Iterable[str | Path] = (),
+    unknown: str = "",
     settings: str,
     code: str,
 ) -> None:
@@ -27,10 +29,12 @@ def write(
 
     `seen` maps a part (training, validation) to the patients whose data any fit, choice or stopping rule used;
     `upstream` are the ledger files of the models that made the inputs; they are embedded, so that one file tells all.
+    `unknown` says what is not known of who was seen.
     """
     write_json(
         path,
-        {
+        ({"unknown": unknown} if unknown else {})
+        | {
             "schema_version": VERSION,
             "name": name,
             "stage": stage,
@@ -69,13 +73,23 @@ def refuse(
 
     Patients that are evaluated must be unknown to every model upstream. Patients that are fitted must be so too, since
     a learned image of a seen patient differs from one of an unseen patient; only a scaler or a harmonisation fitted
-    on the training part of this very split may know them: it is a part of the chain.
+    on the training part of this very split may know them: it is a part of the chain. So may features that were chosen
+    elsewhere with their outcomes (`chosen`).
     """
     training, held_out = set(training), set(held_out)
     problems = []
     for path in ledgers:
         for record in _records(read(path)):
             seen = {p for patients in record["seen"].values() for p in patients}
+            if record["stage"] == CHOSEN:
+                if leaked := sorted(seen & held_out):
+                    problems.append(
+                        f"{where}: features {record['name']!r} were chosen with the outcomes of {len(leaked)} patients "
+                        f"who are to be evaluated ({', '.join(leaked[:3])}{', ...' if len(leaked) > 3 else ''}). Give "
+                        f"{where} a split in which these patients are in training, or take all features of the table "
+                        "and let a selection inside the chain choose."
+                    )
+                continue
             shared = record["split"] == split and record["stage"] in SHARED_STAGES
             leaked = sorted(seen & (held_out if shared else held_out | training))
             if leaked:
@@ -88,12 +102,31 @@ def refuse(
         raise UserError(*dict.fromkeys(problems))
 
 
+def chosen(patients: Iterable[str], ledgers: Iterable[str | Path]) -> dict[str, list[str]]:
+    """Of these patients, those whose outcomes chose features elsewhere, by feature set; sets of nobody are left out."""
+    patients = set(patients)
+    found = {}
+    for path in ledgers:
+        for record in _records(read(path)):
+            if record["stage"] == CHOSEN and (own := sorted(patients & set(record["seen"].get("chosen", ())))):
+                found[record["name"]] = own
+    return found
+
+
+def unknown(ledgers: Iterable[str | Path]) -> dict[str, str]:
+    """What is not known of who was seen, by name."""
+    records = [record for path in ledgers for record in _records(read(path))]
+    return {record["name"]: record["unknown"] for record in records if record.get("unknown")}
+
+
 def _records(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [record, *(r for upstream in record["upstream"] for r in _records(upstream))]
 
 
 def refuse_leaks(evaluated: Iterable[str], ledgers: Iterable[str | Path], *, where: str) -> None:
     """Raise if a model behind the inputs has seen a patient that is to be evaluated (or fitted downstream).
+
+    Whose outcomes chose imported features does not matter here: images are evaluated, not predictions of outcomes.
 
     Raises
     ------
@@ -103,8 +136,9 @@ def refuse_leaks(evaluated: Iterable[str], ledgers: Iterable[str | Path], *, whe
     evaluated = set(evaluated)
     problems = []
     for path in ledgers:
-        for model, patients in seen_by(read(path)).items():
-            if leaked := sorted(evaluated & patients):
+        for record in _records(read(path)):
+            model, patients = record["name"], {p for own in record["seen"].values() for p in own}
+            if record["stage"] != CHOSEN and (leaked := sorted(evaluated & patients)):
                 problems.append(
                     f"{where}: model {model!r} behind its inputs has seen {len(leaked)} of its patients "
                     f"({', '.join(leaked[:3])}{', ...' if len(leaked) > 3 else ''}). Give {where} a split that lies "

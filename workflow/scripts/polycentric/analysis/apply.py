@@ -11,27 +11,24 @@ import numpy as np
 import pandas as pd
 
 from .. import ledger, outcomes, tables
+from ..artefacts import TableArtefacts
 from ..config.classification import Application, ClassificationAnalysis
 from ..config.clinical import ColumnSettings
 from ..errors import UserError
 from ..files import write_json
 from ..jobs import SILENT, Log
-from ..randomness import generator
 from ..tables.schemas import PATIENTS
-from . import data, leaks, multiclass, roc
+from . import data, leaks, subgroups
+from .apply_judge import Applied, judge
 from .artefacts import read_skops
 from .classify_study import join, lesion_rows
 from .schemas import APPLIED
-from .thresholds import at_threshold
-
-LEVEL, BOOTSTRAPS = 0.95, 1000
 
 
 def apply(
     name: str,
     settings: Application,
     *,
-    seed: int,
     models: list[Path],
     record: Path,
     features: Path,
@@ -40,9 +37,13 @@ def apply(
     columns: Mapping[str, ColumnSettings] | None,
     folder: Path,
     ledgers: Sequence[Path] = (),
+    seed: int = 1,
+    scans: Path | None = None,
+    root: Path | None = None,
     log: Log = SILENT,
 ) -> dict[str, Any]:
-    """Write `predictions.parquet` of every patient of a feature table, and `metrics.json`; return the metrics.
+    """Write `predictions.parquet` of every patient of a feature table, `metrics.json`, and, with an outcome, tables and
+    figures with their `manifest.tsv`; return the metrics.
 
     Parameters
     ----------
@@ -56,6 +57,10 @@ def apply(
         the declared outcome, or None; performance is that of patients whom neither the model nor one behind its
         features has seen. A threshold that is the best one of these patients, and not of those who trained the model,
         is a warning.
+    scans
+        scan table, for groups by scanner.
+    root
+        results folder, to which paths in the manifest relate (default: `folder`).
 
     Raises
     ------
@@ -109,13 +114,20 @@ def apply(
             f"{known} of {len(result)} patients were seen when the model, or one behind its features, was fitted: "
             "their predictions stand in the table (seen: yes) and count in no estimate."
         )
+    for own, what in ledger.unknown([record, *ledgers]).items():
+        warnings.append(f"Features {own!r}: it is not known {what}; patients among them are not recognised as seen.")
     performance: dict[str, Any] = {}
+    artefacts = TableArtefacts(folder, root or folder)
     if outcome is not None:
         y = _outcome(frame, outcome, classes, where).reindex(ids).to_numpy(dtype=float)
         result["outcome"] = y
         kept = np.isfinite(y) & result["seen"].eq("no").to_numpy()
-        rng = generator(seed, "apply", name, "bootstrap")
-        performance = _performance(y[kept].astype(int), probability[kept], settings.threshold, rng, seed)
+        who = frame.loc[np.array(ids)[kept]] if kept.any() else frame.iloc[:0]
+        by = {"centre": (), **settings.subgroups}
+        groups = subgroups.groups(who, by, scans, np.ones(len(who), dtype=bool), where)
+        applied = Applied(name, seed, fitted, classes, y[kept].astype(int), probability[kept], groups,
+                          settings.threshold)  # fmt: skip
+        performance = judge(applied, artefacts)
         if settings.threshold is not None:
             trained = np.isfinite(y) & np.isin(ids, entry["seen"]["training"])
             both = kept | trained
@@ -123,6 +135,7 @@ def apply(
                 settings.threshold, y[both] > 0, probability[both, 1], trained[both], name="threshold"
             )
             warnings += leaks.check(traces, where)
+    artefacts.write()
     tables.write(result.sort_values("patient"), folder / "predictions.parquet", APPLIED)
     metrics = {
         "schema_version": 1,
@@ -162,16 +175,3 @@ def _outcome(frame: pd.DataFrame, outcome: Any, classes: list[str], where: str) 
         return data.binary(frame, outcome, where)
     text = outcomes.as_text(outcomes.column(frame, outcome.column, where))
     return text.map({label: float(k) for k, label in enumerate(classes)}).astype(float)
-
-
-def _performance(
-    y: np.ndarray, p: np.ndarray, threshold: float | None, rng: np.random.Generator, seed: int
-) -> dict[str, Any]:
-    drawn = multiclass.weights(y, p.shape[1], BOOTSTRAPS, rng)
-    found: dict[str, Any] = {"auc": multiclass.auc(y, p, drawn, level=LEVEL, seed=seed)}
-    if p.shape[1] != 2:
-        return found
-    found |= {"auc_delong": roc.delong(y == 1, p[:, 1], level=LEVEL), **roc.calibration(y == 1, p[:, 1], level=LEVEL)}
-    if threshold is not None:
-        found |= at_threshold(y, p[:, 1], threshold, drawn, level=LEVEL, seed=seed)
-    return found

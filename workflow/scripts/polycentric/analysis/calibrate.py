@@ -70,6 +70,42 @@ def smooth(time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float, at: 
     return 1 - cox.survival(rows @ fit.coefficients, times, hazard, np.array([t]))[:, 0]
 
 
+class Curve(NamedTuple):
+    """The smooth curve at predicted risks, with its pointwise band."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def curve(
+    time: np.ndarray,
+    event: np.ndarray,
+    risk: np.ndarray,
+    t: float,
+    counts: np.ndarray,
+    *,
+    level: float,
+    points: int = 60,
+) -> tuple[Curve, np.ndarray]:
+    """`smooth` from the 2nd to the 98th percentile of the risks with the band of bootstrap samples, and the integrated
+    calibration index of every sample (samples,); `counts` (samples, n) says how often each patient is drawn."""
+    low, high = np.quantile(risk, [0.02, 0.98]) if len(risk) > 1 else (0.0, 0.0)
+    at = np.linspace(low, high, points)
+    curves, indices = np.full((len(counts), points), np.nan), np.full(len(counts), np.nan)
+    for k, drawn in enumerate(counts):
+        rows = np.repeat(np.arange(len(time)), drawn.astype(int))
+        found = smooth(time[rows], event[rows], risk[rows], t, np.r_[risk[rows], at])
+        curves[k] = found[len(rows) :]
+        indices[k] = np.abs(found[: len(rows)] - risk[rows]).mean()
+    kept = curves[np.isfinite(curves).all(axis=1)]
+    band = np.full((2, points), np.nan)
+    if len(kept) > 1:
+        band = np.quantile(kept, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    return Curve(at, smooth(time, event, risk, t, at), *band), indices
+
+
 def ici(time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float) -> float:
     """Integrated calibration index at t: mean distance of smooth observed and predicted risk."""
     return float(np.abs(smooth(time, event, risk, t) - risk).mean()) if len(risk) else math.nan

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from ..config.survival import SurvivalAnalysis, SurvivalModel
+from ..estimates import Estimate, bca_interval, estimate
 from . import boost, cox, coxmodel, survival
 from .chain import Front, folds
 from .coxmodel import CoxModel
@@ -30,8 +31,9 @@ ROUNDS = (10, 25, 50, 100, 200)  # rounds of boosting to choose from
 class Stack(BaseEstimator):
     """A Cox model of the prognostic indices of fitted chains; predicts from one table per chain, by name."""
 
-    def __init__(self, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, names: tuple[str, ...] = (), ties: cox.Ties = "efron") -> None:
         self.names = names
+        self.ties = ties
 
     def fit(self, indices: np.ndarray, y: np.ndarray, chains: dict[str, Pipeline]) -> Self:
         """indices (n, models) of training patients in the order of `names`, y (n, 2) time and event."""
@@ -39,13 +41,13 @@ class Stack(BaseEstimator):
         self.chains_ = chains
         self.coef_, self.errors_ = np.zeros(indices.shape[1]), np.full(indices.shape[1], np.nan)
         used = indices.std(axis=0) > 1e-9
-        fit = cox.fit(indices[:, used], y[:, 0], event)
+        fit = cox.fit(indices[:, used], y[:, 0], event, ties=self.ties)
         self.rescued_ = bool(used.any() and not fit.converged)
         if self.rescued_:
             ridge = coxmodel.RESCUE * event.sum() * indices[:, used].var(axis=0)
-            fit = cox.fit(indices[:, used], y[:, 0], event, ridge=ridge)
+            fit = cox.fit(indices[:, used], y[:, 0], event, ridge=ridge, ties=self.ties)
         self.coef_[used], self.errors_[used] = fit.coefficients, fit.errors
-        self.times_, self.hazard_ = cox.baseline(indices @ self.coef_, y[:, 0], event)
+        self.times_, self.hazard_ = cox.baseline(indices @ self.coef_, y[:, 0], event, self.ties)
         return self
 
     def indices(self, tables: Tables) -> np.ndarray:
@@ -99,10 +101,25 @@ class Fitted:
 
 @dataclass
 class CrossValidation:
-    """Harrell's C of pairs of patients of the same fold, and out-of-fold indices of the first repetition."""
+    """Harrell's C of pairs of patients of the same fold, over all repetitions.
+
+    `samples` (samples,) are its values in bootstrap samples of the patients, `knives` (n,) without each of them; the
+    models of the folds stay as they are.
+    """
 
     c: dict[str, float] = field(default_factory=dict)
     folds: int = 0
+    n: int = 0
+    samples: dict[str, np.ndarray] = field(default_factory=dict)
+    knives: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def estimate(self, name: str, *, level: float, seed: int) -> Estimate:
+        method = "Harrell's C of pairs within the same fold, tuning and stacking inside"
+        value = self.c.get(name, math.nan)
+        found = bca_interval(value, self.samples.get(name, np.empty(0)), self.knives.get(name, np.empty(0)), level)
+        if found.used:
+            method += f"; {found.how} bootstrap over patients, models as they are, {found.used} samples"
+        return estimate(value, found.lower, found.upper, method=method, n=self.n, level=level, seed=seed)
 
 
 def fit_all(tables: Tables, y: np.ndarray, settings: SurvivalAnalysis, stream: Stream, seed: int) -> dict[str, Fitted]:
@@ -125,7 +142,9 @@ def fit_all(tables: Tables, y: np.ndarray, settings: SurvivalAnalysis, stream: S
         indices = unseen if model.indices == "cross-validated" else apparent
         z = np.column_stack([indices[other] for other in model.stack])
         chains = {other: fitted[other].chain for other in model.stack}
-        fitted[name] = Fitted(name, Stack(model.stack).fit(z, y, chains), None, fitted[model.stack[0]].folds)
+        fitted[name] = Fitted(
+            name, Stack(model.stack, settings.ties).fit(z, y, chains), None, fitted[model.stack[0]].folds
+        )
     return {name: fitted[name] for name in settings.models}
 
 
@@ -154,30 +173,35 @@ def fit_one(
                     continue
                 inner = _front(model, settings, seed).fit(x.iloc[train], y[train])
                 rows = inner.transform(x)
-                for k, eta in enumerate(_path(model, rows[train], y[train], grid, inner.forced_count_, rows)):
+                etas = _path(model, rows[train], y[train], grid, inner.forced_count_, rows, settings.ties)
+                for k, eta in enumerate(etas):
                     eta = eta if np.isfinite(eta).all() else np.zeros(len(y))
-                    likelihood[k] += cox.partial_loglik(eta, y[:, 0], event)
-                    likelihood[k] -= cox.partial_loglik(eta[train], y[train, 0], event[train])
+                    likelihood[k] += cox.partial_loglik(eta, y[:, 0], event, settings.ties)
+                    likelihood[k] -= cox.partial_loglik(eta[train], y[train, 0], event[train], settings.ties)
         best = int(np.argmax(np.round(likelihood, 9)))
     penalty = grid[best] if grid else None
     estimator = _estimator(model, settings, penalty, front.forced_count_, seed).fit(z, y)
     return Fitted(name, Pipeline([("front", front), ("model", estimator)]), penalty, count)
 
 
-def cross_validate(tables: Tables, y: np.ndarray, settings: SurvivalAnalysis, stream: Stream,
-                   seed: int) -> CrossValidation:  # fmt: skip
+def cross_validate(tables: Tables, y: np.ndarray, settings: SurvivalAnalysis, stream: Stream, seed: int,
+                   drawn: np.ndarray | None = None) -> CrossValidation:  # fmt: skip
     """Nested cross-validation of all models: tuning and stacking happen inside each training fold.
 
-    C counts pairs of patients of the same fold only, since indices of different fits have no common zero.
+    C counts pairs of patients of the same fold only, since indices of different fits have no common zero; `drawn`
+    (samples, n) says how often each patient stands in each bootstrap sample.
     """
-    event = y[:, 1] > 0
-    result = CrossValidation(dict.fromkeys(settings.models, math.nan), fold_count(y, settings))
+    event, n = y[:, 1] > 0, len(y)
+    drawn = np.empty((0, n)) if drawn is None else drawn
+    result = CrossValidation(dict.fromkeys(settings.models, math.nan), fold_count(y, settings), n)
     if result.folds < 2:
         return result
-    good, total, rng = dict.fromkeys(settings.models, 0.0), 0.0, stream("outer")
+    rng = stream("outer")
+    good = {name: _Pairs(n, len(drawn)) for name in settings.models}
+    total = _Pairs(n, len(drawn))
     for repeat in range(settings.resampling.repeats):
         for k, test in enumerate(folds(event.astype(int), result.folds, rng)):
-            train = np.setdiff1d(np.arange(len(y)), test)
+            train = np.setdiff1d(np.arange(n), test)
             if not event[train].any():
                 continue
             inner = {name: table.iloc[train] for name, table in tables.items()}
@@ -185,11 +209,27 @@ def cross_validate(tables: Tables, y: np.ndarray, settings: SurvivalAnalysis, st
             fits = fit_all(inner, y[train], settings, _below(stream, "fold", repeat, k), seed)
             for name, fit in fits.items():
                 both = survival.pairs(y[test, 0], event[test], fit.index(held))
-                good[name] += both.concordant.sum()
-            total += both.comparable.sum()
-    if total:
-        result.c = {name: float(value / total) for name, value in good.items()}
+                good[name].add(both.concordant, test, drawn)
+            total.add(both.comparable, test, drawn)
+    if total.whole:
+        for name, own in good.items():
+            result.c[name] = float(own.whole / total.whole)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                result.samples[name] = own.samples / total.samples
+                result.knives[name] = (own.whole - own.of_patient) / (total.whole - total.of_patient)
     return result
+
+
+class _Pairs:
+    """Sums of pairs over folds: of all patients, of each patient (n,), and in bootstrap samples."""
+
+    def __init__(self, n: int, samples: int) -> None:
+        self.whole, self.of_patient, self.samples = 0.0, np.zeros(n), np.zeros(samples)
+
+    def add(self, pairs: np.ndarray, rows: np.ndarray, drawn: np.ndarray) -> None:
+        self.whole += pairs.sum()
+        self.of_patient[rows] += pairs.sum(axis=0) + pairs.sum(axis=1)
+        self.samples += ((drawn[:, rows] @ pairs) * drawn[:, rows]).sum(axis=1)
 
 
 def fold_count(y: np.ndarray, settings: SurvivalAnalysis) -> int:
@@ -247,12 +287,12 @@ def _grid(
 
 
 def _path(model: SurvivalModel, z: np.ndarray, y: np.ndarray, grid: tuple[float, ...], free: int,
-          new: np.ndarray) -> np.ndarray:  # fmt: skip
+          new: np.ndarray, ties: cox.Ties) -> np.ndarray:  # fmt: skip
     if not z.shape[1]:
         return np.zeros((len(grid), len(new)))
     if model.method == "boosting":
         return boost.path(z, y, tuple(int(r) for r in grid), new)
-    return coxmodel.path(model.method, z, y, grid, free, new, model.eliminate)
+    return coxmodel.path(model.method, z, y, grid, free, new, model.eliminate, ties)
 
 
 def _estimator(
@@ -262,4 +302,4 @@ def _estimator(
         return SurvivalForest(settings.trees, seed=seed)
     if model.method == "boosting":
         return boost.BoostedCox(int(penalty or ROUNDS[0]))
-    return CoxModel(model.method, float(penalty or 0.0), free, model.eliminate)
+    return CoxModel(model.method, float(penalty or 0.0), free, model.eliminate, settings.ties)

@@ -89,6 +89,7 @@ def analyse(
     training = study.part("training")
     ids = study.frame["patient"]
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=study.where)
+    study.chosen = data.chosen_elsewhere(ids[training], ledgers, study.warn)
     fitted = _fit_all(study, log)
     scored = _score(study, fitted)
     drawn = {
@@ -132,7 +133,8 @@ def analyse(
     classify_tables.write(study, scored, judged, others, reasons, artefacts)
     classify_figures.write(study, scored, judged, others, reasons, null, drawn, artefacts)
     classify_calibration.write(study, judged.use, judged.results, artefacts)
-    classify_groups.write(study, judged.results, artefacts)
+    classify_calibration.write_validation(study, others.use, others.metrics, artefacts)
+    classify_groups.write(study, judged.results, others.metrics, artefacts)
     classify_size.write(study, judged.results, artefacts)
     artefacts.write()
     for (arm, model), fit in fitted.items():

@@ -76,15 +76,36 @@ def assess(study: Study, key: Key, part: str, y: np.ndarray, p: np.ndarray, use:
 
 
 def write(study: Study, use: Use, results: dict, artefacts: TableArtefacts) -> None:
-    _table(study, results, artefacts)
-    _useful(study, use, artefacts)
+    _write(study, use, results, artefacts, "", "")
+
+
+def write_validation(study: Study, use: Use, others: dict, artefacts: TableArtefacts) -> None:
+    """The same of validation schemes: `others` are their metrics by kind."""
+    results: dict = {}
+    for kind, own in others.items():
+        for arm, models in own["results"].items():
+            for model, entry in models.items():
+                found = results.setdefault(arm, {}).setdefault(model, {"parts": {}})
+                if "calibration_slope" + suffix(study, wanted(study)[0]) in entry:
+                    found["parts"][kind] = entry
+    if results:
+        _write(study, use, results, artefacts, "validation-", OUT_OF_SAMPLE)
+
+
+FIRST = "the first probability of each patient by a model that was fitted without the patient"
+OUT_OF_SAMPLE = f"Further validation: {FIRST}"
+
+
+def _write(study: Study, use: Use, results: dict, artefacts: TableArtefacts, prefix: str, note: str) -> None:
+    _table(study, results, artefacts, prefix, note)
+    _useful(study, use, artefacts, prefix, note)
     if use.curves:
-        _calibration(study, use, artefacts)
+        _calibration(study, use, artefacts, prefix, note)
     if use.decisions:
-        _decision(study, use, artefacts)
+        _decision(study, use, artefacts, prefix, note)
 
 
-def _table(study: Study, results: dict, artefacts: TableArtefacts) -> None:
+def _table(study: Study, results: dict, artefacts: TableArtefacts, prefix: str, note: str) -> None:
     rows = []
     names = {"calibration_slope": "slope", "calibration_in_the_large": "in the large", "ici": "ICI", "e50": "E50",
              "e90": "E90"}  # fmt: skip
@@ -98,19 +119,22 @@ def _table(study: Study, results: dict, artefacts: TableArtefacts) -> None:
                         if (name := f"{key}{suffix(study, k)}") in values
                     }
                     named = {} if study.binary else {"class": study.classes[k]}
-                    rows.append({"features": arm, "model": model, "part": part, **named,
-                                 **numbers_of(study, part), **cells})  # fmt: skip
+                    rows.append({"features": arm, "model": model, "part": part, **named, **numbers_of(study, part),
+                                 **cells, "Brier score": shown(values["brier"], 3)})  # fmt: skip
     artefacts.table(
         pd.DataFrame(rows),
-        "calibration",
-        f"{title(study)}: calibration",
+        f"{prefix}calibration",
+        f"{title(study)}: calibration{_of(prefix)}",
         sentence(
+            note,
             f"Outcome {study.settings.outcome}{'' if study.binary else ', each class against the rest'}; slope (1 is "
             "perfect, below 1: probabilities are too extreme, as those of an overfit model) and in the large (0 is "
             "perfect, below 0: too high) on the logit scale with Wald intervals",
             "ICI, E50, E90: mean, median and 90th percentile of the distance between the predicted probability and the "
             f"flexible curve, {percent(study)} percentile intervals of {_samples(study)} bootstrap samples of "
-            "patients; above 0 for a perfect model too, the more so the fewer patients. Training is apparent",
+            "patients; above 0 for a perfect model too, the more so the fewer patients",
+            "Brier score with a BCa interval" + ("" if study.binary else ", over all classes"),
+            "" if prefix else "Training is apparent",
         ),
     )
 
@@ -124,17 +148,17 @@ def _common(study: Study, where: Where) -> dict[str, str]:
     return {"part": part, "class": name, "features": arm, "model": model}
 
 
-def _useful(study: Study, use: Use, artefacts: TableArtefacts) -> None:
+def _useful(study: Study, use: Use, artefacts: TableArtefacts, prefix: str, note: str) -> None:
     rows = []
     for where, frame in use.decisions.items():
-        ranges = [f"{a:.2f} to {b:.2f}" if b > a else f"{a:.2f}" for a, b in decision.useful(frame)]
+        ranges = decision.in_words(decision.useful(frame))
         model = frame[frame["strategy"].eq("model")]
         best = model.loc[model["gain"].idxmax()]
         rows.append(
             {
                 **_common(study, where),
                 "patients": len(use.told[where][0]),
-                "better than all and none at thresholds": ", ".join(ranges) or "none",
+                "better than all and none at thresholds": ranges or "none",
                 "largest gain in net benefit": shown({k: best[g] for k, g in GAIN.items()}, 3),
                 "at threshold": f"{best['threshold']:.2f}",
             }
@@ -142,13 +166,14 @@ def _useful(study: Study, use: Use, artefacts: TableArtefacts) -> None:
     if rows:
         artefacts.table(
             pd.DataFrame(rows),
-            "decision",
-            f"{title(study)}: where the models are of use",
+            f"{prefix}decision",
+            f"{title(study)}: where the models are of use{_of(prefix)}",
             sentence(
+                note,
                 f"Outcome {study.settings.outcome}; thresholds of the probability at which treating by the model has a "
                 f"higher net benefit than treating all and treating none: the lower bound of the pointwise "
                 f"{percent(study)} band of the paired gain is above 0 ({study.settings.bootstraps} bootstrap samples "
-                f"of patients); {_looked_at(study)}, of which one counts only if somebody would act at it"
+                f"of patients); {_looked_at(study)}, of which one counts only if somebody would act at it",
             ),
         )
 
@@ -162,20 +187,25 @@ GAIN = {"value": "gain", "lower": "gain_lower", "upper": "gain_upper"}
 
 
 def _shown(study: Study, places: list[Where]) -> list[str]:
-    """Parts that are drawn: those held out, or else out-of-fold predictions."""
+    """Parts that are drawn: those held out, or else out-of-fold predictions; or kinds of validation."""
     found = [part for part in tables.PARTS if part in data.HELD_OUT and any(w[1] == part for w in places)]
-    return found or [CROSS_VALIDATED]
+    return found or [CROSS_VALIDATED] * any(w[1] == CROSS_VALIDATED for w in places) or [w[1] for w in places]
+
+
+def _of(prefix: str) -> str:
+    return " in further validation" if prefix else ""
 
 
 def _panel(study: Study, where: Where) -> str:
     return where[1] if study.binary else f"{where[1]}, {where[2]}"
 
 
-def _calibration(study: Study, use: Use, artefacts: TableArtefacts) -> None:
+def _calibration(study: Study, use: Use, artefacts: TableArtefacts, prefix: str, note: str) -> None:
     parts = _shown(study, list(use.curves))
     places = [where for where in use.curves if where[1] in parts]
     if len(places) > PANELS:
-        places = [where for where in places if where[1] == parts[-1]]
+        # external where there is one; of validations the first that the study names
+        places = [where for where in places if where[1] == parts[0 if prefix else -1]]
     panels = {
         f"{arm}, {model}\n{_panel(study, where)}": (use.curves[where], *use.told[where])
         for where in places[:PANELS]
@@ -186,9 +216,10 @@ def _calibration(study: Study, use: Use, artefacts: TableArtefacts) -> None:
     frames = [pd.DataFrame(curve._asdict()).assign(**_common(study, where)) for where, curve in use.curves.items()]
     artefacts.figure(
         figure,
-        "calibration",
-        f"{title(study)}: calibration curves",
+        f"{prefix}calibration",
+        f"{title(study)}: calibration curves{_of(prefix)}",
         sentence(
+            note,
             f"Observed share of outcome {study.settings.outcome} by loess against the predicted probability, with "
             f"pointwise {percent(study)} bootstrap bands ({_samples(study)} samples of patients); dashed: perfect; "
             "below, how many patients with (up) and without the outcome (down) were told what",
@@ -201,7 +232,7 @@ def _calibration(study: Study, use: Use, artefacts: TableArtefacts) -> None:
     )
 
 
-def _decision(study: Study, use: Use, artefacts: TableArtefacts) -> None:
+def _decision(study: Study, use: Use, artefacts: TableArtefacts, prefix: str, note: str) -> None:
     parts = _shown(study, list(use.decisions))
     panels: dict[str, dict[str, pd.DataFrame]] = {}
     for where, frame in use.decisions.items():
@@ -216,9 +247,10 @@ def _decision(study: Study, use: Use, artefacts: TableArtefacts) -> None:
     lines = sum(len(panel) for panel in panels.values())
     artefacts.figure(
         figure,
-        "decision",
-        f"{title(study)}: decision curves",
+        f"{prefix}decision",
+        f"{title(study)}: decision curves{_of(prefix)}",
         sentence(
+            note,
             f"Net benefit per patient of treating by the model, all and none (0), for outcome {study.settings.outcome}"
             f"{'' if study.binary else ', each class against the rest'}, with pointwise {percent(study)} bootstrap "
             f"bands ({study.settings.bootstraps} samples of patients; drawn where a panel has one model, all in the "

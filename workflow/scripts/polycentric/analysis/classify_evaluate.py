@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import tables
+from .. import bootstrap, tables
 from ..estimates import (
     Estimate,
     estimate,
@@ -20,6 +20,7 @@ from ..estimates import (
     permutation_p,
     wilson,
 )
+from ..randomness import generator
 from . import classify_calibration, classify_groups, classify_size, data, multiclass, roc
 from .classify_null import Null
 from .classify_study import Study
@@ -94,6 +95,7 @@ def _entry(
         parts["cross-validated"] = found
         for value in parts["cross-validated"].values():
             value["method"] += "; out-of-fold probabilities of training, averaged over repeats"
+            value["method"] += "; too good: outcomes of training chose imported features" * bool(study.chosen)
     operating = {
         name: {
             part: at_threshold(
@@ -142,8 +144,7 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
         positive = p[:, 1]
         assert threshold is not None
         result["auc_delong"] = roc.delong(y == 1, positive, level=level)
-        brier = float(np.mean((positive - (y == 1)) ** 2))
-        result["brier"] = estimate(brier, method="mean squared difference", n=n, level=level)
+        result["brier"] = brier(study, y, p)
         calls = at_threshold(y, positive, threshold, drawn, level=level, seed=seed)
         return result | {key: calls[key] for key in ("accuracy", "sensitivity", "specificity", "balanced_accuracy")}
     for k, name in enumerate(study.classes):
@@ -151,9 +152,7 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
         result[f"auc_{name}"]["method"] += ", this class against the rest"
     macro = multiclass.interval(multiclass.macro(y, p), multiclass.macro_values(y, p, drawn), n, level=level, seed=seed)
     result["auc_macro"] = macro | {"method": f"mean AUC of each class against the rest; {macro['method']}"}
-    target = np.eye(len(study.classes))[y]
-    brier = float(np.mean(((p - target) ** 2).sum(axis=1)))
-    result["brier"] = estimate(brier, method="mean squared difference, summed over classes", n=n, level=level)
+    result["brier"] = brier(study, y, p)
     hit = np.argmax(p, axis=1) == y if known else np.zeros(n, dtype=bool)
     result["accuracy"] = wilson(int(hit.sum()), n if known else 0, level=level)
     value, samples = multiclass.shares(y, hit, drawn)
@@ -165,6 +164,13 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
         balanced, samples.mean(axis=1) if known else np.full(0, np.nan), n, level=level, seed=seed
     )
     return result
+
+
+def brier(study: Study, y: np.ndarray, p: np.ndarray) -> Estimate:
+    """Brier score of patients y (n,), p (n, K)."""
+    stream = generator(study.seed, "analyse", study.name, "brier", len(y))
+    counts = bootstrap.counts(np.zeros(len(y)), study.settings.bootstraps, stream)
+    return multiclass.brier(y, p, counts, level=study.settings.level, seed=study.seed)
 
 
 def _lesion_auc(study: Study, rows: np.ndarray, patients: np.ndarray, drawn: Drawn) -> Estimate:

@@ -36,7 +36,8 @@ class Study:
 
     `outcome` (n,) are positions in `classes`, in two classes 1 is the positive one; `patient` gives the position in
     `frame` of every row of the arms (None: a row is a patient), `row_outcome` the outcome of every row, `groups_of`
-    masks (n,) of the patients of each subgroup.
+    masks (n,) of the patients of each subgroup, `chosen` training patients whose outcomes chose
+    imported features.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Study:
     row_outcome: np.ndarray | None = None
     groups_of: dict[str, np.ndarray] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    chosen: frozenset[str] = frozenset()
 
     @property
     def where(self) -> str:
@@ -95,7 +97,8 @@ def percent(study: Study) -> str:
 
 
 def numbers_of(study: Study, part: str) -> dict[str, Any]:
-    numbers = study.counts["parts"]["training" if part == "cross-validated" else part]
+    parts = study.counts["parts"] | study.counts.get("validation", {})
+    numbers = parts["training" if part == "cross-validated" else part]
     if study.binary:
         return {"patients": numbers["patients"], "positive": numbers["positive"]}
     return {"patients": numbers["patients"]}

@@ -204,7 +204,12 @@ Transform = Literal["km", "rank", "identity", "log"]
 
 
 def proportional_hazards(
-    x: np.ndarray, time: np.ndarray, event: np.ndarray, coefficients: np.ndarray, transform: Transform = "km"
+    x: np.ndarray,
+    time: np.ndarray,
+    event: np.ndarray,
+    coefficients: np.ndarray,
+    transform: Transform = "km",
+    ties: Ties = "efron",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score test of proportional hazards against x g(t): chi squared and p, each (p + 1,), the last one global.
 
@@ -212,7 +217,7 @@ def proportional_hazards(
     `transform` is g: one minus the Kaplan-Meier estimate just before each event, the rank of the event's time among
     all times, the time itself, or its logarithm. NaN where it cannot be computed.
     """
-    risk = risk_sets(time, event)
+    risk = risk_sets(time, event, ties)
     x = np.asarray(x, dtype=float)[risk.order]
     p = x.shape[1]
     missing = np.full(p + 1, np.nan)
@@ -276,6 +281,7 @@ def backward(
     alpha: float | None = None,
     free: int = 0,
     ridge: float = 0.0,
+    ties: Ties = "efron",
 ) -> np.ndarray:
     """Positions of the columns that backward elimination keeps.
 
@@ -286,7 +292,7 @@ def backward(
     kept = np.arange(x.shape[1])
     penalty = ridge * int(np.sum(event))
     while len(kept) > free:
-        model = fit(x[:, kept], time, event, ridge=penalty)
+        model = fit(x[:, kept], time, event, ridge=penalty, ties=ties)
         if alpha is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 z = np.abs(model.coefficients / model.errors)[free:]
@@ -295,7 +301,7 @@ def backward(
             if 2 * special.ndtr(-z[worst]) <= alpha:
                 break
         else:
-            without = [fit(np.delete(x[:, kept], j, axis=1), time, event, ridge=penalty).loglik
+            without = [fit(np.delete(x[:, kept], j, axis=1), time, event, ridge=penalty, ties=ties).loglik
                        for j in range(free, len(kept))]  # fmt: skip
             losses = np.round(2 * (model.loglik - np.array(without)), 10)
             worst = int(np.argmin(losses))

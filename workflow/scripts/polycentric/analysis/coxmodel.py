@@ -26,12 +26,18 @@ class CoxModel(BaseEstimator):
     """
 
     def __init__(
-        self, kind: Kind = "ridge", penalty: float = 0.0, free: int = 0, eliminate: float | str | None = None
+        self,
+        kind: Kind = "ridge",
+        penalty: float = 0.0,
+        free: int = 0,
+        eliminate: float | str | None = None,
+        ties: cox.Ties = "efron",
     ) -> None:
         self.kind = kind
         self.penalty = penalty
         self.free = free
         self.eliminate = eliminate
+        self.ties = ties
 
     def fit(self, X: np.ndarray, y: np.ndarray, start: np.ndarray | None = None) -> Self:
         """X (n, p) standardised, y (n, 2) time and event. Where a coefficient runs away, all get a small ridge.
@@ -46,7 +52,7 @@ class CoxModel(BaseEstimator):
             self._sparse(X, time, event)
         else:
             self._smooth(X, time, event, events, start)
-        self.times_, self.hazard_ = cox.baseline(self.predict(X), time, event)
+        self.times_, self.hazard_ = cox.baseline(self.predict(X), time, event, self.ties)
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -62,26 +68,28 @@ class CoxModel(BaseEstimator):
         p = X.shape[1]
         ridge = self.penalty if self.kind == "ridge" else 0.0
         penalty = np.r_[np.zeros(min(self.free, p)), np.full(max(p - self.free, 0), ridge * events)]
-        fit = cox.fit(X, time, event, ridge=penalty, start=start)
+        fit = cox.fit(X, time, event, ridge=penalty, start=start, ties=self.ties)
         self.rescued_ = bool(p and not fit.converged and events)
         if self.eliminate is not None:
             alpha = None if self.eliminate == "aic" else float(self.eliminate)
             rescue = RESCUE if self.rescued_ else 0.0
-            self.kept_ = cox.backward(X, time, event, alpha=alpha, free=self.free, ridge=rescue)
-            fit = cox.fit(X[:, self.kept_], time, event, ridge=penalty[self.kept_])
+            self.kept_ = cox.backward(X, time, event, alpha=alpha, free=self.free, ridge=rescue, ties=self.ties)
+            fit = cox.fit(X[:, self.kept_], time, event, ridge=penalty[self.kept_], ties=self.ties)
             self.rescued_ = bool(len(self.kept_) and not fit.converged and events)
         if self.rescued_:
-            fit = cox.fit(X[:, self.kept_], time, event, ridge=np.maximum(penalty[self.kept_], RESCUE * events))
+            more = np.maximum(penalty[self.kept_], RESCUE * events)
+            fit = cox.fit(X[:, self.kept_], time, event, ridge=more, ties=self.ties)
         self.coef_[self.kept_], self.errors_[self.kept_] = fit.coefficients, fit.errors
 
     def _sparse(self, X: np.ndarray, time: np.ndarray, event: np.ndarray) -> None:
         mixing = MIXING[self.kind]
         top = coxnet.largest(X, time, event, mixing=mixing, free=self.free)
         way = np.geomspace(top, self.penalty, 6) if top > self.penalty > 0 else np.array([self.penalty])
-        beta = coxnet.path(X, time, event, way, mixing=mixing, free=self.free)[-1]
+        beta = coxnet.path(X, time, event, way, mixing=mixing, free=self.free, ties=self.ties)[-1]
         self.rescued_ = not np.isfinite(beta).all()
         if self.rescued_:
-            beta = cox.fit(X, time, event, ridge=max(self.penalty, RESCUE) * int(event.sum())).coefficients
+            ridge = max(self.penalty, RESCUE) * int(event.sum())
+            beta = cox.fit(X, time, event, ridge=ridge, ties=self.ties).coefficients
         self.coef_ = beta
         self.kept_ = np.flatnonzero((np.arange(X.shape[1]) < self.free) | (beta != 0))
 
@@ -97,15 +105,16 @@ def candidates(kind: Kind, X: np.ndarray, y: np.ndarray, free: int) -> tuple[flo
 
 
 def path(kind: Kind, X: np.ndarray, y: np.ndarray, penalties: tuple[float, ...], free: int, new: np.ndarray,
-         eliminate: float | str | None) -> np.ndarray:  # fmt: skip
+         eliminate: float | str | None, ties: cox.Ties = "efron") -> np.ndarray:  # fmt: skip
     """Index of new rows (penalties, n) for every penalty, each fit starting from the one before."""
     if kind in MIXING and X.shape[1] > free:
         values = np.asarray(penalties)
-        beta = coxnet.path(X, y[:, 0], y[:, 1] > 0, values, mixing=MIXING[kind], free=free, tolerance=1e-4)
+        beta = coxnet.path(X, y[:, 0], y[:, 1] > 0, values, mixing=MIXING[kind], free=free, ties=ties,
+                           tolerance=1e-4)  # fmt: skip
         return np.where(np.isfinite(beta), beta, 0.0) @ new.T
     rows, start = [], None
     for penalty in penalties:
-        model = CoxModel(kind, penalty, free, eliminate).fit(X, y, start)
+        model = CoxModel(kind, penalty, free, eliminate, ties).fit(X, y, start)
         start = None if model.rescued_ or eliminate is not None else model.coef_
         rows.append(model.predict(new))
     return np.array(rows)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
 
-from .. import outcomes, tables
+from .. import ledger, outcomes, tables
 from ..coding import coded, per_patient
 from ..config.analyses import TableAnalysis
 from ..config.clinical import ColumnSettings
@@ -41,6 +41,25 @@ def cohort(patients: Path, split: Path, where: str) -> pd.DataFrame:
         )
     frame = frame.loc[sorted(parts.index)]
     return frame.assign(part=parts.reindex(frame.index).astype("object"))
+
+
+def chosen_elsewhere(training: Iterable[str], ledgers: Sequence[Path], warn: Callable[[str], None]) -> frozenset[str]:
+    """Training patients whose outcomes chose features before they came here; a warning of each such feature set.
+
+    Held-out ones were refused (`ledger.refuse`); estimates inside training are too good with such features.
+    """
+    found = ledger.chosen(training, ledgers)
+    for name, patients in found.items():
+        warn(
+            f"Features {name!r} were chosen elsewhere with the outcomes of {len(patients)} training patients: "
+            "estimates of training, cross-validated ones too, are too good. Held-out parts are not concerned."
+        )
+    for name, what in ledger.unknown(ledgers).items():
+        warn(
+            f"Features {name!r}: it is not known {what}. If held-out patients were among them, all estimates are too "
+            "good; say it under chosen_on: of the feature set."
+        )
+    return frozenset(patient for patients in found.values() for patient in patients)
 
 
 def binary(frame: pd.DataFrame, outcome: Any, where: str) -> pd.Series:

@@ -112,7 +112,15 @@ def useful(rows: pd.DataFrame) -> list[tuple[float, float]]:
     Read with care: the bands are pointwise.
     """
     model = rows[rows["strategy"].eq("model")].sort_values("threshold")
-    better = (model["gain_lower"] > 0).to_numpy()
-    at = model["threshold"].to_numpy()
+    return spans(model["threshold"].to_numpy(), (model["gain_lower"] > 0).to_numpy())
+
+
+def spans(thresholds: np.ndarray, better: np.ndarray) -> list[tuple[float, float]]:
+    """Ranges of thresholds (t,) in which `better` (t,) holds without a gap."""
     edges = np.flatnonzero(np.diff(np.r_[0, better.astype(int), 0]))
-    return [(float(at[a]), float(at[b - 1])) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return [(float(thresholds[a]), float(thresholds[b - 1])) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def in_words(spans: list[tuple[float, float]]) -> str:
+    """Such as 0.10 to 0.25, 0.40; empty where there is none."""
+    return ", ".join(f"{a:.2f} to {b:.2f}" if b > a else f"{a:.2f}" for a, b in spans)

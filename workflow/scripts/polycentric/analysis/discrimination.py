@@ -121,22 +121,53 @@ def integrated(scores: np.ndarray, times: np.ndarray, *, start: float = 0.0) -> 
 
 
 def net_benefit(
-    time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float, thresholds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float, thresholds: np.ndarray,
+    counts: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Net benefit at t of treating those whose risk reaches each threshold, and of treating all (thresholds,).
 
-    Vickers et al. 2008, BMC Med Inform Decis Mak 8:53: the risk of those treated is one minus Kaplan-Meier.
+    Vickers et al. 2008, BMC Med Inform Decis Mak 8:53: the risk of those treated is one minus Kaplan-Meier. With
+    `counts` of samples, (samples, thresholds).
     """
-    everyone = ones(len(time))
-    overall = float(null_risk(time, event, t, everyone)[0])
-    odds = thresholds / (1 - thresholds)
-    benefit = np.zeros(len(thresholds))
+    drawn = ones(len(time)) if counts is None else counts
+    overall, odds = null_risk(time, event, t, drawn)[:, None], thresholds / (1 - thresholds)
+    total, benefit = drawn.sum(axis=1), np.zeros((len(drawn), len(thresholds)))
     for k, threshold in enumerate(thresholds):
         chosen = risk >= threshold
         if chosen.any():
-            observed = float(null_risk(time[chosen], event[chosen], t, ones(int(chosen.sum())))[0])
-            benefit[k] = chosen.mean() * (observed - (1 - observed) * odds[k])
-    return benefit, overall - (1 - overall) * odds
+            own = drawn[:, chosen]
+            observed = null_risk(time[chosen], event[chosen], t, own)
+            benefit[:, k] = own.sum(axis=1) / total * (observed - (1 - observed) * odds[k])
+    everyone = overall - (1 - overall) * odds
+    return (benefit[0], everyone[0]) if counts is None else (benefit, everyone)
+
+
+class Decision(NamedTuple):
+    """Net benefit (thresholds,) of a model and of treating all, each with a pointwise band, and the gain of the model
+    over the better of treating all and none, with a paired band; all (thresholds,) or (3, thresholds)."""
+
+    thresholds: np.ndarray
+    model: np.ndarray
+    everyone: np.ndarray
+    gain: np.ndarray
+
+
+def decision(
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float, thresholds: np.ndarray, counts: np.ndarray,
+    *, level: float,
+) -> Decision:  # fmt: skip
+    """`net_benefit` with percentile bands of bootstrap samples; rows of the results: value, lower, upper."""
+    whole = net_benefit(time, event, risk, t, thresholds)
+    drawn = net_benefit(time, event, risk, t, thresholds, counts)
+
+    def described(value: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        band = np.full((2, len(value)), np.nan)
+        if len(samples) > 1:
+            band = np.quantile(samples, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+        return np.vstack([value, band])
+
+    gains = [own - np.maximum(everyone, 0) for own, everyone in (whole, drawn)]
+    return Decision(thresholds, described(whole[0], drawn[0]), described(whole[1], drawn[1]), described(*gains))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -100,6 +100,13 @@ def analyse(
     """
     where = f"analyses: {name}"
     study = _study(name, settings, features, patients, split, outcome, where)
+    for own, chosen in ledger.chosen(study.frame["patient"], ledgers).items():
+        study.warnings.append(
+            f"Features {own!r} were chosen elsewhere with the outcomes of {len(chosen)} of these patients: p values "
+            "and AUCs of the same outcome are too good."
+        )
+    for own, what in ledger.unknown(ledgers).items():
+        study.warnings.append(f"Features {own!r}: it is not known {what}; say it under chosen_on: of the feature set.")
     log.event("patients", **{k: v for k, v in study.counts.items() if isinstance(v, int)})
     results = [_test(study, target) for target in study.targets]
     log.progress("tests", 1, 3)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..estimates import Estimate, estimate, percentiles
+from ..estimates import Estimate, bca_interval, estimate, percentiles
 from . import roc
 
 Drawn = Sequence[np.ndarray]
@@ -84,6 +84,25 @@ def auc(y: np.ndarray, p: np.ndarray, drawn: Drawn, *, level: float, seed: int) 
         samples = np.full(0, math.nan)
     result = interval(discrimination(y, p), samples, len(y), level=level, seed=seed)
     return result | {"method": f"Hand and Till; {result['method']}"}
+
+
+def brier(y: np.ndarray, p: np.ndarray, counts: np.ndarray, *, level: float, seed: int) -> Estimate:
+    """Brier score with a BCa interval over patients; of several classes summed over them (Brier 1950).
+
+    Patients are drawn without regard to their class (`counts` (samples, n)), since the prevalence counts.
+    """
+    if p.shape[1] == 2:
+        error, what = (p[:, 1] - (y == 1)) ** 2, "mean squared difference"
+    else:
+        error, what = ((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1), "mean squared difference, summed over classes"
+    n = len(y)
+    if not n or not np.isfinite(error).all():
+        return estimate(math.nan, method=what, n=n, level=level, seed=seed)
+    value = float(error.mean())
+    without = (error.sum() - error) / max(n - 1, 1)
+    found = bca_interval(value, counts @ error / n, without, level)
+    method = f"{what}; {found.how} bootstrap over patients, {found.used} samples"
+    return estimate(value, found.lower, found.upper, method=method, n=n, level=level, seed=seed)
 
 
 def shares(y: np.ndarray, hit: np.ndarray, drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:

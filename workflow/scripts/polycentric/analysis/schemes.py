@@ -17,7 +17,7 @@ from ..config.classification import CrossValidation, LeaveCentreOut, RandomSplit
 from ..estimates import Estimate, estimate, finite, percentiles
 from ..jobs import Log
 from ..randomness import generator
-from . import multiclass, roc
+from . import classify_calibration, classify_evaluate, classify_groups, multiclass, roc
 from .chain import folds
 from .classify_evaluate import Key, Scored
 from .classify_fit import predict
@@ -32,6 +32,7 @@ class Validation:
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, list[str]] = field(default_factory=dict)
     predictions: dict[str, pd.DataFrame] = field(default_factory=dict)
+    use: classify_calibration.Use = field(default_factory=classify_calibration.Use)
 
 
 def run(study: Study, scored: dict[Key, Scored], drawn: dict[str, Drawn], log: Log) -> Validation:
@@ -40,6 +41,12 @@ def run(study: Study, scored: dict[Key, Scored], drawn: dict[str, Drawn], log: L
     for scheme in study.settings.validation:
         if len(np.unique(study.outcome[pool])) < 2:
             study.warn(f"validation: {scheme.kind} was left out: all patients who are not external have one outcome.")
+            continue
+        if study.chosen and not isinstance(scheme, LeaveCentreOut):
+            study.warn(
+                f"validation: {scheme.kind} was left out: it would predict patients whose outcomes chose imported "
+                "features. Import all features of the table, and let a selection choose inside the folds."
+            )
             continue
         match scheme:
             case CrossValidation():
@@ -51,6 +58,27 @@ def run(study: Study, scored: dict[Key, Scored], drawn: dict[str, Drawn], log: L
         if scheme.kind in result.metrics:
             result.seen[scheme.kind] = sorted(study.frame["patient"][pool])
     return result
+
+
+def _judge(
+    study: Study, kind: str, here: np.ndarray, p: dict[Key, np.ndarray], result: Validation, metrics: dict[str, Any]
+) -> None:
+    """Brier score, calibration, decision curves and groups of patients `here` (n,), from probabilities (n, K) of models
+    that were fitted without the patient: the first of each patient, since means of several models are nearer to the
+    middle than those of any one."""
+    y = study.outcome[here]
+    counts = {"patients": len(y), "by_class": {c: int((y == k).sum()) for k, c in enumerate(study.classes)}}
+    counts |= {"positive": int(y.sum())} if study.binary else {}
+    study.counts.setdefault("validation", {})[kind] = counts
+    for key, own in p.items():
+        entry = metrics[key[0]][key[1]]
+        found = {"brier": classify_evaluate.brier(study, y, own[here])}
+        found |= classify_calibration.assess(study, key, kind, y, own[here], result.use)
+        for value in found.values():
+            value["method"] += f"; {classify_calibration.FIRST}"
+        entry |= found
+        if np.isfinite(own[here]).all():
+            entry["subgroups"] = classify_groups.within(study, f"{key[1]} on {key[0]}, {kind}", own, here)
 
 
 def _predict(study: Study, train: np.ndarray, test: np.ndarray, stream: tuple[str | int, ...]) -> dict[Key, np.ndarray]:
@@ -73,6 +101,13 @@ def corrected(values: np.ndarray, ratio: float, *, n: int, level: float) -> Esti
     mean = float(values.mean())
     method = f"corrected resampled t (Nadeau and Bengio), {len(values)} test sets"
     return estimate(mean, max(0.0, mean - half), min(1.0, mean + half), method=method, n=n, level=level)
+
+
+def _placed(here: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Probabilities of some patients (bool, n) among NaN of all, (n, K)."""
+    found = np.full((len(here), p.shape[1]), np.nan)
+    found[here] = p
+    return found
 
 
 def _record(study: Study, found: dict[Key, np.ndarray], test: np.ndarray, **where: Any) -> list[pd.DataFrame]:
@@ -126,10 +161,9 @@ def _cross_validation(study: Study, scheme: CrossValidation, pool: np.ndarray, r
             "auc_folds": corrected(np.array(per_fold[key]), 1 / (count - 1), n=len(y), level=level),
             "auc_repetitions": [finite(v) for v in values],
         }  # fmt: skip
-        mean = p.mean(axis=0)
-        if study.binary:
-            entry |= roc.calibration(y == 1, mean[:, 1], level=level)
         metrics.setdefault(key[0], {})[key[1]] = entry
+    first = {key: _placed(pool, p[0]) for key, p in whole.items()}
+    _judge(study, scheme.kind, pool, first, result, metrics)
     result.metrics[scheme.kind] = {
         "folds": count, "repeats": scheme.repeats, "patients": len(y), "results": metrics,
         "method": "tuning, selection and imputation are nested inside every fold",
@@ -149,6 +183,12 @@ def _leave_centre_out(study: Study, scheme: LeaveCentreOut, pool: np.ndarray, re
     used = []
     for done, name in enumerate(centres, start=1):
         test = pool & (centre == name)
+        if study.frame["patient"][test].isin(study.chosen).any():
+            study.warn(
+                f"validation: centre {name} was not left out: outcomes of its patients chose imported features. Import "
+                "all features of the table, and let a selection choose inside training."
+            )
+            continue
         if not _trainable(study, pool & ~test):
             study.warn(f"validation: without centre {name} all patients have one outcome, so it could not be left out.")
             continue
@@ -190,7 +230,9 @@ def _leave_centre_out(study: Study, scheme: LeaveCentreOut, pool: np.ndarray, re
             method="mean of the AUCs within centres, weighted by patients; percentile bootstrap over patients within "
             f"each class of each centre, {count} samples",
         )  # fmt: skip
-    result.metrics[scheme.kind] = {"centres": used, "patients": int(pool.sum()), "results": metrics}
+    here = pool & np.isin(centre, used)
+    _judge(study, scheme.kind, here, p, result, metrics)
+    result.metrics[scheme.kind] = {"centres": used, "patients": int(here.sum()), "results": metrics}
     result.predictions[scheme.kind] = pd.concat(blocks, ignore_index=True)
 
 
@@ -201,6 +243,8 @@ def _random_splits(
     own = study.part("test")
     share = scheme.test or (float(own.sum() / pool.sum()) if own.any() else 0.3)
     aucs: dict[Key, list[float]] = {}
+    first: dict[Key, np.ndarray] = {}
+    tested = np.zeros(len(pool), dtype=bool)
     blocks: list[pd.DataFrame] = []
     for number in range(scheme.count):
         rng = generator(study.seed, "analyse", study.name, "random-split", number)
@@ -215,6 +259,9 @@ def _random_splits(
         found = _predict(study, train, test, ("random-split", number))
         for key, p in found.items():
             aucs.setdefault(key, []).append(multiclass.discrimination(study.outcome[test], p))
+            own_first = first.setdefault(key, np.full((len(pool), len(study.classes)), np.nan))
+            own_first[test & ~tested] = p[~tested[test]]
+        tested |= test
         blocks += _record(study, found, test, repeat=number, fold=0)
         log.progress("random splits", number + 1, scheme.count)
     metrics: dict[str, Any] = {}
@@ -231,6 +278,7 @@ def _random_splits(
             "share_below_chosen": finite(np.mean(values < chosen - 1e-12)) if math.isfinite(chosen) else None,
             "aucs": [finite(v) for v in values],
         }
+    _judge(study, scheme.kind, tested, first, result, metrics)
     result.metrics[scheme.kind] = {
         "count": scheme.count, "test": share, "patients": int(pool.sum()), "results": metrics,
     }  # fmt: skip

@@ -14,7 +14,7 @@ from scipy import special
 
 from .. import tables
 from ..errors import UserError
-from ..estimates import Estimate, holm, normal_quantile
+from ..estimates import Estimate, estimate, finite, holm, normal_quantile, p_text
 from ..tables.schemas import SCANS
 from . import roc
 
@@ -190,6 +190,31 @@ def performance(
     differences = pd.DataFrame(tests, columns=[c for c in DIFFERENCES if c != "p_holm"])
     differences.insert(5, "p_holm", holm(differences["p"].tolist()))
     return pd.DataFrame(rows, columns=list(PERFORMANCE)), differences
+
+
+def for_metrics(rows: pd.DataFrame, differences: pd.DataFrame, *, level: float) -> dict[str, Any]:
+    """What `performance` found, as it stands in metrics.json: estimates by group, and the tests between groups."""
+    groups = {}
+    for row in rows.to_dict("records"):
+        value, lower, upper = (math.nan if row[k] is None else row[k] for k in ("value", "lower", "upper"))
+        method = f"not estimated: {row['why_not']}" if row["why_not"] else row["method"]
+        groups[f"{row['column']}: {row['group']}"] = estimate(
+            value, lower, upper, method=method, n=row["n"], level=level, events=row["events"]
+        )
+    tests = [
+        {name: finite(v) if isinstance(v, float) else v for name, v in row.items()}
+        for row in differences.to_dict("records")
+    ]
+    return {"groups": groups, "differences": tests}
+
+
+def test_row(test: dict[str, Any]) -> dict[str, Any]:
+    """A test between groups, of `for_metrics`, as a row of a table."""
+    return {
+        "column": test["column"], "groups": test["groups"], "Q": None if test["q"] is None else round(test["q"], 2),
+        "I squared": "" if test["i_squared"] is None else f"{100 * test['i_squared']:.0f} %",
+        "p": p_text(test["p"]), "p, Holm": p_text(test["p_holm"]),
+    }  # fmt: skip
 
 
 def forest_rows(overall: Estimate, rows: pd.DataFrame) -> pd.DataFrame:

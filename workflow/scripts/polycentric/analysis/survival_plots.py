@@ -78,21 +78,27 @@ def curves(
     return figure, pd.DataFrame(rows)
 
 
-def calibration(rows: pd.DataFrame, what: str) -> Figure:
-    """Observed against predicted risk: smooth curves (`kind` curve) and groups with intervals, one panel per part."""
-    parts = list(dict.fromkeys(rows["part"]))
-    figure, axes = figures.new(width_mm=min(75 * len(parts) + 5, 180), height_mm=75, columns=len(parts), squeeze=False)
-    for axis, part in zip(axes[0], parts, strict=True):
-        here = rows[rows["part"] == part]
-        curve, groups = here[here["kind"] == "curve"], here[here["kind"] == "group"]
-        axis.plot([0, 1], [0, 1], **DIAGONAL)
-        axis.plot(curve["predicted"], curve["observed"], color=figures.COLOURS[0])
-        axis.vlines(groups["predicted"], groups["lower"], groups["upper"], color=figures.COLOURS[1], linewidth=1)
-        axis.plot(groups["predicted"], groups["observed"], "s", color=figures.COLOURS[1], markersize=3.5)
-        axis.set(
-            title=part, xlabel=f"predicted {what}", ylabel=f"observed {what}", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
-        )
-        axis.set_aspect("equal")
+def calibration(rows: pd.DataFrame, unit: str) -> Figure:
+    """Observed against predicted risk: smooth curves with bands (`kind` curve) and groups with intervals, a row of
+    panels per time and a column per part."""
+    times, parts = list(dict.fromkeys(rows["time"])), list(dict.fromkeys(rows["part"]))
+    width = min(75 * len(parts) + 5, 180)
+    figure, axes = figures.new(width_mm=width, height_mm=(width / len(parts) + 4) * len(times), columns=len(parts),
+                               rows=len(times), squeeze=False)  # fmt: skip
+    for line, t in zip(axes, times, strict=True):
+        for axis, part in zip(line, parts, strict=True):
+            here = rows[(rows["part"] == part) & (rows["time"] == t)]
+            curve, groups = here[here["kind"] == "curve"], here[here["kind"] == "group"]
+            axis.plot([0, 1], [0, 1], **DIAGONAL)
+            axis.fill_between(curve["predicted"], curve["lower"].astype(float), curve["upper"].astype(float),
+                              color=figures.COLOURS[0], alpha=0.15, linewidth=0)  # fmt: skip
+            axis.plot(curve["predicted"], curve["observed"], color=figures.COLOURS[0])
+            axis.vlines(groups["predicted"], groups["lower"], groups["upper"], color=figures.COLOURS[1], linewidth=1)
+            axis.plot(groups["predicted"], groups["observed"], "s", color=figures.COLOURS[1], markersize=3.5)
+            what = f"risk by {t:g} {unit}"
+            axis.set(title=part, xlabel=f"predicted {what}", ylabel=f"observed {what}", xlim=(-0.01, 1.01),
+                     ylim=(-0.01, 1.01))  # fmt: skip
+            axis.set_aspect("equal")
     return figure
 
 
@@ -117,21 +123,26 @@ def predicted(rows: pd.DataFrame, unit: str) -> Figure:
     return figure
 
 
-def decision(rows: pd.DataFrame) -> Figure:
-    """Net benefit against the threshold, one panel per part."""
-    parts, strategies = list(dict.fromkeys(rows["part"])), list(dict.fromkeys(rows["strategy"]))
-    figure, axes = figures.new(width_mm=min(80 * len(parts) + 5, 180), height_mm=70, columns=len(parts), squeeze=False)
+def decision(rows: pd.DataFrame, unit: str) -> Figure:
+    """Net benefit against the threshold, a row of panels per time and a column per part; bands of a single model."""
+    times, parts = list(dict.fromkeys(rows["time"])), list(dict.fromkeys(rows["part"]))
+    models = [s for s in dict.fromkeys(rows["strategy"]) if s != "all"]
+    figure, axes = figures.new(width_mm=min(80 * len(parts) + 5, 180), height_mm=70 * len(times), columns=len(parts),
+                               rows=len(times), squeeze=False)  # fmt: skip
     top = max(float(rows["net_benefit"].max()), 0.01)
-    for axis, part in zip(axes[0], parts, strict=True):
-        axis.axhline(0, color="#999999", linewidth=0.7)
-        for strategy in strategies:
-            here = rows[(rows["part"] == part) & (rows["strategy"] == strategy)]
-            if strategy == "all":
-                axis.plot(here["threshold"], here["net_benefit"], label="all", **DIAGONAL)
-            else:
-                number = [s for s in strategies if s != "all"].index(strategy)
-                axis.plot(here["threshold"], here["net_benefit"], label=strategy,
-                          color=figures.COLOURS[number % len(figures.COLOURS)])  # fmt: skip
-        axis.set(title=part, xlabel="threshold risk", ylabel="net benefit", ylim=(-0.15 * top, 1.05 * top))
-        axis.legend(loc="upper right", handlelength=1.4)
+    for line, t in zip(axes, times, strict=True):
+        for axis, part in zip(line, parts, strict=True):
+            axis.axhline(0, color="#999999", linewidth=0.7)
+            own = rows[(rows["part"] == part) & (rows["time"] == t)]
+            for number, strategy in enumerate(models):
+                here, colour = own[own["strategy"] == strategy], figures.COLOURS[number % len(figures.COLOURS)]
+                if len(models) == 1:
+                    axis.fill_between(here["threshold"], here["lower"], here["upper"], color=colour, alpha=0.15,
+                                      linewidth=0)  # fmt: skip
+                axis.plot(here["threshold"], here["net_benefit"], label=strategy, color=colour)
+            everyone = own[own["strategy"] == "all"]
+            axis.plot(everyone["threshold"], everyone["net_benefit"], label="all", **DIAGONAL)
+            axis.set(title=f"{part}, {t:g} {unit}", xlabel="threshold risk", ylabel="net benefit",
+                     ylim=(-0.15 * top, 1.05 * top))  # fmt: skip
+            axis.legend(loc="upper right", handlelength=1.4)
     return figure

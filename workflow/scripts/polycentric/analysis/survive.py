@@ -20,7 +20,16 @@ from ..config.survival import SurvivalAnalysis
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..words import in_words
-from . import chains, coxmodel, data, survive_evaluate, survive_figures, survive_null, survive_tables
+from . import (
+    chains,
+    coxmodel,
+    data,
+    survive_evaluate,
+    survive_figures,
+    survive_groups,
+    survive_null,
+    survive_tables,
+)
 from .artefacts import write_skops
 from .schemas import SURVIVAL
 from .survive_study import Study, read
@@ -77,6 +86,7 @@ def analyse(
     training = study.part("training")
     ids = study.frame["patient"]
     ledger.refuse(ids[training], ids[~training], ledgers, split=settings.split, where=where)
+    study.chosen = data.chosen_elsewhere(ids[training], ledgers, study.warn)
     fitted, crossed = _fit(study, log)
     log.progress("models", len(settings.models), len(settings.models))
     null = survive_null.gather(study, permutations)
@@ -107,6 +117,7 @@ def analyse(
     _write_predictions(study, judged, folder)
     survive_tables.write(study, fitted, judged, artefacts)
     survive_figures.write(study, judged, null, artefacts)
+    survive_groups.write(study, judged.results, settings.title or name, artefacts)
     artefacts.write()
     for key, fit in fitted.items():
         if fit:
@@ -130,7 +141,7 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
     y = study.follow_up[training]
     events = int((y[:, 1] > 0).sum())
     if not events:
-        return dict.fromkeys(settings.models), chains.CrossValidation()
+        return dict.fromkeys(settings.models), chains.CrossValidation(n=int(training.sum()))
     rows = {key: table[training] for key, table in study.tables.items()}
     fitted = chains.fit_all(rows, y, settings, study.stream("fit"), study.model_seed)
     for key, fit in fitted.items():
@@ -156,7 +167,8 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
                 f"{strong!r}); every variable got a ridge of {coxmodel.RESCUE} per event. Look whether that column "
                 "holds the outcome under another name, merge its rare categories, or leave it out."
             )
-    crossed = chains.cross_validate(rows, y, settings, study.stream("cross"), study.model_seed)
+    drawn = survive_evaluate.draw(study, training, "training")
+    crossed = chains.cross_validate(rows, y, settings, study.stream("cross"), study.model_seed, drawn)
     if crossed.folds < settings.resampling.folds:
         study.warn(f"Cross-validation uses {max(crossed.folds, 0)} folds: training has too few events for more.")
     return dict(fitted), crossed

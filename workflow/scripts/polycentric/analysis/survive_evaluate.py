@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,35 @@ from .. import bootstrap, tables
 from ..estimates import (
     Estimate,
     bca,
+    bca_interval,
     estimate,
     finite,
     holm,
     normal_quantile,
     p_of_z,
-    percentiles,
     permutation_p,
 )
 from ..jobs import Log
 from ..randomness import generator
-from . import calibrate, chains, competing, cox, cutpoints, data, discrimination, samplesize, survival
+from . import (
+    calibrate,
+    chains,
+    competing,
+    cox,
+    cutpoints,
+    decision,
+    discrimination,
+    samplesize,
+    survival,
+    survive_groups,
+)
 from .survive_null import Null
 from .survive_study import Study
 
 GRID = 20  # times of the integrated Brier score
 SMOOTH_BOOTSTRAPS = 100  # each fits a curve
+KNIVES = 500  # blocks of patients that the jackknife of BCa intervals leaves out in turn, at most
+OPTIMISM = "apparent less cross-validated C of training"
 
 
 @dataclass
@@ -42,6 +56,8 @@ class Judged:
     results: dict[str, Any]
     comparisons: list[dict[str, Any]]
     steps: np.ndarray
+    curves: dict[tuple[str, str, float], calibrate.Curve] = field(default_factory=dict)
+    decisions: dict[tuple[str, str, float], discrimination.Decision] = field(default_factory=dict)
 
 
 def evaluate(
@@ -64,7 +80,7 @@ def evaluate(
         judged.predicted[key], judged.grid[key] = curve[:, : len(times)], curve[:, len(times) :]
         judged.cuts[key] = _cut(study, judged.indices[key][training], study.follow_up[training])
         judged.groups[key] = _group(judged.indices[key], judged.cuts[key]["value"])
-    drawn = {part: _draw(study, study.part(part), part) for part in tables.PARTS}
+    drawn = {part: draw(study, study.part(part), part) for part in tables.PARTS}
     for done, (key, fit) in enumerate(fitted.items(), start=1):
         judged.results[key] = _one(study, key, fit, judged, crossed, drawn, null.get(key, {}))
         log.progress("evaluation", done, len(fitted), model=key)
@@ -80,7 +96,7 @@ def _steps(study: Study) -> np.ndarray:
     return np.linspace(0, max(study.times), GRID + 1)[1:]
 
 
-def _draw(study: Study, rows: np.ndarray, *names: str) -> np.ndarray:
+def draw(study: Study, rows: np.ndarray, *names: str) -> np.ndarray:
     stream = generator(study.seed, "analyse", study.name, "bootstrap", *names)
     return bootstrap.counts(np.zeros(int(rows.sum())), study.settings.bootstraps, stream)
 
@@ -137,16 +153,22 @@ def _one(
         for part in tables.PARTS
         if study.part(part).any()
     }
-    cross = estimate(
-        crossed.c.get(key, math.nan),
-        method="Harrell's C of pairs within the same fold, tuning and stacking inside; no interval, since folds share "
-        "patients",
-        n=int(study.part("training").sum()),
-        level=level,
-        seed=study.seed,
-    )
-    apparent = parts.get("training", {}).get("c_index", {}).get("value")
-    optimism = apparent - cross["value"] if apparent is not None and cross["value"] is not None else math.nan
+    training = study.part("training")
+    of_folds = crossed.estimate(key, level=level, seed=study.seed)
+    of_folds["method"] += "; too good: outcomes of training chose imported features" * bool(study.chosen)
+    cross, optimism = of_folds, estimate(math.nan, method=OPTIMISM, n=of_folds["n"], level=level, seed=study.seed)
+    if fit and key in crossed.samples:
+        score, time, event = index[training], study.follow_up[training, 0], study.event[training]
+        found = bca_interval(
+            survival.concordance(time, event, score) - crossed.c[key],
+            survival.bootstrap_concordance(time, event, score, drawn["training"]) - crossed.samples[key],
+            survival.jackknife_concordance(time, event, score) - crossed.knives[key], level,
+        )  # fmt: skip
+        optimism = estimate(
+            survival.concordance(time, event, score) - crossed.c[key], found.lower, found.upper,
+            method=f"{OPTIMISM}, {found.how} paired bootstrap over patients, {found.used} samples", n=cross["n"],
+            level=level, seed=study.seed,
+        )  # fmt: skip
     permutation = {}
     for part, values in null.items():
         known = values[np.isfinite(values)]
@@ -160,32 +182,20 @@ def _one(
             "seed": study.seed,
             "method": "C with permuted follow-up of training, whole chain; upper: 95th percentile; one-sided p",
         }
-    centres = {str(c): study.frame["centre"].eq(c).to_numpy() for c in sorted(study.frame["centre"].unique())}
+    risk = 1 - judged.predicted[key][:, 0] if study.times else np.full(len(index), np.nan)
     return {
         "parts": parts,
         "cross_validated_c_index": cross,
-        "optimism": estimate(
-            optimism, method="apparent less cross-validated C of training", n=cross["n"], level=level, seed=study.seed
+        "optimism": optimism,
+        "subgroups": survive_groups.assess(
+            study, key, index, risk, lambda rows: harrell(study, rows, index, draw(study, rows, "group"))
         ),
-        "centres": _by_group(study, index, centres),
-        "subgroups": _by_group(study, index, study.groups),
         "cut": judged.cuts[key],
         "penalty": fit.penalty if fit else None,
         "variables": len(columns[0]),
         "sample_size": _sample_size(study, key, fit, len(columns[0])),
         "permutation": permutation,
     }
-
-
-def _by_group(study: Study, index: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, Estimate]:
-    """C of groups of held-out patients, by label and part."""
-    found = {}
-    for label, mask in masks.items():
-        for part in data.HELD_OUT:
-            rows = study.part(part) & mask
-            if rows.any():
-                found[f"{label} ({part})"] = harrell(study, rows, index, _draw(study, rows, part, label))
-    return found
 
 
 def _part(
@@ -229,16 +239,26 @@ def _part(
 
 def _bootstrapped(study: Study, statistic: Any, here: np.ndarray, index: np.ndarray, drawn: np.ndarray,
                   what: str) -> Estimate:  # fmt: skip
-    """A statistic of counts (samples, n) with its percentile interval."""
+    """A statistic of counts (samples, n) with its BCa interval over patients."""
     level, n = study.settings.level, int(here.sum())
     if not n or not np.isfinite(index[here]).all():
         return estimate(math.nan, method=what, n=n, level=level, seed=study.seed)
     value = float(statistic(discrimination.ones(n))[0])
-    lower, upper, used = percentiles(statistic(drawn), level)
+    found = bca_interval(value, statistic(drawn), statistic(without(n)), level)
     return estimate(
-        value, lower, upper, method=f"{what}, percentile bootstrap over patients, {used} samples", n=n, level=level,
-        seed=study.seed, events=int(study.event[here].sum()),
+        value, found.lower, found.upper, method=f"{what}, {found.how} bootstrap over patients, {found.used} samples",
+        n=n, level=level, seed=study.seed, events=int(study.event[here].sum()),
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4)
+def without(n: int) -> np.ndarray:
+    """Counts (blocks, n) that leave out each patient in turn, or, of many, each of `KNIVES` blocks of patients: the
+    acceleration of a BCa interval does not hang on the size of the blocks."""
+    blocks = min(n, KNIVES)
+    counts = np.ones((blocks, n))
+    counts[np.arange(n) % blocks, np.arange(n)] = 0
+    return counts
 
 
 def _at_times(study: Study, key: str, part: str, judged: Judged, here: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
@@ -275,8 +295,13 @@ def _at_times(study: Study, key: str, part: str, judged: Judged, here: np.ndarra
             "observed_to_expected": _bootstrapped(
                 study, ratio, here, index, drawn, "risk by Kaplan-Meier over mean predicted risk"
             ),
-            "ici": _ici(study, time, event, risk, t, drawn),
+            "ici": _ici(study, (key, part, t), time, event, risk, drawn, judged),
         }  # fmt: skip
+        if part != "training" and np.isfinite(risk).all():
+            thresholds = decision.grid(*study.settings.decision_thresholds)
+            judged.decisions[key, part, t] = discrimination.decision(
+                time, event, risk, t, thresholds, drawn[:SMOOTH_BOOTSTRAPS], level=study.settings.level
+            )
     steps = judged.steps[judged.steps < last]
     if len(steps) > 1:
 
@@ -292,25 +317,28 @@ def _at_times(study: Study, key: str, part: str, judged: Judged, here: np.ndarra
 
 
 class _Weights:
-    """Censoring weights of the sample itself and of its bootstrap samples, each estimated once."""
+    """Censoring weights of the sample itself, its bootstrap samples and its jackknife, each estimated once."""
 
     def __init__(self, time: np.ndarray, event: np.ndarray, drawn: np.ndarray) -> None:
         one = discrimination.ones(len(time))
         self._one = discrimination.censoring(time, event, one)
-        self._drawn = discrimination.censoring(time, event, drawn)
-        self._samples = drawn
+        self._known = {id(c): discrimination.censoring(time, event, c) for c in (drawn, without(len(time)))}
+        self._kept = (drawn, without(len(time)))  # so that their ids stay theirs
 
     def __call__(self, counts: np.ndarray) -> discrimination.Censoring:
-        return self._drawn if counts is self._samples else self._one
+        return self._known.get(id(counts), self._one)
 
 
-def _ici(study: Study, time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float, drawn: np.ndarray) -> Estimate:
-    level, n = study.settings.level, len(time)
-    samples = drawn[:SMOOTH_BOOTSTRAPS]
+def _ici(
+    study: Study, where: tuple[str, str, float], time: np.ndarray, event: np.ndarray, risk: np.ndarray,
+    drawn: np.ndarray, judged: Judged,
+) -> Estimate:  # fmt: skip
+    """Integrated calibration index at a time; the smooth curve behind it, with its band, goes into `judged`."""
+    level, n, t = study.settings.level, len(time), where[2]
     if not np.isfinite(risk).all():
         return estimate(math.nan, method="integrated calibration index", n=n, level=level, seed=study.seed)
-    rows = [np.repeat(np.arange(n), s.astype(int)) for s in samples]
-    values = np.array([calibrate.ici(time[r], event[r], risk[r], t) for r in rows])
+    curve, values = calibrate.curve(time, event, risk, t, drawn[:SMOOTH_BOOTSTRAPS], level=level)
+    judged.curves[where] = curve
     value = calibrate.ici(time, event, risk, t)
     # a distance cannot be negative, so that samples lie above it: their bias is corrected
     lower, upper, used = bca(value, values, np.empty(0), level)

@@ -7,14 +7,15 @@ import pandas as pd
 
 from .. import tables
 from ..artefacts import TableArtefacts
-from ..estimates import p_text
-from . import calibrate, competing, data, decision, discrimination, plots, survival, survival_plots
+from ..estimates import p_text, shown
+from . import competing, data, decision, plots, survival, survival_plots
 from .artefacts import sentence
-from .survive_evaluate import Judged
+from .survive_evaluate import SMOOTH_BOOTSTRAPS, Judged
 from .survive_null import Null
 from .survive_study import Study
 from .survive_tables import percent_of, title_of
 
+COLUMNS = ("net_benefit", "lower", "upper", "gain", "gain_lower", "gain_upper")
 QUANTILES = 4  # groups of predicted risk in the calibration plot
 
 
@@ -153,16 +154,16 @@ def _judged_parts(study: Study) -> list[str]:
 
 
 def _calibration(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
-    """Observed against predicted risk at the first time of interest: smooth curve and Kaplan-Meier of risk groups."""
-    t, level, rows = study.times[0], study.settings.level, []
-    for part in _judged_parts(study):
-        here = study.part(part)
+    """Observed against predicted risk at every time of interest: smooth curve and Kaplan-Meier of risk groups."""
+    level, rows = study.settings.level, []
+    for (key, part, t), curve in judged.curves.items():
+        here, common = study.part(part), {"model": key, "part": part, "time": t}
         time, event = study.follow_up[here, 0], study.event[here]
-        risk = 1 - judged.predicted[study.primary][here, 0]
-        low, high = np.quantile(risk, [0.02, 0.98]) if len(risk) > 1 else (0.0, 0.0)
-        at = np.linspace(low, high, 60)
-        curve = calibrate.smooth(time, event, risk, t, at)
-        rows += [{"part": part, "kind": "curve", "predicted": a, "observed": o} for a, o in zip(at, curve, strict=True)]
+        rows += [
+            {**common, "kind": "curve", "predicted": a, "observed": o, "lower": low, "upper": high}
+            for a, o, low, high in zip(*curve, strict=True)
+        ]
+        risk = 1 - judged.predicted[key][here, study.times.index(t)]
         edges = np.quantile(risk, np.linspace(0, 1, QUANTILES + 1)[1:-1])
         which = np.searchsorted(edges, risk, side="right")
         for group in range(QUANTILES):
@@ -170,20 +171,24 @@ def _calibration(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
             if members.sum() >= 2:
                 km = survival.kaplan_meier(time[members], event[members], level=level, interval="log-log")
                 lower, upper = km.between(np.array([t]))
-                rows.append({"part": part, "kind": "group", "predicted": risk[members].mean(),
+                rows.append({**common, "kind": "group", "predicted": risk[members].mean(),
                              "observed": 1 - km.at(np.array([t]))[0], "lower": 1 - upper[0], "upper": 1 - lower[0],
                              "patients": int(members.sum())})  # fmt: skip
-    frame = pd.DataFrame(rows, columns=["part", "kind", "predicted", "observed", "lower", "upper", "patients"])
-    if frame["observed"].notna().any():
+    columns = ["model", "part", "time", "kind", "predicted", "observed", "lower", "upper", "patients"]
+    frame = pd.DataFrame(rows, columns=columns)
+    drawn = frame[frame["model"].eq(study.primary) & frame["part"].isin(_judged_parts(study))]
+    if drawn["observed"].notna().any():
         artefacts.figure(
-            survival_plots.calibration(frame, f"risk by {t:g} {study.unit}"),
+            survival_plots.calibration(drawn, study.unit),
             "calibration",
-            f"{title_of(study)}: calibration at {t:g} {study.unit}",
+            f"{title_of(study)}: calibration at a time",
             sentence(
-                f"Observed against predicted risk of {study.settings.outcome} by {t:g} {study.unit}, model "
-                f"{study.primary}: lines from Cox regression on a spline of the prediction, squares one minus "
+                f"Observed against predicted risk of {study.settings.outcome}, model {study.primary}: lines from Cox "
+                f"regression on a spline of the prediction with pointwise {percent_of(study)} bands of "
+                f"{min(study.settings.bootstraps, SMOOTH_BOOTSTRAPS)} bootstrap samples of patients, squares one minus "
                 f"Kaplan-Meier of {QUANTILES} groups of predicted risk with {percent_of(study)} intervals; "
-                f"{_counts(study)}"
+                f"{_counts(study)}",
+                "All models and parts are in the CSV" if len(drawn) < len(frame) else "",
             ),
             frame,
         )
@@ -191,8 +196,29 @@ def _calibration(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
 
 def _predicted(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
     """Mean predicted survival of the risk groups over their Kaplan-Meier curves."""
-    rows = []
-    groups, curve = judged.groups[study.primary], judged.grid[study.primary]
+    rows: list[dict] = []
+    for key in study.settings.models:
+        if np.isfinite(judged.indices[key]).all():
+            rows += _predicted_rows(study, judged, key)
+    frame = pd.DataFrame(rows)
+    drawn = frame[frame["model"].eq(study.primary)] if len(frame) else frame
+    if len(drawn):
+        artefacts.figure(
+            survival_plots.predicted(drawn, study.unit),
+            "predicted",
+            f"{title_of(study)}: predicted over observed survival",
+            sentence(
+                f"Mean predicted survival (dashed) of the risk groups of model {study.primary} over Kaplan-Meier "
+                f"curves (solid, pointwise {percent_of(study)} intervals); {_counts(study)}",
+                "All models are in the CSV" if len(drawn) < len(frame) else "",
+            ),
+            frame,
+        )
+
+
+def _predicted_rows(study: Study, judged: Judged, key: str) -> list[dict]:
+    rows: list[dict] = []
+    groups, curve = judged.groups[key], judged.grid[key]
     for part in _judged_parts(study):
         for group in ("low", "high"):
             here = study.part(part) & (groups == group)
@@ -202,60 +228,66 @@ def _predicted(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
                                        interval=study.settings.interval)  # fmt: skip
             last = min(judged.steps[-1], km.time[-1])
             at = np.r_[0.0, km.time[km.time < last], last]
+            common = {"model": key, "part": part, "group": group}
             rows += [
-                {"part": part, "group": group, "kind": "observed", "time": t, "value": v, "lower": low, "upper": high}
+                {**common, "kind": "observed", "time": t, "value": v, "lower": low, "upper": high}
                 for t, v, low, high in zip(at, km.at(at), *km.between(at), strict=True)
             ]
             kept = judged.steps <= study.follow_up[here, 0].max()
             mean = curve[here][:, kept].mean(axis=0)
             rows += [
-                {"part": part, "group": group, "kind": "predicted", "time": t, "value": v}
+                {**common, "kind": "predicted", "time": t, "value": v}
                 for t, v in [(0.0, 1.0), *zip(judged.steps[kept], mean, strict=True)]
             ]
-    frame = pd.DataFrame(rows)
-    if len(frame):
-        artefacts.figure(
-            survival_plots.predicted(frame, study.unit),
-            "predicted",
-            f"{title_of(study)}: predicted over observed survival",
-            sentence(
-                f"Mean predicted survival (dashed) of the risk groups of model {study.primary} over Kaplan-Meier "
-                f"curves (solid, pointwise {percent_of(study)} intervals); {_counts(study)}"
-            ),
-            frame,
-        )
+    return rows
 
 
 def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
-    """Net benefit of every model at the first time of interest."""
-    t, rows = study.times[0], []
-    low, high = study.settings.decision_thresholds
-    thresholds = decision.grid(low, high)
-    for part in _judged_parts(study):
-        here = study.part(part)
-        time, event = study.follow_up[here, 0], study.event[here]
-        everyone = None
-        for key in study.settings.models:
-            risk = 1 - judged.predicted[key][here, 0]
-            if not np.isfinite(risk).all():
-                continue
-            benefit, everyone = discrimination.net_benefit(time, event, risk, t, thresholds)
-            rows += [{"part": part, "strategy": key, "threshold": a, "net_benefit": b}
-                     for a, b in zip(thresholds, benefit, strict=True)]  # fmt: skip
-        if everyone is not None:
-            rows += [{"part": part, "strategy": "all", "threshold": a, "net_benefit": b}
-                     for a, b in zip(thresholds, everyone, strict=True)]  # fmt: skip
+    """Net benefit of every model at every time of interest."""
+    rows, useful = [], []
+    for (key, part, t), found in judged.decisions.items():
+        common = {"part": part, "time": t}
+        for strategy, values in ((key, found.model), ("all", found.everyone)):
+            gain = found.gain if strategy == key else np.full((3, len(found.thresholds)), np.nan)
+            rows += [
+                {**common, "strategy": strategy, "threshold": a, **dict(zip(COLUMNS, v, strict=True))}
+                for a, *v in zip(found.thresholds, *values, *gain, strict=True)
+            ]
+        best = int(np.argmax(found.gain[0]))
+        better = decision.in_words(decision.spans(found.thresholds, found.gain[1] > 0))
+        useful.append(
+            {"model": key, "part": part, "time": f"{t:g} {study.unit}", "patients": int(study.part(part).sum()),
+             "better than all and none at thresholds": better or "none",
+             "largest gain in net benefit": shown(dict(zip(("value", "lower", "upper"), found.gain[:, best],
+                                                           strict=True)), 3),
+             "at threshold": f"{found.thresholds[best]:.2f}"}
+        )  # fmt: skip
     frame = pd.DataFrame(rows)
-    if len(frame):
-        artefacts.figure(
-            survival_plots.decision(frame),
-            "decision",
-            f"{title_of(study)}: decision curves",
-            sentence(
-                f"Net benefit of treating patients whose predicted risk by {t:g} {study.unit} reaches a threshold, for "
-                "every model, for treating all and for treating none (zero); observed risk by Kaplan-Meier; "
-                f"thresholds from {low:g} to {high:g}; "
-                f"{_counts(study)}"
-            ),
-            frame,
-        )
+    if not len(frame):
+        return
+    frame = frame.drop_duplicates(["part", "time", "strategy", "threshold"])  # treating all is the same for each model
+    samples = min(study.settings.bootstraps, SMOOTH_BOOTSTRAPS)
+    low, high = study.settings.decision_thresholds
+    artefacts.figure(
+        survival_plots.decision(frame[frame["part"].isin(_judged_parts(study))], study.unit),
+        "decision",
+        f"{title_of(study)}: decision curves",
+        sentence(
+            "Net benefit of treating patients whose predicted risk reaches a threshold, for every model, for treating "
+            f"all and for treating none (zero); thresholds from {low:g} to {high:g}; observed risk by Kaplan-Meier; "
+            f"pointwise {percent_of(study)} bands of "
+            f"{samples} bootstrap samples of patients stand in the CSV, and are drawn where there is one model; "
+            f"{_counts(study)}"
+        ),
+        frame,
+    )
+    artefacts.table(
+        pd.DataFrame(useful),
+        "decision",
+        f"{title_of(study)}: where the models are of use",
+        sentence(
+            f"Outcome {study.settings.outcome}; thresholds of predicted risk at which treating by the model has a "
+            "higher net benefit than treating all and treating none: the lower bound of the pointwise "
+            f"{percent_of(study)} band of the paired gain is above 0 ({samples} bootstrap samples of patients)"
+        ),
+    )

@@ -25,7 +25,8 @@ class Study:
     """Patients with known follow-up and features in every model, in one order.
 
     `follow_up` (n, 2) is time and event; `cause` (n,) 0 censored, 1 the event, 2 a competing one; `tables` has a table
-    of n rows for every model of columns; `times` are those at which predictions are judged.
+    of n rows for every model of columns; `times` are those at which predictions are judged; `groups` masks (n,) by
+    label; `chosen` training patients whose outcomes chose imported features.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Study:
     groups: dict[str, np.ndarray]
     counts: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    chosen: frozenset[str] = frozenset()
 
     def part(self, part: str) -> np.ndarray:
         return self.frame["part"].eq(part).to_numpy()
@@ -125,7 +127,7 @@ def read(
     training = frame["part"].eq("training").to_numpy()
     study = Study(
         name, settings, seed, str(getattr(outcome, "unit", "days")), frame, follow_up.to_numpy(dtype=float), cause,
-        per_model, (), subgroups.groups(frame, settings.subgroups, scans, training, where), counts,
+        per_model, (), subgroups.groups(frame, {"centre": (), **settings.subgroups}, scans, training, where), counts,
         warnings,
     )  # fmt: skip
     study.times = _times(study)

@@ -76,25 +76,11 @@ def _performance(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
         f"{title_of(study)}: performance",
         sentence(
             f"{_outcome(study)}; C with {percent_of(study)} intervals by bootstrap over patients ({settings.bootstraps}"
-            " samples; BCa for Harrell's, percentiles for Uno's)",
+            " samples, BCa)",
             "The C of training is apparent; optimism is its excess over cross-validation of the whole chain",
             "Misspecification: joint likelihood ratio test that the model's variables add nothing to its index",
             f"Risk groups are cut at the {_cut_words(study)} of the prognostic index in training",
             f"Permutation p: {settings.permutations} runs of the whole chain with permuted follow-up",
-        ),
-    )
-    rows = [
-        {"model": key, "group": label, "patients": value["n"], "events": value["events"], "Harrell's C": shown(value)}
-        for key, entry in judged.results.items()
-        for label, value in (entry["centres"] | entry["subgroups"]).items()
-    ]
-    artefacts.table(
-        pd.DataFrame(rows, columns=["model", "group", "patients", "events", "Harrell's C"]),
-        "subgroups",
-        f"{title_of(study)}: performance by centre and group",
-        sentence(
-            f"{_outcome(study)}; Harrell's C with {percent_of(study)} BCa bootstrap intervals of every centre and "
-            "group in held-out parts; differences between groups are not tested"
         ),
     )
 
@@ -131,8 +117,7 @@ def _times(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             "times",
             f"{title_of(study)}: predictions at a time",
             sentence(
-                f"{_outcome(study)}; {percent_of(study)} percentile bootstrap intervals over patients; training is "
-                "apparent",
+                f"{_outcome(study)}; {percent_of(study)} BCa bootstrap intervals over patients; training is apparent",
                 "Cumulative/dynamic AUC and Brier score with inverse probability of censoring weights (Kaplan-Meier), "
                 "as R's riskRegression; the scaled Brier score is 1 less its ratio to that without predictors",
                 "Observed / expected: risk by Kaplan-Meier over the mean predicted risk; ICI: mean distance of the "
@@ -210,7 +195,8 @@ def _variables(study: Study, fitted: dict[str, chains.Fitted | None], artefacts:
             "variables",
             f"{title_of(study)}: hazard ratios",
             sentence(
-                "Cox regression (Efron) on training; hazard ratios per unit and per standard deviation of training, "
+                f"Cox regression ({study.settings.ties.capitalize()}) on training; hazard ratios per unit and per "
+                "standard deviation of training, "
                 f"with Wald's {percent_of(study)} intervals (per SD); the variables of a stack are the indices of its "
                 "models",
                 "Intervals of penalised variables are approximate, those of a lasso do not exist, and none here knows "
@@ -244,7 +230,8 @@ def variables(study: Study, key: str, fit: chains.Fitted) -> pd.DataFrame | None
     if not penalised.any() and np.isfinite(error).all():
         # the score test needs the maximum of the likelihood, where the other scores are zero
         if not fit.stacked or study.settings.models[key].indices == "fitted":
-            p_zph = cox.proportional_hazards(x, study.follow_up[training, 0], study.event[training], beta)[1]
+            p_zph = cox.proportional_hazards(x, study.follow_up[training, 0], study.event[training], beta,
+                                           ties=study.settings.ties)[1]  # fmt: skip
         if p_zph[-1] < 0.05:
             study.warn(f"{key}: hazards may not be proportional (global p {p_zph[-1]:.3f}); see its variables.")
     half = normal_quantile(study.settings.level) * error

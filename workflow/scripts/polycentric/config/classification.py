@@ -207,6 +207,12 @@ class Application(Section):
         description="Probability from which on a patient is called positive, as it was set in training (`thresholds` "
         "in metrics.json of the analysis) or published; two classes; null: no calls.",
     )
+    subgroups: dict[str, tuple[float, ...]] = Field(
+        {},
+        description="Columns of the patient or the scan table by whose groups performance is shown, with the bounds of "
+        "the groups of numbers (`age_years: [60]`); an empty list takes words as they are and divides numbers at the "
+        "median. Performance by centre is always shown.",
+    )
 
     @property
     def file(self) -> bool:

@@ -330,6 +330,23 @@ class Renaming(Section):
         return self
 
 
+class Chosen(Section):
+    """Patients whose outcomes were used, elsewhere, to choose the features of a table."""
+
+    centres: tuple[Name, ...] = Field((), description="Everybody of these centres.")
+    rows: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="The patients of rows whose column has one of these values, such as {cohort: [discovery]}; the "
+        "column is no feature.",
+    )
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Chosen:
+        if not self.centres and not any(self.rows.values()):
+            raise ValueError("write `nobody`, `everybody`, `{centres: [...]}` or `{rows: {<column>: [...]}}`")
+        return self
+
+
 class ImportedSet(Section):
     """A feature table that was made elsewhere, by whatever tool or by people."""
 
@@ -388,6 +405,12 @@ class ImportedSet(Section):
         description="Features that are no plain numbers, or whose values are checked, by the new name: ordinal, binary "
         "and categorical scores. Columns of text must stand here or under drop.",
     )
+    chosen_on: Literal["nobody", "everybody"] | Chosen | None = Field(
+        None,
+        description="Whose outcomes were used to choose these features before they came here: `nobody` (all that a "
+        "recipe gives, or a published signature), `everybody` in the table, or some of them; they enter the ledger of "
+        "the set, and no model of these features is evaluated on them. null: not known, which every analysis says.",
+    )
     duplicates: Literal["first", "error"] = Field(
         "error",
         description="What to do where a patient, scan, ROI and reader have several rows: take the first and code the "
@@ -423,6 +446,9 @@ class ImportedSet(Section):
             _one_group(key, getattr(self, key))
         if any(column.column for column in self.coding.values()):
             raise ValueError("coding: the name in the file belongs under `rename: {<name in the file>: <name>}`")
+        known = {centre for _, centre in self.files if centre}
+        if isinstance(self.chosen_on, Chosen) and known and (wrong := sorted({*self.chosen_on.centres} - known)):
+            raise ValueError(f"chosen_on: centres: {wrong} have no rows here: write some of {sorted(known)}")
         if zero := [name for name, factor in self.factors.items() if factor == 0]:
             raise ValueError(f"factors: {zero} must not be 0")
         return self

@@ -318,13 +318,16 @@ class Study(Section):
         return list(dict.fromkeys(models))
 
     def fitted_sets(self, name: str) -> list[str]:
-        """Feature sets behind a set that were fitted on patients, itself first: harmonised and selected ones."""
-        fitted = (HarmonisedSet, SelectedSet)
+        """Feature sets behind a set that have a ledger, itself first: harmonised, selected, and imported ones, whose
+        features may have been chosen elsewhere."""
+        fitted = (HarmonisedSet, SelectedSet, ImportedSet)
         return [other for other in self.sets_behind(name) if isinstance(self.features[other], fitted)]
 
     def split_of_set(self, name: str) -> str | None:
-        """Split on whose training patients a harmonised or selected set was fitted; None: on phantoms."""
+        """Split on whose training patients a harmonised or selected set was fitted; None: on phantoms, or elsewhere."""
         features = self.features[name]
+        if isinstance(features, ImportedSet):
+            return None
         if isinstance(features, SelectedSet):
             return getattr(self.analyses.get(features.stable), "split", None)
         return features.split
@@ -590,7 +593,7 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
             if name in (*study.synthesis, *study.segmentation):
                 yield where, "a model has the same name. Choose another one for this view, which is fitted."
             if study.fitted_sets(name):
-                yield where, "a harmonised or selected feature set has the same name. Choose another one."
+                yield where, "a harmonised, selected or imported feature set has the same name. Choose another one."
         if view.onto:
             yield from unknown(f"{where}.onto.view", view.onto.view, "views", "scan")
         if view.minus:
@@ -668,6 +671,8 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                     if features.phantom and features.phantom.features:
                         yield from unknown(f"{where}.phantom.features", features.phantom.features, "features")
             case ImportedSet():
+                if name in study.synthesis or name in study.segmentation:
+                    yield where, "a model has the same name. Choose another one."
                 told = "table" if isinstance(features.table, dict) else "centre"
                 for centre in dict.fromkeys(centre for _, centre in features.files if centre):
                     yield from unknown(f"{where}.{told}", centre, "centres")
@@ -710,6 +715,11 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
                         f"{where}.split",
                         f"its images come from model {model!r} of split {by!r}; use that or one 'within: {by}.test'.",
                     )
+
+
+def _chosen_by_all(study: Study, name: str) -> bool:
+    features = study.features[name]
+    return isinstance(features, ImportedSet) and features.chosen_on == "everybody"
 
 
 def _unmoved(study: Study, where: str, view: str, why: str) -> Iterator[tuple[str, str]]:
@@ -805,6 +815,13 @@ def _analysis_checks(
                     f"evaluating its own training patients would be a leak. Use a split with 'within: {by}.test'.",
                 )
         for fitted in study.fitted_sets(name):
+            if analysis.kind in ("classification", "survival") and _chosen_by_all(study, fitted):
+                yield (
+                    f"{where}.features",
+                    f"the features of {fitted!r} were chosen with the outcomes of everybody in it (chosen_on), so that "
+                    "nobody is left to evaluate a model on. Import all features and let a selection choose inside "
+                    "training, or say under chosen_on whose outcomes were used.",
+                )
             by = study.split_of_set(fitted)
             if by not in (None, split) and not study.held_out(split, by):
                 yield (

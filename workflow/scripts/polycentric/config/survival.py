@@ -85,6 +85,11 @@ class SurvivalAnalysis(TableAnalysis):
         description="Penalty of ridge, lasso and elastic net on standardised variables, per event; tuned: by "
         "cross-validated partial likelihood inside training.",
     )
+    ties: Literal["efron", "breslow"] = Field(
+        "efron",
+        description="Events at the same time in Cox models: Efron's approximation, R's default; or Breslow's, that of "
+        "many older programs, which draws coefficients to 0 where many times are equal.",
+    )
     trees: int = Field(300, ge=1, description="Trees of a random survival forest.")
     cut: Literal["median", "upper-quartile", "maximal"] = Field(
         "median",

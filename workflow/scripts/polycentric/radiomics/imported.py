@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .. import ledger as ledgers
 from .. import tables
 from ..coding import coded
 from ..config.clinical import ColumnSettings
-from ..config.features import ImportedSet
+from ..config.features import Chosen, ImportedSet
 from ..errors import UserError
 from ..files import canonical_json
 from ..jobs import SILENT, Log
@@ -33,6 +34,7 @@ VARIANTS: dict[str, Callable[[str], str]] = {
     "with _ for -": lambda v: v.replace("-", "_"),
 }
 SHOWN = 5
+UNKNOWN = "whose outcomes were used to choose its features"
 Identify = Callable[[str, str, str], str]
 
 
@@ -57,6 +59,9 @@ def import_table(
     output: Path,
     withdrawn: Collection[str] = (),
     fold: str = "main",
+    ledger: Path | None = None,
+    settings_json: str = "{}",
+    code: str = "",
     log: Log = SILENT,
 ) -> None:
     """Read feature tables into schema features, one row with status ok per patient, scan, reader and ROI.
@@ -72,6 +77,8 @@ def import_table(
         FEATURE_ROW_STRANGER. None takes everybody.
     withdrawn
         pseudonyms of patients whose rows are left out altogether.
+    ledger
+        where to write whose outcomes were used to choose the features (`settings.chosen_on`).
 
     Rows without a scan column belong to no scan of the study: their scan is `imported-<patient>`, with the visit where
     there is one. A second row with the same keys is `...-2`, rejected with FEATURE_ROW_DUPLICATE where the settings do
@@ -165,6 +172,19 @@ def import_table(
     if cohort is not None:
         log.event("without_row", patients=len({*cohort} - {row["patient"] for row in rows}))
     tables.write(_table(rows, values, diagnostics), output, FEATURES)
+    if ledger is not None:
+        used = {people[i] for i in known if keys.at[i, "chosen"] == "yes"}
+        log.event("chosen_on", patients=len(used), known=settings.chosen_on is not None)
+        ledgers.write(
+            ledger,
+            name=set_name,
+            stage=ledgers.CHOSEN,
+            split="",
+            seen={"chosen": used},
+            unknown=UNKNOWN if settings.chosen_on is None else "",
+            settings=settings_json,
+            code=code,
+        )
 
 
 def _refuse(where: str, problems: list[str]) -> None:
@@ -190,11 +210,19 @@ def _read(path: Path, centre: str | None, settings: ImportedSet, where: str, pro
         problems += absent(raw, name, f"{where}: columns.{key}", column)
     for column in settings.only:
         problems += absent(raw, name, f"{where}: only", column)
+    marked = settings.chosen_on.rows if isinstance(settings.chosen_on, Chosen) else {}
+    for column, wanted in marked.items():
+        missing = absent(raw, name, f"{where}: chosen_on.rows", column)
+        problems += missing
+        for value in wanted if not missing else ():
+            if not raw[column].str.strip().eq(value).any():
+                problems.append(f"{where}: chosen_on.rows: no row of {name} has {value!r} in column {column!r}.")
     if settings.long:
         problems += absent(raw, name, f"{where}: long.feature", settings.long.feature)
         problems += absent(raw, name, f"{where}: long.value", settings.long.value)
     if len(problems) > before:
         return None
+    used = _chosen(raw, columns, marked)  # before rows are left out: another row of the patient may tell it
     chosen = pd.Series(True, index=raw.index)
     for column, allowed in settings.only.items():
         chosen &= raw[column].str.strip().isin(allowed)
@@ -218,6 +246,7 @@ def _read(path: Path, centre: str | None, settings: ImportedSet, where: str, pro
         keys["roi"] = base + "-" + lesion
     if centre is not None:
         keys["centre"] = centre
+    keys["chosen"] = _told(settings, keys["centre"], used[chosen])
     if settings.long:
         table, keys, copies = _wide(raw, keys, settings.long)
         counts["values_twice"] = len(copies)
@@ -229,7 +258,8 @@ def _read(path: Path, centre: str | None, settings: ImportedSet, where: str, pro
                 "`duplicates: first`."
             )
     else:
-        table = raw.drop(columns=[c for c in {*columns.values(), *settings.only} if c not in settings.rename])
+        told = {*columns.values(), *settings.only, *marked}
+        table = raw.drop(columns=[c for c in told if c not in settings.rename])
     dropped = [c for c in table.columns if _matches(c, settings.drop) and c not in settings.rename]
     left = [c for c in table.columns if c not in dropped]
     if settings.take:
@@ -245,6 +275,22 @@ def _read(path: Path, centre: str | None, settings: ImportedSet, where: str, pro
     features = table[left].set_axis(renamed, axis=1)
     diagnostics = table[[c for c in dropped if c.startswith("diagnostics_")]]
     return _Read(name, keys, features, diagnostics, counts)
+
+
+def _chosen(raw: pd.DataFrame, columns: dict[str, str], marked: dict[str, tuple[str, ...]]) -> pd.Series:
+    """Rows of the patients of whom a row is marked (bool)."""
+    own = pd.Series(False, index=raw.index)
+    for column, values in marked.items():
+        own |= raw[column].str.strip().isin(values)
+    person = [raw[columns[key]].str.strip() for key in ("patient", "centre") if key in columns]
+    return own.groupby(person).transform("any") if own.any() else own
+
+
+def _told(settings: ImportedSet, centre: pd.Series, marked: pd.Series) -> pd.Series:
+    """Whether the outcomes of each row's patient were used to choose the features: yes or no."""
+    how = settings.chosen_on
+    yes = marked | centre.isin(how.centres) if isinstance(how, Chosen) else pd.Series(how == "everybody", marked.index)
+    return yes.map({True: "yes", False: "no"})
 
 
 def _captured(

@@ -60,7 +60,8 @@ class ReportInputs:
 def collect(study: Mapping[str, Any], root: Path, fold: str = "main") -> ReportInputs:
     """Files of a validated study by the layout of its results folder `root`."""
     shards = [f"{name}-{k}" for name, centre in study["centres"].items() for k in range(centre["shards"])]
-    harmonised = [name for name, own in study["features"].items() if own["kind"] in ("harmonised", "selected")]
+    with_ledger = ("harmonised", "selected", "imported")
+    sets = [name for name, own in study["features"].items() if own["kind"] in with_ledger]
     fitted = [name for name, view in study["views"].items() if view["fit"]]
     trained = [*study["synthesis"], *study["segmentation"]]
 
@@ -82,7 +83,7 @@ def collect(study: Mapping[str, Any], root: Path, fold: str = "main") -> ReportI
         volumes=[root / "volumes" / f"{shard}.tsv" for shard in shards],
         masks={name: of("masks", name) for name in (*study["convert"]["sources"], *study["segmentation"])},
         views={name: of("views", name) for name in study["views"]},
-        models={name: model(name) for name in (*trained, *fitted, *harmonised)},
+        models={name: model(name) for name in (*trained, *fitted, *sets)},
         analyses={
             name: AnalysisFiles(
                 *(root / "analyses" / name / file for file in ("metrics.json", "manifest.tsv", "ledger.json"))

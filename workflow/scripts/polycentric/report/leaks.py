@@ -17,7 +17,10 @@ HELD_OUT = ("test", "external")
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the ledger table: `seen` is part -> patients; `overlaps` lists held-out patients seen, by model."""
+    """A row of the ledger table: `seen` is part -> patients; `overlaps` lists held-out patients seen, by model.
+
+    `unknown` says what is not known of who was seen.
+    """
 
     name: str
     stage: str
@@ -26,6 +29,7 @@ class Entry:
     upstream: list[str]
     held_out: int | None
     overlaps: dict[str, int]
+    unknown: str = ""
 
 
 def held_out(split: pd.DataFrame) -> set[str]:
@@ -45,7 +49,8 @@ def audit(ledgers: Mapping[str, Path], splits: Mapping[str, pd.DataFrame]) -> li
     entries = []
     for name, path in ledgers.items():
         record: dict[str, Any] = ledger.read(path)
-        if not any(record["seen"].values()) and not record["upstream"]:
+        unknown = record.get("unknown", "")
+        if not any(record["seen"].values()) and not record["upstream"] and not unknown:
             continue  # a description fits nothing and rests on nothing fitted
         split = record["split"]
         kept = held_out(splits[split]) if split in splits else None
@@ -60,6 +65,7 @@ def audit(ledgers: Mapping[str, Path], splits: Mapping[str, pd.DataFrame]) -> li
                 [m for m in seen_by if m != record["name"]],
                 None if kept is None else len(kept),
                 overlaps,
+                unknown,
             )
         )
     return entries

@@ -13,7 +13,8 @@ from ..jobs import SILENT, Log
 def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
     """Names that a validated study lists, by folder below its results."""
     shards = {f"{name}-{k}" for name, centre in study["centres"].items() for k in range(centre["shards"])}
-    harmonised = {name for name, own in study["features"].items() if own["kind"] in ("harmonised", "selected")}
+    with_ledger = ("harmonised", "selected", "imported")
+    sets = {name for name, own in study["features"].items() if own["kind"] in with_ledger}
     fitted = {name for name, view in study["views"].items() if view["fit"]}
     names = {
         "simulated": {n for n, c in study["centres"].items() if c["simulate"]} | {"clinical", "truth", "effects"},
@@ -26,7 +27,7 @@ def listed(study: Mapping[str, Any]) -> dict[str, set[str]]:
         "shareable": shards | {"deidentification"},
         "masks": {*study["convert"]["sources"], *study["segmentation"]},
         "views": set(study["views"]),
-        "models": {*study["synthesis"], *study["segmentation"], *harmonised, *fitted},
+        "models": {*study["synthesis"], *study["segmentation"], *sets, *fitted},
         "work": {*study["synthesis"], *study["segmentation"]},
         "features": set(study["features"]),
         "analyses": set(study["analyses"]),
