@@ -69,7 +69,7 @@ def judge(applied: Applied, artefacts: TableArtefacts) -> dict[str, Any]:
             decisions[name] = decision.curves(
                 truth,
                 told,
-                decision.grid(*applied.analysis.decision_thresholds),
+                thresholds,
                 applied.stream("decision"),
                 samples=applied.bootstraps,
                 level=level,
