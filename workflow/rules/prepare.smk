@@ -10,6 +10,7 @@ rule fit_view:
         cohort=view_cohort,
         split=fitted_split,
         ledgers=fitted_upstream,
+        held=held("fit_view", "view"),
     output:
         model=result("models/{view}/{fold}/fit.json"),
         ledger=result("models/{view}/{fold}/ledger.json"),
@@ -41,6 +42,7 @@ rule prepare:
         minus=view_minus,
         cohort=view_cohort,
         model=view_fit,
+        held=held("prepare", "view"),
     output:
         view=view_manifest("{view}", "{fold}", "{shard}"),
     log:

@@ -149,7 +149,12 @@ def share(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
     view = study.views[w["view"]]
-    return {"seed": study.seed, "view": dump(view), "uses": own_steps(view)}
+    return {"seed": study.seed, "view": making(view), "uses": own_steps(view)}
+
+
+def making(view: View) -> dict[str, Any]:
+    """What the images of a view depend on: not how long they stay."""
+    return {key: value for key, value in dump(view).items() if key != "keep"}
 
 
 def network(section: Section) -> dict[str, Any]:
@@ -164,7 +169,7 @@ def network(section: Section) -> dict[str, Any]:
 
 @_rule
 def fit_view(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"view": dump(study.views[w["view"]]), "uses": own_steps(study.views[w["view"]])}
+    return {"view": making(study.views[w["view"]]), "uses": own_steps(study.views[w["view"]])}
 
 
 def own_steps(view: View) -> dict[str, str]:
@@ -187,7 +192,7 @@ def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
 def synthesize(study: Study, w: Wildcards) -> dict[str, Any]:
     view = study.views[w["view"]]
     model = study.synthesis[view.synthesis]
-    return {"seed": study.seed, "view": dump(view), "synthesis": network(model), "device": study.device}
+    return {"seed": study.seed, "view": making(view), "synthesis": network(model), "device": study.device}
 
 
 @_rule
@@ -434,8 +439,13 @@ def clean(study: Study, _: Wildcards) -> dict[str, Any]:
 
 
 @_rule
-def audit(study: Study, _: Wildcards) -> dict[str, Any]:
+def remove_view(study: Study, _: Wildcards) -> dict[str, Any]:
     return {}
+
+
+@_rule
+def audit(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"passing": [name for name, view in study.views.items() if not view.keep]}
 
 
 def without_captions(study: Study) -> dict[str, Any]:
