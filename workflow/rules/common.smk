@@ -3,7 +3,7 @@ import json
 import re
 
 from polycentric import codehash
-from polycentric.config import plan, users
+from polycentric.config import checklists, plan, users
 from polycentric.config.export import NrrdExport
 from polycentric.config.features import HarmonisedSet, ImportedSet, JoinedSet, RadiomicsSet, SelectedSet
 from polycentric.config.analyses import features_of
@@ -75,6 +75,11 @@ def source_manifest(view, fold, shard):
 
 def view_manifest(view, fold, shard):
     return result(f"views/{view}/{fold}/{shard}.tsv")
+
+
+def stays(wildcards):
+    """Whether a view's images stay: beside the settings, so that images that are there are not made again."""
+    return study.views[wildcards.view].keep
 
 
 def held(rule, *names):

@@ -42,6 +42,7 @@ rule prepare:
         minus=view_minus,
         cohort=view_cohort,
         model=view_fit,
+        space=ancient(SPACE),
         held=held("prepare", "view"),
     output:
         view=view_manifest("{view}", "{fold}", "{shard}"),
@@ -61,5 +62,6 @@ rule prepare:
         settings=settings("prepare"),
         code=code("prepare"),
         root=results_root,
+        keep=stays,
     script:
         "../scripts/prepare.py"

@@ -68,5 +68,6 @@ rule synthesize:
         settings=settings("synthesize"),
         code=code("synthesize"),
         root=results_root,
+        keep=stays,
     script:
         "../scripts/synthesize.py"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files import canonical_json, sha256_file
+from . import checklists
 from .analyses import clinical_of
 from .base import Section
 from .codes import CODES
@@ -144,6 +145,32 @@ def share(study: Study, w: Wildcards) -> dict[str, Any]:
     wanted = [p for roi in regions for p in ((roi.pattern,) if roi.pattern else ()) + tuple(map(re.escape, roi.names))]
     settings["roi_names"] = sorted({*settings["roi_names"], *wanted})
     return {"deidentify": settings, "images": images_folder(study, centre_of(w["shard"]))}
+
+
+@_rule
+def estimate_space(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {
+        "disk": study.disk,
+        "sources": {source: len(study.convert.rois_of(source)) for source in study.convert.sources},
+        "networks": list(study.segmentation),
+        "views": {name: _extent(view) for name, view in study.views.items()},
+    }
+
+
+# steps that change the number of voxels
+RESIZING = ("resample", "resize", "crop-or-pad", "crop-around", "otsu-crop", "custom")
+
+
+def _extent(view: View) -> dict[str, Any]:
+    """What the size of a view's images depends on."""
+    steps = [] if view.synthesis else [dump(step) for step in view.sequence() if step.kind in RESIZING]
+    return {
+        "from": view.from_,
+        "synthesis": view.synthesis is not None,
+        "onto": view.onto is not None,
+        "keep": view.keep,
+        "steps": [{key: step[key] for key in ("kind", "spacing_mm", "size") if key in step} for step in steps],
+    }
 
 
 @_rule
@@ -430,7 +457,12 @@ def provenance(study: Study, _: Wildcards) -> dict[str, Any]:
 
 @_rule
 def report(study: Study, _: Wildcards) -> dict[str, Any]:
-    return {"study": dump(study)}
+    recipes = {n: f.recipe for n, f in study.features.items() if isinstance(f, RadiomicsSet)}
+    return {
+        "study": dump(study),
+        "recipes": {name: dump(load_recipe(find_recipe(recipe))) for name, recipe in recipes.items()},
+        "checklists": {name: sha256_file(checklists.path(name)) for name in checklists.NAMES},
+    }
 
 
 @_rule

@@ -107,6 +107,11 @@ class Study(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where networks run; auto takes a GPU and refuses the CPU for work above two hours."
     )
+    disk: Literal["stop", "warn"] = Field(
+        "stop",
+        description="What happens before the first image is made if the disk of the results has no room for all: stop, "
+        "or only warn.",
+    )
     workers: int = Field(1, ge=1, description="Processes per shard job; results do not depend on it.")
     centres: dict[Name, Centre] = Field(min_length=1, description="The centres by name.")
     simulation: Simulation = Field(Simulation(), description="Effects planted in simulated centres.")
