@@ -102,7 +102,7 @@ def _grid(source: tuple[np.ndarray, np.ndarray, str], own: Mapping[str, Any]) ->
         new = np.broadcast_to(np.array(wanted, float), size.shape)
         if "spacing_mm" in step:
             new = np.where((new > 0) & np.isfinite(spacing), new, spacing)
-            size, spacing = np.where(np.isfinite(spacing), np.ceil(size * spacing / new), size), new
+            size, spacing = np.where(np.isfinite(spacing), np.ceil(size * spacing / new - 1e-6), size), new
             basis = "size and spacing in the headers, new spacing"
         else:
             spacing = spacing * np.where((new > 0) & (step["kind"] == "resize"), size / np.maximum(new, 1), 1)
@@ -148,8 +148,8 @@ def check(
         return
     messages = [
         f"{root}: the images still to be made take {missing / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free there. "
-        "Free some space, put `results:` on another disk, or coarsen views by spacing_mm. Views with `keep: false` count "
-        "too: they are there while they are read. `disk: warn` goes on all the same.",
+        "Free some space, put `results:` on another disk, or coarsen views by spacing_mm. Views with `keep: false` "
+        "count too: they are there while they are read. `disk: warn` goes on all the same.",
         *(f"  - {line}" for line in lines),
     ]
     if strict:
