@@ -147,6 +147,7 @@ def _context(
         "intro": settings.intro,
         "study_name": str(study.get("study", "")),
         "language": settings.language,
+        "shown": shown,
         "chapters": [(c, CHAPTER_TITLES[c]) for c in shown],
         "simulated": simulated,
         "all_simulated": bool(simulated) and len(simulated) == len(centres),
