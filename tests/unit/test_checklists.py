@@ -22,6 +22,7 @@ SETTINGS = {"gallery": 0, "contact": 0}
 @pytest.fixture
 def study(tmp_path: Path) -> factory.Study:
     made = factory.make(tmp_path / "results")
+    made.settings["features"] = {"mixed": {"kind": "radiomics", "view": "ct", "masks": "manual"}}
     made.settings["analyses"]["covid"] |= {"features": ["mixed"], "models": ["lasso"]}
     return made
 
@@ -80,10 +81,8 @@ def test_an_item_without_its_evidence_is_open(study: factory.Study, tmp_path: Pa
     after = filled(study, tmp_path / "b")
     assert after["metrics"].loc["22", "status"] == OPEN
     assert "no calibration in this study" in after["metrics"].loc["22", "answer"]
-    changed = [
-        i for i in before["metrics"].index if before["metrics"].loc[i, "status"] != after["metrics"].loc[i, "status"]
-    ]
-    assert changed == ["22"]
+    differ = before["metrics"]["status"] != after["metrics"]["status"]
+    assert list(differ[differ].index) == ["22"]
 
 
 def test_internal_and_external_testing_need_results_there(study: factory.Study, tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_a_file_that_is_not_there_is_no_evidence(study: factory.Study) -> None:
 
 def test_what_applies_follows_from_the_study(study: factory.Study, tmp_path: Path) -> None:
     first = filled(study, tmp_path / "a")
-    assert set(first["clear"]["status"]) == {NOT}, "no features are extracted"
+    assert set(first["clear"]["status"]) == {NOT}, "the table of features is not there"
     assert first["clear"]["answer"].iloc[0] == "the study extracts no features"
     assert first["stard-ai"].loc["31", "status"] != NOT
     # of simulated patients nobody's approval is asked
@@ -165,7 +164,7 @@ def test_what_applies_follows_from_the_study(study: factory.Study, tmp_path: Pat
 def test_authors_answer_what_the_software_cannot_know(study: factory.Study, tmp_path: Path) -> None:
     answers = {
         "claim": {44: "No funding.", "31": "not applicable: linear models"},
-        "tripod-ai": {"27c": "More centres."},
+        "tripod-ai": {"27c": "Centres."},
     }
     rows = filled(study, tmp_path, answers)
     assert tuple(rows["claim"].loc["44", ["status", "answer"]]) == (AUTHOR, "No funding.")
@@ -192,7 +191,7 @@ def test_wrong_answers_are_refused(answers: dict, message: str) -> None:
 
 
 def test_links_lead_to_places_of_the_page(study: factory.Study, tmp_path: Path) -> None:
-    for name, chapters in (("all", None), ("few", ("checklists", "participants"))):
+    for name, chapters in (("all", None), ("few", ("checklists", "participants", "summary"))):
         rows = filled(study, tmp_path / name, **({"chapters": chapters} if chapters else {}))
         page = (tmp_path / name / "r.html").read_text()
         ids = set(re.findall(r'id="([^"]+)"', page))

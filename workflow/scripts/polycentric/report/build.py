@@ -148,6 +148,7 @@ def _context(
         "study_name": str(study.get("study", "")),
         "language": settings.language,
         "shown": shown,
+        "places": made_of.places,
         "chapters": [(c, CHAPTER_TITLES[c]) for c in shown],
         "simulated": simulated,
         "all_simulated": bool(simulated) and len(simulated) == len(centres),
