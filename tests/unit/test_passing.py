@@ -144,3 +144,19 @@ def test_exports_need_views_that_stay() -> None:
     with pytest.raises(UserError) as error:
         load(raw)
     assert any("exports.noncontrast.view" in m and "keep: false" in m for m in error.value.messages)
+
+
+def test_the_report_shows_no_picture_of_images_that_are_gone(tmp_path: Path) -> None:
+    from polycentric.config.report import ReportSettings
+    from polycentric.report import build
+    from report_support import factory
+
+    own = factory.make(tmp_path / "results")
+    own.settings["views"]["noncontrast"]["keep"] = False
+    passing.remove(own.inputs.views["noncontrast"][0], tmp_path / "record.json", own.root)
+    build(
+        ReportSettings(contact=0), study=own.settings, root=own.root, inputs=own.inputs, output=tmp_path / "report.html"
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert "none are shown: noncontrast" in page
+    assert "Synthetic images</h3>" not in page

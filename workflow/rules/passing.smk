@@ -81,10 +81,9 @@ rule remove_view:
         record=REMOVAL,
     log:
         logfile("remove_view", "{view}", "{fold}", "{shard}"),
-    benchmark:
-        timing("remove_view", "{view}", "{fold}", "{shard}")
     wildcard_constraints:
         view=any_of(PASSING),
+    localrule: True
     conda:
         "../../envs/images.yaml"
     threads: 1
