@@ -231,3 +231,29 @@ def test_all_of_the_evidence_is_needed_and_one_of_a_list() -> None:
     assert status() == OPEN
     assert status(evidence=["a"], **{"with": "b", "otherwise": "no b"}) == NOT
     assert status(evidence=["a"], without="a", otherwise="there is a") == NOT
+
+
+@pytest.mark.parametrize(
+    ("judged", "by_centre", "by_group"),
+    [
+        ({"centre: north": 0.7, "centre: east": 0.6, "sex: f": 0.7, "sex: m": 0.8}, True, True),
+        # a group without an estimate was not judged
+        ({"centre: north": 0.7, "centre: east": None, "sex: f": 0.7, "sex: m": None}, False, False),
+        ({"centre: north": 0.7}, False, False),
+    ],
+)
+def test_groups_count_where_they_have_estimates(
+    study: factory.Study, judged: dict[str, float | None], by_centre: bool, by_group: bool
+) -> None:
+    from polycentric.report import results
+    from polycentric.report.results import Table
+
+    groups = {label: {"value": v, "lower": v, "upper": v, "n": 20} for label, v in judged.items()}
+    metrics = {"results": {"mixed": {"lasso": {"subgroups": {"test": {"auc": {"groups": groups}}}}}}}
+    study.settings["analyses"]["covid"]["subgroups"] = {"sex": []}
+    table = {"name": "subgroups.csv", "file": "cohort/flow.tsv", "table": Table(["group"], [["x"]])}
+    entry = {"name": "covid", "kind": "classification", "title": "Covid", "figures": [], "tables": [table],
+             "estimates": results.estimates(metrics)}  # fmt: skip
+    made = dataclasses.replace(_results(study), analyses=[entry])
+    assert bool(evidence.find("centre-performance", made)) == by_centre
+    assert bool(evidence.find("subgroups", made)) == by_group

@@ -641,24 +641,30 @@ def _confusion(r: Results) -> list[Found]:
     return r.prediction("confusion", what="Calls against the truth")
 
 
+def _judged(entry: Mapping[str, Any]) -> set[str]:
+    """Groups of patients with an estimate of their own, such as `centre: north` or `sex: female`."""
+    places = {"groups", "subgroups", "centres"}
+    return {e.path[-1] for e in entry["estimates"] if e.value is not None and places & set(e.path)}
+
+
 @_evidence("subgroups")
 def _subgroups(r: Results) -> Iterator[Found]:
-    """Performance in groups of patients other than centres."""
-    entries = [entry for entry in r.of(*PREDICTION) if r.declared(entry).get("subgroups")]
-    return r.artefacts(("subgroups",), entries, "Performance by group")
+    """Performance in at least two groups by a column other than the centre."""
+    for entry in r.of(*PREDICTION):
+        columns = [label.partition(": ")[0] for label in _judged(entry)]
+        shown = [c for c in sorted(r.declared(entry).get("subgroups") or {}) if columns.count(c) > 1]
+        if shown:
+            yield from r.artefacts(("subgroups",), [entry], f"Performance by {', '.join(shown)}")
 
 
 @_evidence("centre-performance")
-def _centre_performance(r: Results) -> list[Found]:
-    """By centre, where at least two have results of their own."""
+def _centre_performance(r: Results) -> Iterator[Found]:
+    """Performance in at least two centres, each with an estimate of its own."""
     names = set(r.patients["centre"])
-    found = []
-    for own in r.prediction("centres", "subgroups", what="Performance by centre"):
-        entry = next(e for e in r.analyses if own.place == f"result-{e['name']}")
-        tables = [t["table"] for t in entry["tables"] if t["file"] == own.file]
-        if len(names & {cell.partition(" (")[0] for t in tables for row in t.rows for cell in row}) > 1:
-            found.append(own)
-    return found
+    for entry in r.of(*PREDICTION):
+        shown = names & {label.removeprefix("centre: ").partition(" (")[0] for label in _judged(entry)}
+        if len(shown) > 1:
+            yield from r.artefacts(("subgroups",), [entry], f"Performance by centre ({', '.join(sorted(shown))})")
 
 
 @_evidence("sample-size")
