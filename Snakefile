@@ -51,6 +51,7 @@ include: "workflow/rules/examine.smk"
 include: "workflow/rules/split.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/synthesize.smk"
+include: "workflow/rules/passing.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/analyse.smk"
@@ -64,4 +65,5 @@ rule all:
     default_target: True
     input:
         result("report/report.html"),
+        REMOVED,
     localrule: True

@@ -281,7 +281,7 @@ def jobs(study: Study) -> list[tuple[str, dict[str, str]]]:
         "synthesis-summary": "summarise_synthesis",
     }
     shards = [{"shard": shard} for shard in study.shards]
-    single = ("pseudonym_key", "cohort", "establish", "provenance", "report")
+    single = ("pseudonym_key", "cohort", "estimate_space", "establish", "provenance", "report")
     found = [(rule, {}) for rule in single]
     found += [("plan_cohort", {})] if study.simulated else []
     found += [("simulate_centre", {"centre": c}) for c in study.simulated]
@@ -334,6 +334,7 @@ DIRECT: dict[str, set[str]] = {
     "results": {"index", "convert", "share", "export_dicom"},
     "private": set(),
     "workers": set(),
+    "disk": {"estimate_space"},
     "seed": {
         *PERMUTE, "apply_model", "plan_cohort",
         "simulate_centre", "pseudonym_key", "split", "prepare", "extract", "train_synthesis",
@@ -359,11 +360,13 @@ DIRECT: dict[str, set[str]] = {
     "curation": {"curate"},
     "curation.limits": {"cohort"},
     "convert": {"convert"},
-    "convert.rois": {"convert", "share"},
-    "convert.sources": {"convert", "share"},
+    "convert.rois": {"convert", "share", "estimate_space"},
+    "convert.sources": {"convert", "share", "estimate_space"},
     "splits": {"split"},
     # whether a view still holds HU matters to those who measure in HU
-    "views": {"prepare", "fit_view", "synthesize", "export_dicom", "fidelity", "probe_synthesis"},
+    "views": {"prepare", "fit_view", "synthesize", "export_dicom", "fidelity", "probe_synthesis", "estimate_space"},
+    # beside the settings of the jobs that make the images: see stays() in common.smk
+    "views.*.keep": {"estimate_space"},
     "synthesis": {"train_synthesis", "synthesize", "fidelity", "compare_synthesis", "detectability", "probe_synthesis",
                   "summarise_synthesis"},
     "profiles": {"profile_images", "compare_synthesis"},

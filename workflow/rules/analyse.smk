@@ -158,6 +158,7 @@ rule fidelity:
         patients=result("cohort/patients.tsv"),
         split=lambda wildcards: split_table(study.synthesis[fidelity_model(wildcards)].split),
         ledgers=lambda wildcards: ledgers([fidelity_model(wildcards)]),
+        held=held("fidelity", "analysis"),
     output:
         **analysis_outputs("Synthesis"),
     log:
@@ -438,6 +439,7 @@ rule profile_images:
     input:
         view=view_manifest("{view}", "{fold}", "{shard}"),
         splits=profile_splits,
+        held=held("profile_images", "profile", "view"),
     output:
         manifest=result("profiles/{profile}/{view}/{fold}/{shard}.tsv"),
     log:
@@ -559,6 +561,7 @@ rule probe_synthesis:
         split=lambda wildcards: split_table(study.synthesis[fidelity_model(wildcards)].split),
         weights=lambda wildcards: result(f"models/{fidelity_model(wildcards)}/{MAIN}/weights.safetensors"),
         ledgers=lambda wildcards: ledgers([fidelity_model(wildcards)]),
+        held=held("probe_synthesis", "analysis"),
     output:
         **analysis_outputs("Synthesis"),
     log:

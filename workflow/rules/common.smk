@@ -3,7 +3,7 @@ import json
 import re
 
 from polycentric import codehash
-from polycentric.config import plan
+from polycentric.config import checklists, plan, users
 from polycentric.config.export import NrrdExport
 from polycentric.config.features import HarmonisedSet, ImportedSet, JoinedSet, RadiomicsSet, SelectedSet
 from polycentric.config.analyses import features_of
@@ -13,6 +13,9 @@ from polycentric.jobs import THREAD_VARIABLES
 os.environ.update({variable: "1" for variable in THREAD_VARIABLES})
 
 MAIN = "main"
+# jobs that read images of views, and the views whose images do not stay
+USERS = {user.key: user for user in users.users(study)}
+PASSING = users.passing(study)
 
 
 def result(path):
@@ -72,6 +75,32 @@ def source_manifest(view, fold, shard):
 
 def view_manifest(view, fold, shard):
     return result(f"views/{view}/{fold}/{shard}.tsv")
+
+
+def stays(wildcards):
+    """Whether a view's images stay: beside the settings, so that images that are there are not made again."""
+    return study.views[wildcards.view].keep
+
+
+def held(rule, *names):
+    """Leases on images of views that do not stay, for those of a rule's jobs that read them; see polycentric.passing.
+
+    `names` are the wildcards that tell its users apart. Whoever makes images again for another has a lease of its own.
+    """
+
+    def leases(wildcards):
+        given = dict(wildcards)
+        user = USERS["--".join((rule, *(given[name] for name in names)))]
+        shards = {"all": study.shards, "development": study.development_shards}.get(user.over, [given.get("shard")])
+        key = f"{given['user']}--{user.key}" if "user" in given else user.key
+        return [
+            result(f"views/{view}/{given.get('fold', MAIN)}/{shard}.for.{key}.tsv")
+            for view in user.views
+            if view in PASSING
+            for shard in shards
+        ]
+
+    return leases
 
 
 def mask_manifest(source, fold, shard):

@@ -12,6 +12,7 @@ rule extract:
         view=lambda wildcards: view_manifest(study.features[wildcards.set].view, MAIN, wildcards.shard),
         volumes=result("volumes/{shard}.tsv"),
         masks=extracted_masks,
+        held=held("extract", "set"),
     output:
         features=result("features/{set}/{shard}.parquet"),
     log:

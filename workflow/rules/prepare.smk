@@ -10,6 +10,7 @@ rule fit_view:
         cohort=view_cohort,
         split=fitted_split,
         ledgers=fitted_upstream,
+        held=held("fit_view", "view"),
     output:
         model=result("models/{view}/{fold}/fit.json"),
         ledger=result("models/{view}/{fold}/ledger.json"),
@@ -41,6 +42,8 @@ rule prepare:
         minus=view_minus,
         cohort=view_cohort,
         model=view_fit,
+        space=ancient(SPACE),
+        held=held("prepare", "view"),
     output:
         view=view_manifest("{view}", "{fold}", "{shard}"),
     log:
@@ -59,5 +62,6 @@ rule prepare:
         settings=settings("prepare"),
         code=code("prepare"),
         root=results_root,
+        keep=stays,
     script:
         "../scripts/prepare.py"

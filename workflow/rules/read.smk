@@ -9,6 +9,7 @@ rule export_readers:
         split=lambda wildcards: split_table(study.readers[wildcards.reader].split),
         ledgers=reader_ledgers,
         fingerprint=private("fingerprint.sha256"),
+        held=held("export_readers", "reader"),
     output:
         manifest=result("readers/{reader}/app.tsv"),
         blinded=result("readers/{reader}/items.tsv"),

@@ -67,6 +67,7 @@ rule report:
             labels={"report": study.study},
         ),
         flow=result("report/flow.svg"),
+        checklists=expand(result("report/checklists/{name}.csv"), name=checklists.NAMES),
     log:
         logfile("report"),
     benchmark:

@@ -10,6 +10,7 @@ rule train_segmentation:
         masks=segmentation_masks,
         imported=imported_weights("segmentation"),
         ledgers=segmentation_upstream,
+        held=held("train_segmentation", "model"),
     output:
         weights=result("models/{model}/{fold}/weights.safetensors"),
         settings=result("models/{model}/{fold}/settings.json"),
@@ -44,6 +45,7 @@ rule segment:
         volumes=result("volumes/{shard}.tsv"),
         weights=result("models/{model}/{fold}/weights.safetensors"),
         ledger=result("models/{model}/{fold}/ledger.json"),
+        held=held("segment", "model"),
     output:
         masks=mask_manifest("{model}", "{fold}", "{shard}"),
     log:

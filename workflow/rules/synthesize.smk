@@ -9,6 +9,7 @@ rule train_synthesis:
         views=synthesis_views,
         imported=imported_weights("synthesis"),
         ledgers=synthesis_upstream,
+        held=held("train_synthesis", "model"),
     output:
         weights=result("models/{model}/{fold}/weights.safetensors"),
         settings=result("models/{model}/{fold}/settings.json"),
@@ -47,6 +48,7 @@ rule synthesize:
         cohort=selecting_tables,
         weights=lambda wildcards: result(f"models/{synthesis_model(wildcards)}/{wildcards.fold}/weights.safetensors"),
         ledger=lambda wildcards: result(f"models/{synthesis_model(wildcards)}/{wildcards.fold}/ledger.json"),
+        held=held("synthesize", "view"),
     output:
         view=view_manifest("{view}", "{fold}", "{shard}"),
     log:
@@ -66,5 +68,6 @@ rule synthesize:
         settings=settings("synthesize"),
         code=code("synthesize"),
         root=results_root,
+        keep=stays,
     script:
         "../scripts/synthesize.py"

@@ -8,7 +8,8 @@ from polycentric.jobs import start
 from polycentric.report import build, collect
 
 log = start(snakemake)
-study = json.loads(snakemake.params.settings)["study"]
+job = json.loads(snakemake.params.settings)
+study = job["study"]
 root = Path(snakemake.params.root)
 build(
     ReportSettings.model_validate(study["report"]),
@@ -17,5 +18,7 @@ build(
     inputs=collect(study, root),
     output=Path(snakemake.output.page),
     flow_svg=Path(snakemake.output.flow),
+    checklists_out=Path(snakemake.output.checklists[0]).parent,
+    recipes=job["recipes"],
     log=log,
 )

@@ -27,6 +27,11 @@ def shard_name(centre: str, index: int) -> str:
     return f"{centre}-{index}"
 
 
+def folder_of(manifest: Path) -> Path:
+    """Folder of the files that a shard's manifest lists: beside it, named by the shard."""
+    return manifest.parent / manifest.name.partition(".")[0]
+
+
 @dataclass(frozen=True)
 class Item:
     """One scan to process: its id, the key columns of its rows, and the hashes of everything it is made from."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files import canonical_json, sha256_file
+from . import checklists
 from .analyses import clinical_of
 from .base import Section
 from .codes import CODES
@@ -147,9 +148,40 @@ def share(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
+def estimate_space(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {
+        "disk": study.disk,
+        "sources": {source: len(study.convert.rois_of(source)) for source in study.convert.sources},
+        "networks": list(study.segmentation),
+        "views": {name: _extent(view) for name, view in study.views.items()},
+    }
+
+
+# steps that change the number of voxels
+RESIZING = ("resample", "resize", "crop-or-pad", "crop-around", "otsu-crop", "custom")
+
+
+def _extent(view: View) -> dict[str, Any]:
+    """What the size of a view's images depends on."""
+    steps = [] if view.synthesis else [dump(step) for step in view.sequence() if step.kind in RESIZING]
+    return {
+        "from": view.from_,
+        "synthesis": view.synthesis is not None,
+        "onto": view.onto is not None,
+        "keep": view.keep,
+        "steps": [{key: step[key] for key in ("kind", "spacing_mm", "size") if key in step} for step in steps],
+    }
+
+
+@_rule
 def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
     view = study.views[w["view"]]
-    return {"seed": study.seed, "view": dump(view), "uses": own_steps(view)}
+    return {"seed": study.seed, "view": making(view), "uses": own_steps(view)}
+
+
+def making(view: View) -> dict[str, Any]:
+    """What the images of a view depend on: not how long they stay."""
+    return {key: value for key, value in dump(view).items() if key != "keep"}
 
 
 def network(section: Section) -> dict[str, Any]:
@@ -164,7 +196,7 @@ def network(section: Section) -> dict[str, Any]:
 
 @_rule
 def fit_view(study: Study, w: Wildcards) -> dict[str, Any]:
-    return {"view": dump(study.views[w["view"]]), "uses": own_steps(study.views[w["view"]])}
+    return {"view": making(study.views[w["view"]]), "uses": own_steps(study.views[w["view"]])}
 
 
 def own_steps(view: View) -> dict[str, str]:
@@ -187,7 +219,7 @@ def train_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
 def synthesize(study: Study, w: Wildcards) -> dict[str, Any]:
     view = study.views[w["view"]]
     model = study.synthesis[view.synthesis]
-    return {"seed": study.seed, "view": dump(view), "synthesis": network(model), "device": study.device}
+    return {"seed": study.seed, "view": making(view), "synthesis": network(model), "device": study.device}
 
 
 @_rule
@@ -457,7 +489,12 @@ def provenance(study: Study, _: Wildcards) -> dict[str, Any]:
 
 @_rule
 def report(study: Study, _: Wildcards) -> dict[str, Any]:
-    return {"study": dump(study)}
+    recipes = {n: f.recipe for n, f in study.features.items() if isinstance(f, RadiomicsSet)}
+    return {
+        "study": dump(study),
+        "recipes": {name: dump(load_recipe(find_recipe(recipe))) for name, recipe in recipes.items()},
+        "checklists": {name: sha256_file(checklists.path(name)) for name in checklists.NAMES},
+    }
 
 
 @_rule
@@ -466,8 +503,13 @@ def clean(study: Study, _: Wildcards) -> dict[str, Any]:
 
 
 @_rule
-def audit(study: Study, _: Wildcards) -> dict[str, Any]:
+def remove_view(study: Study, _: Wildcards) -> dict[str, Any]:
     return {}
+
+
+@_rule
+def audit(study: Study, _: Wildcards) -> dict[str, Any]:
+    return {"passing": [name for name, view in study.views.items() if not view.keep]}
 
 
 def without_captions(study: Study) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from .base import Name, Section
+from .checklists import Answers, ChecklistName, problems
 
 Chapter = Literal[
     "summary",
@@ -18,6 +19,7 @@ Chapter = Literal[
     "training",
     "exclusions",
     "methods",
+    "checklists",
     "limits",
 ]
 CHAPTERS: tuple[Chapter, ...] = Chapter.__args__  # type: ignore[attr-defined]
@@ -34,6 +36,12 @@ class ReportSettings(Section):
         default_factory=dict, description="a sentence or two of your own for an analysis or reader study, by its name"
     )
     language: Literal["en"] = Field("en", description="language of the report")
+    checklists: dict[ChecklistName, Answers] = Field(
+        default_factory=dict,
+        description="What the software cannot know of the items of reporting checklists (claim, tripod-ai, stard-ai, "
+        "clear, metrics), in your words by the number of the item: {claim: {44: no funding}}. 'not applicable: why' is "
+        "an answer too; those to metrics begin with yes or no.",
+    )
     gallery: int = Field(2, ge=0, le=12, description="scans shown per centre in the gallery")
     contact: int = Field(
         40, ge=0, le=200, description="scans per centre on its contact sheet; all centres together show 240 at most"
@@ -47,6 +55,8 @@ class ReportSettings(Section):
             raise ValueError(
                 f"window_hu: {list(self.window_hu)} goes down; write the lower value first, as in [-160, 240]"
             )
+        if wrong := [p for name, own in self.checklists.items() for p in problems(name, own)]:
+            raise ValueError("; ".join(wrong))
         if len(set(self.chapters)) < len(self.chapters):
             raise ValueError("chapters: a chapter occurs twice; name each once")
         return self

@@ -108,6 +108,11 @@ class Study(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where networks run; auto takes a GPU and refuses the CPU for work above two hours."
     )
+    disk: Literal["stop", "warn"] = Field(
+        "stop",
+        description="What happens before the first image is made if the disk of the results has no room for all: stop, "
+        "or only warn.",
+    )
     workers: int = Field(1, ge=1, description="Processes per shard job; results do not depend on it.")
     centres: dict[Name, Centre] = Field(min_length=1, description="The centres by name.")
     simulation: Simulation = Field(Simulation(), description="Effects planted in simulated centres.")
@@ -693,12 +698,14 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
     for name, export in study.exports.items():
         if isinstance(export, NrrdExport):
             yield from unknown(f"exports.{name}.view", export.view, "views", "scan")
+            yield from _stays(study, f"exports.{name}.view", export.view)
             if export.masks is not None:
                 yield from unknown(f"exports.{name}.masks", export.masks, "segmentation", *drawn)
             continue
         yield from unknown(f"exports.{name}.view", export.view, "views")
         if export.view in study.views and not study.views[export.view].synthesis:
             yield f"exports.{name}.view", f"{export.view!r} is not made by a synthesis model. Write a view that is."
+        yield from _stays(study, f"exports.{name}.view", export.view)
         yield from _unmoved(study, f"exports.{name}.view", export.view, "DICOM positions are those of the scan")
         if exported.count(export.view) > 1:
             yield f"exports.{name}.view", f"{export.view!r} is exported more than once. Leave one export of it."
@@ -727,6 +734,12 @@ def _unmoved(study: Study, where: str, view: str, why: str) -> Iterator[tuple[st
     for name in study.view_chain(view):
         if (onto := study.views[name].onto) and onto.register_ != "none":
             yield where, f"view {name!r} is registered to another scan, and {why}. Take a view without `register`."
+
+
+def _stays(study: Study, where: str, view: str) -> Iterator[tuple[str, str]]:
+    """An export is asked for at any time, so the images must be there."""
+    if view in study.views and not study.views[view].keep:
+        yield where, f"the images of view {view!r} do not stay. Remove its `keep: false`, or this export."
 
 
 def _behind(study: Study, view: str) -> set[str]:

@@ -105,6 +105,11 @@ class View(Section):
     steps: tuple[Step, ...] = Field((), description="Further steps in their order, after spacing_mm, clip and preset.")
     masks: Name | None = Field(None, description="Mask source of the regions of interest that steps use.")
     fit: Fit | None = Field(None, description="On whom fitted steps are fitted; needed by those alone.")
+    keep: bool = Field(
+        True,
+        description="Whether the images stay. false: they are removed when all that reads them has ended, and made "
+        "again where something must run once more; their manifests stay.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> View:

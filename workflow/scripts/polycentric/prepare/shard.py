@@ -86,7 +86,7 @@ def prepare_shard(
     done = shards.process(
         items,
         work,
-        folder=manifest.parent / manifest.stem,
+        folder=shards.folder_of(manifest),
         root=root,
         settings=settings_json,
         code=code,

@@ -21,7 +21,7 @@ from ..files import read_json, write_text
 from ..jobs import SILENT, Log
 from ..tables import schemas
 from ..where import holds
-from . import contact, flow, gallery, leaks, licences, results, training, writing
+from . import checklists, contact, evidence, flow, gallery, leaks, licences, results, training, writing
 from .inputs import AnalysisFiles, ReaderFiles, ReportInputs
 
 LARGEST_BYTES = 10_000_000
@@ -36,6 +36,7 @@ CHAPTER_TITLES = {
     "training": "Training",
     "exclusions": "Exclusions",
     "methods": "Methods",
+    "checklists": "Checklists",
     "limits": "Limits",
 }
 
@@ -48,11 +49,14 @@ def build(
     inputs: ReportInputs,
     output: Path,
     flow_svg: Path | None = None,
+    checklists_out: Path | None = None,
+    recipes: Mapping[str, Mapping[str, Any]] | None = None,
     log: Log = SILENT,
 ) -> None:
     """Write the report as one HTML file without any outside request; equal inputs give equal bytes.
 
-    `flow_svg` is the file of the participant flow as a drawing of its own.
+    `flow_svg` is the file of the participant flow as a drawing of its own, `checklists_out` a folder for the filled
+    checklists as CSV; `recipes` are those of the extracted feature sets.
 
     `study` is the validated study as plain data; `root` its results folder, to which the paths in manifests relate.
 
@@ -61,7 +65,7 @@ def build(
     UserError
         if a figure or table is not the file that its manifest lists.
     """
-    context = _context(settings, study, root, inputs, log)
+    context = _context(settings, study, root, inputs, recipes or {}, log)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "page"),
         autoescape=True,
@@ -79,6 +83,8 @@ def build(
     write_text(output, page)
     if flow_svg is not None:
         write_text(flow_svg, context["flow_alone"])
+    if checklists_out is not None:
+        checklists.write(context["checklists"], checklists_out)
 
 
 def data_uri(data: bytes, mime: str) -> str:
@@ -90,7 +96,12 @@ def _file_uri(path: Path) -> str:
 
 
 def _context(
-    settings: ReportSettings, study: Mapping[str, Any], root: Path, inputs: ReportInputs, log: Log
+    settings: ReportSettings,
+    study: Mapping[str, Any],
+    root: Path,
+    inputs: ReportInputs,
+    recipes: Mapping[str, Mapping[str, Any]],
+    log: Log,
 ) -> dict[str, Any]:
     curation = tables.read(inputs.curation, schemas.CURATION)
     scans = tables.read(inputs.scans, schemas.SCANS)
@@ -113,12 +124,31 @@ def _context(
     shown = [c for c in settings.chapters if not (c == "readers" and not readers)]
     if not inputs.models or not any(f.history for f in inputs.models.values()):
         shown = [c for c in shown if c != "training"]
+    made_of = evidence.Results(
+        study=study,
+        root=root,
+        inputs=inputs,
+        recipes=recipes,
+        curation=curation,
+        scans=scans,
+        patients=patients,
+        flow=steps,
+        splits=splits,
+        analyses=analyses,
+        readers=readers,
+        audit=audit,
+        licences=licences.licences(study),
+        provenance=read_json(inputs.provenance),
+        places=_places(shown, analyses, readers),
+    )
     context: dict[str, Any] = {
         "title": settings.title or str(study.get("title") or study.get("study", "study")),
         "authors": settings.authors,
         "intro": settings.intro,
         "study_name": str(study.get("study", "")),
         "language": settings.language,
+        "shown": shown,
+        "places": made_of.places,
         "chapters": [(c, CHAPTER_TITLES[c]) for c in shown],
         "simulated": simulated,
         "all_simulated": bool(simulated) and len(simulated) == len(centres),
@@ -135,14 +165,17 @@ def _context(
         "pictures": pictures,
         "made": made,
         "sheets": sheets,
+        "passing": _passing(study),
         "synthetic": bool(gallery.synthetic_views(study)),
         "training": training.curves(inputs.models),
         "trained": training.sheets(inputs.models),
         "exclusions": _exclusions(curation),
         "failures": _failures(inputs),
-        "licences": licences.licences(study),
+        "licences": made_of.licences,
+        "checklists": checklists.fill(made_of, settings.checklists),
+        "statuses": checklists.STATUSES,
         "settings": writing.settings_text(writing.without_paths(study)),
-        "provenance": read_json(inputs.provenance),
+        "provenance": made_of.provenance,
         "audit": audit,
         "limits": writing.limits(study, simulated, splits, analyses, readers, scans),
         "style": Markup(style),
@@ -151,6 +184,15 @@ def _context(
         "script_hash": _csp_hash(script),
     }
     return context
+
+
+def _places(shown: list[str], analyses: list[dict[str, Any]], readers: list[dict[str, Any]]) -> frozenset[str]:
+    """Ids of the page that evidence points to."""
+    chapter = {"cohort": "cohort"}
+    results = {f"result-{a['name']}" for a in analyses if chapter.get(a["kind"], "analyses") in shown}
+    results |= {f"result-{r['name']}" for r in readers if "readers" in shown}
+    methods = {"licences", "ledger", "settings", "versions"} if "methods" in shown else set()
+    return frozenset({*shown, *results, *methods})
 
 
 def _csp_hash(text: str) -> str:
@@ -170,6 +212,7 @@ def _artefacts(manifest: Path, root: Path) -> tuple[list[dict[str, Any]], list[d
             "caption": artefact.caption,
             "name": artefact.path.name,
             "kind": artefact.kind,
+            "file": artefact.path.relative_to(root).as_posix(),
         }
         if artefact.data is not None:
             entry["data"] = data_uri(artefact.data.read_bytes(), "text/csv")
@@ -262,7 +305,7 @@ def _pictures(
         )
         made = []
         for view, source, model in gallery.synthetic_views(study):
-            if view not in inputs.views or source not in inputs.views:
+            if view not in inputs.views or source not in inputs.views or {view, source} & set(_passing(study)):
                 continue
             picture = gallery.translations(
                 view, source, model, inputs.views, inputs.masks, root, folder / f"view-{view}.jpg",
@@ -278,6 +321,11 @@ def _pictures(
             [{"title": p.title, "caption": p.caption, "uri": _file_uri(p.path), "name": p.path.name} for p in group]
             for group in (centres, made, sheets)
         )
+
+
+def _passing(study: Mapping[str, Any]) -> list[str]:
+    """Views whose images are gone when the report is written."""
+    return [name for name, own in (study.get("views") or {}).items() if own.get("keep") is False]
 
 
 def _meant(study: Mapping[str, Any], model: str, inputs: ReportInputs) -> set[str] | None:

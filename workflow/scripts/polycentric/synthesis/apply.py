@@ -95,7 +95,7 @@ def synthesize_shard(
             return [view_row(own, translator if translate else None, root, folder, engine)]
 
         made = shards.process(
-            items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log,
+            items, work, folder=shards.folder_of(manifest), root=root, settings=settings_json, code=code, log=log,
             threads=THREADS,
         )  # fmt: skip
     tables.write(made, manifest, schemas.VIEWS)

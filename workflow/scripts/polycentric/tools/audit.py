@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from .. import tables
@@ -14,19 +14,23 @@ from ..tables.schemas import ARTEFACTS, MASKS, VIEWS, VOLUMES
 
 AUDIT = Schema(
     "audit",
-    1,
+    2,
     {
         "manifest": Column("text", "manifest that names the file"),
         "path": Column("text", "file relative to the results folder"),
-        "verdict": Column("text", "what was found", True, ("same", "changed", "lost")),
+        "verdict": Column("text", "what was found", True, ("same", "changed", "lost", "not kept")),
     },
     key=("manifest", "path"),
 )
 SCHEMAS = {schema.tag: schema for schema in (VOLUMES, VIEWS, MASKS, ARTEFACTS)}
 
 
-def audit(manifests: Iterable[Path], *, root: Path, output: Path, log: Log = SILENT) -> None:
+def audit(
+    manifests: Iterable[Path], *, root: Path, output: Path, passing: Collection[str] = (), log: Log = SILENT
+) -> None:
     """Hash every file that the manifests list and write what was found.
+
+    `passing` are views whose images need not be there (`keep: false`).
 
     Raises
     ------
@@ -39,14 +43,18 @@ def audit(manifests: Iterable[Path], *, root: Path, output: Path, log: Log = SIL
         with manifest.open(encoding="utf-8") as stream:
             tag = stream.readline().removeprefix("# schema: ").strip()
         frame = tables.read(manifest, SCHEMAS[tag])
+        may_go = manifest.relative_to(root).parts[:2] in {("views", view) for view in passing}
         for path, claimed in zip(frame["path"], frame["sha256"], strict=True):
             if path:
                 file = root / path
-                verdict = "lost" if not file.is_file() else "same" if sha256_file(file) == claimed else "changed"
+                if file.is_file():
+                    verdict = "same" if sha256_file(file) == claimed else "changed"
+                else:
+                    verdict = "not kept" if may_go else "lost"
                 rows.append({"manifest": manifest.relative_to(root).as_posix(), "path": path, "verdict": verdict})
         log.progress("manifests", number, len(manifests))
     tables.write(rows, output, AUDIT)
-    bad = [row for row in rows if row["verdict"] != "same"]
+    bad = [row for row in rows if row["verdict"] in ("changed", "lost")]
     if bad:
         raise UserError(
             f"{len(bad)} of {len(rows)} files are not what their manifests say; the table is {output}. "

@@ -55,6 +55,11 @@ def clean(study: Mapping[str, Any], root: Path, *, log: Log = SILENT) -> list[Pa
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed.append(path)
                 log.event("removed", path=path.relative_to(root).as_posix())
+    for view, own in study["views"].items():
+        if own.get("keep", True):  # what is left of the time when its images did not stay
+            for path in sorted((*root.glob(f"views/{view}/*/*.removed.json"), *root.glob(f"views/{view}/*/*.for.*"))):
+                path.unlink()
+                removed.append(path)
     for path in sorted(root.rglob(".tmp-*")):  # begun by a job that was killed
         if path.is_file():
             path.unlink()
