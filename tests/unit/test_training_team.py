@@ -24,8 +24,8 @@ from polycentric.randomness import generator as stream
 from polycentric.synthesis import cyclegan
 from polycentric.synthesis.augment import Augmenter
 from polycentric.synthesis.domains import Images
-from polycentric.synthesis.train import train
-from polycentric.training import interrupt, loop, patches
+from polycentric.synthesis.train import train, windows
+from polycentric.training import interrupt, loop, patches, samples
 
 torch.set_num_threads(1)
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -173,7 +173,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from polycentric.synthesis import cyclegan
-from polycentric.synthesis.train import train
+from polycentric.synthesis.train import train, windows
 step = cyclegan.CycleGan.step
 def slow(self):
     result = step(self)
@@ -243,6 +243,40 @@ def test_sample_pictures_show_the_scans_of_both_domains(alone: Path, cohort: Pha
     hu = cohort.images["p0"][10, 4:20, 4:20].astype(float)
     expected = np.clip((hu + 1000) / 2000, 0, 1) * 255
     assert np.abs(sheet[4:128:8, 4:128:8, 0] - expected).max() <= 1
+
+
+def test_sample_pictures_of_domains_in_other_units_have_windows_of_their_own(cohort: Phantom, tmp_path: Path) -> None:
+    domains = {
+        "source": TINY["source"] | {"range": (-1000.0, 1000.0)},
+        "target": TINY["target"] | {"range": (0.0, 100.0)},
+        "engine": {"samples_window": (20.0, 60.0)},
+        "iterations": 1,
+    }
+    train(**arguments(cohort, tmp_path, **domains))
+    with zipfile.ZipFile(tmp_path / "samples.zip") as held:
+        sheet = np.asarray(Image.open(io.BytesIO(held.read("000000001.png"))))[..., 0]
+    step = 128 + samples.GAP
+    lines = [sheet[n * step : n * step + 128] for n in range(4)]
+
+    def scan(patient: str, low: float, high: float) -> np.ndarray:
+        return np.clip((cohort.images[patient][10, 4:20, 4:20] - low) / (high - low), 0, 1) * 255
+
+    assert np.abs(lines[0][4::8, 4:128:8] - scan("p0", -1000, 1000)).max() <= 1
+    assert np.abs(lines[2][4::8, 4:128:8] - scan("p1", 20, 60)).max() <= 1
+    # what the weights make of the first scan, in the target's unit
+    network = cyclegan.generator(Synthesis(**(TINY | domains)))
+    weights.into(network, weights.read(tmp_path / FILES[0])[0], "forward")
+    x = torch.from_numpy(np.clip(cohort.images["p0"][6:14, 4:20, 4:20] / 1000, -1, 1).astype(np.float32))
+    with torch.no_grad():
+        made = network(x[None, None])[0, 0, 4].numpy() * 50 + 50
+    assert np.abs(lines[0][4::8, step + 4 : step + 128 : 8] - np.clip((made - 20) / 40, 0, 1) * 255).max() <= 1
+    assert all(set(line[:, 2 * step : 2 * step + 128].ravel()) == {255} for line in lines)
+    assert windows(Synthesis(**(TINY | domains | {"engine": {"samples_window_source": (0, 500)}}))) == (
+        (0.0, 0.5),
+        (-1.0, 1.0),
+    )
+    same = windows(Synthesis(**(TINY | {"engine": {"samples_window": (-500, 0)}})))
+    assert same == ((-0.5, 0.0), (-0.5, 0.0))
 
 
 def test_imported_weights_have_no_samples(cohort: Phantom, alone: Path, tmp_path: Path) -> None:
