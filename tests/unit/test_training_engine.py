@@ -155,6 +155,19 @@ def test_a_compiler_that_fails_leaves_the_network_eager(monkeypatch: pytest.Monk
     assert torch.equal(network(x), expected)
 
 
+def test_without_a_working_compiler_training_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real compiler, which finds no C++ compiler on this machine."""
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/c++",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    network, x, log = tiny(), torch.randn(1, 1, 8, 8, 8), Told()
+    expected = network(x)
+    assert not engine.compile_networks([(network, x)], devices.Arithmetic(CPU, "fp32", True), log=log)
+    assert "C++ compiler" in log.named("not compiled, training goes on without")[0]["because"]
+    assert torch.equal(network(x), expected)
+
+
 def test_compiled_networks_keep_names_and_results(monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.compile
     # traced by the compiler's front end, run by torch: the back end needs a C++ compiler and a minute

@@ -4,11 +4,13 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,13 @@ from PIL import Image
 from polycentric.config.synthesis import Synthesis
 from polycentric.errors import UserError
 from polycentric.files import sha256_file
-from polycentric.networks import weights
+from polycentric.networks import devices, weights
 from polycentric.randomness import generator as stream
 from polycentric.synthesis import cyclegan
 from polycentric.synthesis.augment import Augmenter
 from polycentric.synthesis.domains import Images
 from polycentric.synthesis.train import train, windows
-from polycentric.training import interrupt, loop, patches, samples
+from polycentric.training import engine, interrupt, loop, patches, samples
 
 torch.set_num_threads(1)
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -303,6 +305,41 @@ def watched(model: cyclegan.CycleGan, folder: Path) -> list[dict]:
     hooks = loop.Hooks(observe=model.observe, warn=model.watch().warnings)
     plan = loop.Plan(model.settings.iterations, 4)
     return loop.run(model, plan, name="x", folder=folder, key="k", hooks=hooks)
+
+
+def test_a_variant_that_cannot_be_compiled_later_runs_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training compiles frozen discriminators and inputs without a gradient in its first step: that fails here."""
+    real, compiled = torch.compile, []
+
+    def back_end(graph: torch.fx.GraphModule, _: list) -> Callable:
+        compiled.append(graph)
+        if len(compiled) > tried:
+            raise RuntimeError("no more")
+        return graph.forward
+
+    tried = 100
+    eager, model = gan(), gan()
+    monkeypatch.setattr(torch, "compile", lambda call, **kw: real(call, backend=back_end, **kw))
+    model.arithmetic = devices.Arithmetic(torch.device("cpu"), "fp32", True)
+    assert engine.compile_networks(model.examples(), model.arithmetic)
+    tried = len(compiled)
+    losses = [model.step() for _ in range(2)]
+    assert len(compiled) > tried  # so it was tried, and failed
+    torch.testing.assert_close(losses, [eager.step() for _ in range(2)], rtol=1e-4, atol=1e-5)
+    before = len(compiled)
+    regions = {name: [sampler.middle(0, 2)] for name, sampler in model.samplers.items()}
+    model.pictures(regions)
+    assert len(compiled) == before  # pictures are not worth a compilation
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+def test_networks_compiled_for_this_processor_train_as_eager_ones() -> None:
+    eager, model = gan(), gan()
+    model.arithmetic = devices.Arithmetic(torch.device("cpu"), "fp32", True)
+    assert engine.compile_networks(model.examples(), model.arithmetic)
+    for _ in range(3):
+        torch.testing.assert_close(model.step(), eager.step(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_collapsed_generator_is_noticed_and_a_sound_one_is_not(tmp_path: Path) -> None:
