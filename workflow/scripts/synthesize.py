@@ -21,6 +21,7 @@ synthesize_shard(
     settings_json=snakemake.params.settings,
     code=snakemake.params.code,
     device=job["device"],
+    direction=job["view"]["direction"],
     scans=Path(snakemake.input.cohort[0]) if snakemake.input.cohort else None,
     patients=Path(snakemake.input.cohort[1]) if snakemake.input.cohort else None,
     also=[Path(path) for path in snakemake.input.also],

@@ -384,11 +384,11 @@ def summarise_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
 def export_dicom(study: Study, w: Wildcards) -> dict[str, Any]:
     (export,) = (own for own in study.dicom_exports if own.view == w["view"])
     images, name = images_folder(study, centre_of(w["shard"])), study.views[w["view"]].synthesis
-    target = study.synthesis[name].target
+    target, limits = study.made_like(w["view"])
     wheres = [target.where, *(study.views[view].where for view in study.view_chain(target.view))]
     aim = {
         "wheres": [expression for expression in wheres if expression],
-        "limits": study.synthesis[name].target_range,
+        "limits": limits,
         "calibrated": study.calibrated(target.view),
     }
     return {"export": dump(export), "images": images, "model": name, "target": aim}
