@@ -80,6 +80,8 @@ class Translator:
         self.ranges, self.target = settings.source_ranges, settings.target_range
         if direction == "backward":
             self.ranges, self.target = (self.target,), self.ranges[0]
+        if not any(key.startswith(f"{direction}.") for key in weight_files.names(weights)):
+            raise UserError(f"{where}: {weights.name} holds no {direction} generator; leave the view out.")
         self.networks: dict[bool, nn.Module] = {}
         self.precision, self.why = precisions.choose(settings.inference.precision, device)
         self.stored = stored(self.target)
@@ -93,8 +95,6 @@ class Translator:
         last = precisions.channels_last(precision, self.device)
         if last not in self.networks:
             tensors, _ = weight_files.read(self.weights)
-            if not any(key.startswith(f"{self.direction}.") for key in tensors):
-                raise UserError(f"{self.where}: {self.weights.name} holds no {self.direction} generator.")
             network = generator(self.settings, self.direction)
             weight_files.into(network, tensors, self.direction)
             self.networks[last] = prepare(network, channels_last=last).to(self.device)
