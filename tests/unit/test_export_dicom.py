@@ -12,19 +12,22 @@ import pipeline
 import pydicom
 import pytest
 import tiny_dicom
+from phantoms import Phantom
 from polycentric import tables, volumes
-from polycentric.config.curation import ConvertSettings
+from polycentric.config.curation import ConvertSettings, CurationSettings
 from polycentric.config.export import DicomExport
 from polycentric.deidentify.identity import Key
-from polycentric.export import dataset, export_shard
+from polycentric.errors import UserError
+from polycentric.export import Target, dataset, export_shard, target
 from polycentric.export.shard import EXPORTED
 from polycentric.files import sha256_file
-from polycentric.tables.schemas import CURATION, VIEWS
+from polycentric.tables.schemas import CURATION, SCANS, VIEWS
 from polycentric.volumes import Geometry, Volume
 from pydantic import ValidationError
 
 RNG = np.random.default_rng(0)
 KEY = Key.of(b"k" * 32)
+LIKE_CT = Target("CT", (-1000.0, 1000.0))
 OBLIQUE = (1, 0, 0, 0, np.cos(0.1), np.sin(0.1))
 
 
@@ -46,16 +49,18 @@ def study(folder: Path, geometry: Geometry | None = None, **options: object) -> 
     facts = {k: row[k] for k in ("centre", "patient", "session", "scan")}
     facts |= {"view": "noncontrast", "fold": "main", "status": "ok", "reason": "", "sha256": sha256_file(path)}
     facts |= {"path": path.relative_to(root).as_posix(), **geometry.columns()}
+    facts["diagnostics"] = '[{"step": "synthesize"}]'
     tables.write([facts], root / "views" / "noncontrast" / "main" / "north-0.tsv", VIEWS)
     return root, folder / "in", Volume(image, geometry)
 
 
-def export(root: Path, source: Path, **changes: object) -> pd.DataFrame:
+def export(root: Path, source: Path, like: Target = LIKE_CT, **changes: object) -> pd.DataFrame:
     manifest = root / "dicom" / "noncontrast" / "main" / "north-0.tsv"
     export_shard(
         DicomExport(view="noncontrast", **changes), source=root / "views" / "noncontrast" / "main" / "north-0.tsv",
         files=root.parent / "private" / "north-0.parquet", folder_of_centre=source, model="decontrast",
-        model_sha256="0" * 64, uid=KEY.uid, root=root, manifest=manifest, fold="main", settings_json="{}", code="0",
+        model_sha256="0" * 64, uid=KEY.uid, like=like, root=root, manifest=manifest, fold="main",
+        settings_json="{}", code="0",
     )  # fmt: skip
     return tables.read(manifest, EXPORTED)
 
@@ -139,17 +144,79 @@ def test_identity_of_the_source_if_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian dicom3tools) is not installed")
 @pytest.mark.parametrize("identity", ["pseudonym", "original"])
-def test_checker_finds_no_error(tmp_path: Path, identity: str) -> None:
+@pytest.mark.parametrize("like", [LIKE_CT, Target("MR", (0.0, 1500.0))], ids=["CT", "MR"])
+def test_checker_finds_no_error(tmp_path: Path, identity: str, like: Target) -> None:
     root, source, _ = study(tmp_path, orientation=OBLIQUE)
-    rows = export(root, source, identity=identity)
+    rows = export(root, source, like, identity=identity)
     for path in rows["path"].iloc[[0, -1]]:
         told = subprocess.run(["dciodvfy", str(root / path)], capture_output=True, text=True, check=False)
         text = told.stdout + told.stderr
-        assert "CTImage" in text
+        assert f"{like.modality}Image" in text
         problems = [line for line in text.splitlines() if line.startswith("Error")]
         # Synthetic Data is an attribute of the standard since 2021; the checker of Debian does not know it yet
         problems = [line for line in problems if "0x0008,0x001c" not in line]
         assert not problems, problems
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (0.0, 1500.0), (0.0, 20000.0)])
+def test_an_image_like_mr_is_an_mr_image_and_comes_back(tmp_path: Path, limits: tuple[float, float]) -> None:
+    root, source, image = study(tmp_path / "a")
+    path = root / tables.read(root / "views" / "noncontrast" / "main" / "north-0.tsv", VIEWS).loc[0, "path"]
+    low, high = limits
+    # a little beyond the range, as what was clipped off and added again
+    array = RNG.uniform(low - 0.1 * high, 1.1 * high, image.array.shape).astype(np.float32)
+    volumes.write(Volume(array, image.geometry), path)
+    rows = export(root, source, Target("MR", limits))
+    d = pydicom.dcmread(root / rows.loc[0, "path"])
+    assert (d.Modality, d.SOPClassUID.name) == ("MR", "MR Image Storage")
+    assert d.ImageType[:2] == ["DERIVED", "SECONDARY"]
+    assert d.SyntheticData == "YES"
+    assert d.SeriesDescription == "Synthetic MR, not acquired"
+    assert "KVP" not in d
+    assert (float(d.WindowCenter), float(d.WindowWidth)) == (high / 2, high)
+    shutil.copytree((root / rows.loc[0, "path"]).parent, tmp_path / "b" / "in")
+    centre = pipeline.curated(tmp_path / "b" / "in", CurationSettings(modalities=("MR",)))
+    again = pipeline.converted(centre).root
+    made = centre.volumes()
+    assert made.loc[0, ["status", "modality"]].tolist() == ["ok", "MR"]
+    volume = volumes.read(again / made.loc[0, "path"], made.loc[0])
+    step = 1.0 if high >= 10000 else high / 10000
+    np.testing.assert_allclose(volume.array, array, atol=0.5001 * step, rtol=1e-6)
+    curated = tables.read(again / "c.parquet", CURATION)
+    assert "SYNTHETIC_IMAGE" in curated["codes"][0].split(";")
+
+
+def test_the_target_decides_what_is_written(tmp_path: Path) -> None:
+    cohort = Phantom(tmp_path, {"p0": "training", "p1": "training", "p2": "test"})
+    scans = tables.read(cohort.scans, SCANS)
+
+    def found(kinds: list[str], wheres: list[str], calibrated: bool = True) -> str:
+        tables.write(scans.assign(modality=kinds), cohort.scans, SCANS)
+        limits = (0.0, 1.0)
+        return target(
+            cohort.scans, cohort.patient_table, wheres, limits, calibrated=calibrated, where="exports: x"
+        ).modality
+
+    assert found(["CT", "CT", "MR"], ["modality == 'CT'"]) == "CT"
+    assert found(["CT", "MR", "MR"], ["modality == 'MR'", "age >= 50"]) == "MR"
+    assert found(["MR", "MR", "MR"], [], calibrated=False) == "MR"
+    with pytest.raises(UserError, match=r"exports: x: .* modality CT, MR; CT or MR alone can be written"):
+        found(["CT", "MR", "MR"], [])
+    with pytest.raises(UserError, match="modality PT"):
+        found(["PT", "MR", "MR"], ["modality == 'PT'"])
+    with pytest.raises(UserError, match="not in HU"):
+        found(["CT", "CT", "CT"], [], calibrated=False)
+
+
+def test_a_scan_that_was_handed_on_is_not_called_synthetic(tmp_path: Path) -> None:
+    root, source, _ = study(tmp_path)
+    view = root / "views" / "noncontrast" / "main" / "north-0.tsv"
+    row = tables.read(view, VIEWS).iloc[0].to_dict()
+    tables.write([row | {"diagnostics": None}], view, VIEWS)
+    rows = export(root, source)
+    assert rows["status"].tolist() == ["missing"]
+    assert rows["reason"].str.startswith("SOURCE_UNCHANGED").all()
+    assert not list((root / "dicom").rglob("*.dcm"))
 
 
 def test_what_cannot_be_written_is_a_row(tmp_path: Path) -> None:

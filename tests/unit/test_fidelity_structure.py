@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -229,7 +230,9 @@ def test_probe_finds_what_windows_and_cycles_do(tmp_path: Path) -> None:
                 split="main", source={"view": "ct", "where": "contrast == 'yes'"}, target={"view": "ct"},
                 patch=(12, 12, 8), generator={"downs": 1}, discriminator={"layers": 1},
             ),
-            translate=translate, predict=predict, back=(lambda hu: 7 * hu) if back else None, seed=1,
+            generators=SimpleNamespace(
+                translate=translate, predict=predict, back=(lambda hu: 7 * hu) if back else None
+            ), seed=1,
             source=[cohort.view], target=[cohort.view],
             scans=cohort.scans, patients=cohort.patient_table, split=cohort.split,
             ledgers=[written], root=tmp_path, folder=tmp_path / "analyses" / "probe", settings_json="{}", code="0",

@@ -28,3 +28,11 @@ def test_all_leaking_models_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         ledger.refuse_leaks(["P1"], paths, where="analyses.x")
     assert len(caught.value.messages) == 2
+
+
+def test_a_name_that_comes_again_upstream_hides_nobody(tmp_path: Path) -> None:
+    before = write(tmp_path / "before.json", "generator", ["P1"])
+    tuned = write(tmp_path / "tuned.json", "generator", ["P2"], [before])
+    assert ledger.seen_by(ledger.read(tuned)) == {"generator": {"P1", "P2"}}
+    with pytest.raises(UserError, match="seen 1 of its patients"):
+        ledger.refuse_leaks(["P2"], [tuned], where="analyses.x")

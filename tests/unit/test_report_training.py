@@ -25,7 +25,8 @@ def test_curves_tell_what_was_amiss_and_the_last_sheet_is_shown(tmp_path: Path) 
     (tmp_path / "history.csv").write_text("\n".join(rows) + "\n")
     text = watch.sentence("variety_forward")
     warning = {"column": "variety_forward", "first": 70, "last": 1000, "text": text}
-    (tmp_path / "settings.json").write_text(json.dumps({"warnings": [warning]}))
+    settings = {"warnings": [warning], "discriminator_sees_voxels": 70, "settings": {"patch": [64, 64, 64]}}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
     for iteration in (50, 1000):
         picture = np.full((4, 4, 3), iteration % 251, np.uint8)
         samples.write_png(picture, tmp_path / "samples" / samples.name(iteration))
@@ -36,6 +37,7 @@ def test_curves_tell_what_was_amiss_and_the_last_sheet_is_shown(tmp_path: Path) 
     (curve,) = training.curves({"sound": sound, "bad": files})
     assert "Losses and variety by iteration" in curve["caption"]
     assert f"Warning, iterations 70 to 1,000: {text}" in curve["caption"]
+    assert "sees 70 voxels along each axis of patches of 64 x 64 x 64, as much as a whole patch." in curve["caption"]
     (sheet,) = training.sheets({"sound": sound, "bad": files})
     assert sheet["title"] == "Training patches of bad after iteration 1,000"
     last = (tmp_path / "samples" / samples.name(1000)).read_bytes()

@@ -100,6 +100,30 @@ def test_each_mistake_is_named_with_what_to_write(toy: dict, path: str, value: o
     assert any(words in message for message in found), found
 
 
+def test_a_view_of_the_backward_generator_is_like_the_source(toy: dict) -> None:
+    toy["views"]["again"] = {"from": "noncontrast", "synthesis": "decontrast", "direction": "backward"}
+    toy["exports"]["again"] = {"view": "again"}
+    toy["synthesis"]["decontrast"]["source"]["range"] = [-300, 500]
+    study = load(toy)
+    # what judges the model takes the forward view alone
+    assert study.views_of_model("decontrast") == ["noncontrast"]
+    assert study.models_of_view("again") == ["decontrast"]
+    w = {"view": "again", "fold": "main", "shard": study.shards[0]}
+    assert plan.synthesize(study, w)["view"]["direction"] == "backward"
+    aim = plan.export_dicom(study, w)["target"]
+    assert aim == {"wheres": ["contrast == 'yes'"], "limits": (-300, 500), "calibrated": True}
+    toy["analyses"]["fidelity"]["view"] = "again"
+    assert any("'again' is not made by 'decontrast'; write one of: noncontrast" in m for m in messages(toy))
+    del toy["analyses"]["fidelity"]["view"]
+    toy["views"]["ct"]["direction"] = "backward"
+    assert any("direction is that of a synthesis model" in m for m in messages(toy))
+    del toy["views"]["ct"]["direction"]
+    toy["synthesis"]["decontrast"] |= {"losses": {"identity": 0}}
+    toy["synthesis"]["decontrast"]["source"]["also"] = [{"view": "ct", "where": "contrast == 'no'"}]
+    toy["synthesis"]["decontrast"]["generator"] |= {"branch_blocks": 1}
+    assert any("views.again.direction: the backward generator" in m for m in messages(toy))
+
+
 def test_further_inputs_of_a_synthesis_model_are_known_views(toy: dict) -> None:
     model = toy["synthesis"]["decontrast"]
     model["losses"]["identity"] = 0

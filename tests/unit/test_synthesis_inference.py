@@ -12,6 +12,7 @@ import torch
 from phantoms import Phantom
 from polycentric import ledger, tables, tiling, volumes
 from polycentric.config.synthesis import Synthesis
+from polycentric.errors import UserError
 from polycentric.inference import precision, sliding
 from polycentric.networks import weights
 from polycentric.networks.layers import initialise
@@ -41,7 +42,10 @@ def model(folder: Path, **changes) -> Synthesis:
     network = cyclegan.generator(settings)
     initialise(network, 1, 0.1)
     facts = {"settings": settings.model_dump(mode="json")}
-    weights.write(weights.of(network, "forward"), folder / "weights.safetensors", **facts)
+    back = cyclegan.generator(settings, "backward")
+    initialise(back, 2, 0.1)
+    both = weights.of(network, "forward") | weights.of(back, "backward")
+    weights.write(both, folder / "weights.safetensors", **facts)
     ledger.write(
         folder / "ledger.json", name="m", stage="synthesis", split="main", seen={}, upstream=[], settings="{}", code="0"
     )
@@ -60,12 +64,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shard(cohort: Phantom, trained: Path, name: str, source: Path | None = None, **changes) -> list[dict]:
+def shard(
+    cohort: Phantom, trained: Path, name: str, source: Path | None = None, direction: str = "forward", **changes
+) -> list[dict]:
     manifest = cohort.root / "views" / name / "main" / "all.tsv"
     apply.synthesize_shard(
         name, Synthesis(**(SETTINGS | changes)), weights=trained / "weights.safetensors",
         ledger=trained / "ledger.json", source=source or cohort.view, root=cohort.root, manifest=manifest, fold="main",
-        settings_json=json.dumps(changes), code="0", device="cpu",
+        settings_json=json.dumps(changes), code="0", device="cpu", direction=direction,
     )  # fmt: skip
     return tables.read(manifest, schemas.VIEWS).to_dict("records")
 
@@ -90,6 +96,26 @@ def test_a_view_is_what_the_trained_network_makes(cohort: Phantom, trained: Path
         (facts,) = json.loads(row["diagnostics"])
         assert facts["precision"] == "fp32"
         assert facts["windows"] == tiling.Tiling.over(cohort.shape, (8, 8, 8), (5, 4, 6)).count
+
+
+def test_the_backward_generator_makes_a_view_in_the_range_of_the_source(cohort: Phantom, tmp_path: Path) -> None:
+    ranges = {"hu_range": (-500, 500), "target": SETTINGS["target"] | {"range": (0, 200)}}
+    settings = Synthesis(**(SETTINGS | ranges))
+    model(tmp_path, **ranges)
+    network = cyclegan.generator(settings, "backward")
+    weights.into(network, weights.read(tmp_path / "weights.safetensors")[0], "backward")
+    window, stride = map(patches.full_size, settings.inference.windows(settings.patch))
+    for row in shard(cohort, tmp_path, "back", direction="backward", **ranges):
+        values = patches.scale(cohort.images[row["patient"]], (0, 200))[None]
+        made = sliding.slide(values, network.eval(), window=window, stride=stride, batch=1, skip=False)[0]
+        array = volumes.read(cohort.root / row["path"], row).array
+        assert array.dtype == np.int16  # HU of the source; the narrow target would be float32
+        assert np.abs(array - patches.unscale(made, (-500, 500))).max() <= 0.55
+    tensors, stated = weights.read(tmp_path / "weights.safetensors")
+    forward = {name: tensor for name, tensor in tensors.items() if name.startswith("forward.")}
+    weights.write(forward, tmp_path / "weights.safetensors", settings=stated["settings"])
+    with pytest.raises(UserError, match="holds no backward generator"):
+        shard(cohort, tmp_path, "none", direction="backward", **ranges)
 
 
 def test_how_an_image_was_moved_goes_with_it(cohort: Phantom, trained: Path) -> None:

@@ -12,7 +12,7 @@ from phantoms import Phantom
 from polycentric import ledger, tables, volumes
 from polycentric.config.synthesis import Augmentation, FurtherInput, Synthesis
 from polycentric.errors import UserError
-from polycentric.files import sha256_file
+from polycentric.files import sha256_file, write_json
 from polycentric.networks import weights
 from polycentric.randomness import generator as stream
 from polycentric.synthesis import apply, cyclegan, domains
@@ -436,7 +436,9 @@ def test_scans_that_are_no_first_input_have_no_image(cohort: Several, trained: P
 
 
 def test_training_starts_from_given_weights(cohort: Several, trained: Path, tmp_path: Path) -> None:
-    given = trained / "weights.safetensors"
+    given = tmp_path / "elsewhere" / "weights.safetensors"
+    given.parent.mkdir()
+    given.write_bytes((trained / "weights.safetensors").read_bytes())  # without its ledger
     start = {"path": str(given), "sha256": sha256_file(given), "seen": ["p9"]}
     # a rate so small that the weights stay what they were
     call(cohort, tmp_path, start_from=start, iterations=1, learning_rate=1e-9)
@@ -464,10 +466,45 @@ def test_training_starts_from_given_weights(cohort: Several, trained: Path, tmp_
 def test_patients_of_the_test_part_may_not_be_among_those_seen_elsewhere(
     cohort: Several, trained: Path, tmp_path: Path
 ) -> None:
-    given = trained / "weights.safetensors"
+    given = tmp_path / "elsewhere.safetensors"
+    given.write_bytes((trained / "weights.safetensors").read_bytes())
     start = {"path": str(given), "sha256": sha256_file(given), "seen": ["p4"]}
     with pytest.raises(UserError, match=r"start_from: seen: 1 of the patients .*p4"):
         call(cohort, tmp_path, start_from=start)
+
+
+def in_folder(trained: Path, folder: Path, seen: list[str], name: str = "several", stage: str = "synthesis") -> dict:
+    """Weights with a ledger beside them, whose model stands on another that has seen p3, too; as settings."""
+    behind = ledger.read(trained / "ledger.json") | {"name": "upstream", "seen": {"training": ["p3"]}}
+    record = ledger.read(trained / "ledger.json") | {"name": name, "stage": stage, "upstream": [behind]}
+    write_json(folder / "ledger.json", record | {"seen": {"training": seen}})
+    given = folder / "weights.safetensors"
+    given.write_bytes((trained / "weights.safetensors").read_bytes())
+    return {"path": str(given), "sha256": sha256_file(given)}
+
+
+@pytest.mark.parametrize("key", ["start_from", "import"])
+def test_the_ledger_beside_given_weights_is_taken(cohort: Several, trained: Path, tmp_path: Path, key: str) -> None:
+    given = in_folder(trained, tmp_path / "a", ["p0", "p1", "other-study-1"])
+    call(cohort, tmp_path, **{key: given}, iterations=1)
+    everyone = ["other-study-1", "p0", "p1", "p3"]
+    assert ledger.read(tmp_path / "ledger.json")["seen"]["elsewhere"] == everyone
+    # more by hand than the ledger knows: both
+    call(cohort, tmp_path, **{key: given | {"seen": ["p0", "p1", "p2", "p3"]}}, iterations=1)
+    assert ledger.read(tmp_path / "ledger.json")["seen"]["elsewhere"] == [*everyone[:3], "p2", "p3"]
+    with pytest.raises(UserError, match=rf"{key}: seen: the ledger .* names 2 more patients of this study \(p1, p3\)"):
+        call(cohort, tmp_path, **{key: given | {"seen": ["p0"]}}, iterations=1)
+    for wrong in ({"name": "another"}, {"stage": "segmentation"}):
+        with pytest.raises(UserError, match=r"lies the ledger of (synthesis|segmentation) model '(another|several)'"):
+            call(cohort, tmp_path, **{key: in_folder(trained, tmp_path / "b", ["p0"], **wrong)}, iterations=1)
+
+
+def test_held_out_patients_of_a_ledger_beside_start_weights_are_refused(
+    cohort: Several, trained: Path, tmp_path: Path
+) -> None:
+    given = in_folder(trained, tmp_path / "a", ["p0", "p6"])
+    with pytest.raises(UserError, match=r"start_from: seen: 1 of the patients .*p6"):
+        call(cohort, tmp_path, start_from=given, iterations=1)
 
 
 # augmentation

@@ -13,7 +13,7 @@ from polycentric.errors import UserError
 from polycentric.networks import devices
 from polycentric.networks.discriminator import Discriminator, receptive_field
 from polycentric.networks.generator import Generator
-from polycentric.networks.layers import InstanceNorm, Reflect, initialise, parameters
+from polycentric.networks.layers import LAYOUT, InstanceNorm, Reflect, initialise, parameters
 from polycentric.networks.unet import UNet
 from polycentric.synthesis.losses import absolute, judge, least_squares, ssim
 from polycentric.synthesis.pool import ImagePool
@@ -140,6 +140,25 @@ def test_shapes(dimensions: int) -> None:
 def test_instance_norm_equals_torch() -> None:
     x = torch.randn(2, 3, 4, 5, 6) * 7 + 3
     torch.testing.assert_close(InstanceNorm()(x), torch.nn.functional.instance_norm(x))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_instance_norm_of_nearly_constant_channels_is_exact_in_either_layout(dimensions: int) -> None:
+    """Air in most of a patch: mean 1, deviation 0.01; the truth in float64, the gradient by torch's own."""
+    torch.manual_seed(0)
+    plain = 1 + 0.01 * torch.randn(2, 3, *[32] * dimensions)
+    exact = plain.double().requires_grad_()
+    axes = tuple(range(2, plain.ndim))
+    variance, mean = torch.var_mean(exact, axes, correction=0, keepdim=True)
+    expected = (exact - mean) / torch.sqrt(variance + 1e-5)
+    expected.pow(3).sum().backward()
+    for layout in (torch.contiguous_format, LAYOUT[dimensions]):
+        x = plain.clone(memory_format=torch.contiguous_format).contiguous(memory_format=layout).requires_grad_()
+        made = InstanceNorm()(x)
+        assert made.is_contiguous(memory_format=layout)
+        torch.testing.assert_close(made.double(), expected, atol=1e-3, rtol=0)
+        made.pow(3).sum().backward()
+        torch.testing.assert_close(x.grad.double(), exact.grad, atol=1e-3 * float(exact.grad.abs().max()), rtol=0)
 
 
 def test_initialisation_does_not_depend_on_other_draws() -> None:

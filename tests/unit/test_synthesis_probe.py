@@ -139,7 +139,7 @@ def test_models_of_several_inputs_are_probed(trained: tuple[Phantom, Path], tmp_
     )  # fmt: skip
     probe(
         "probe", SynthesisProbe(synthesis="m", scans=2, overlaps=(1, 2), bootstrap=20), synthesis=settings,
-        translate=generators.translate, predict=generators.predict, back=None, seed=1, source=[cohort.view],
+        generators=generators, seed=1, source=[cohort.view],
         target=[cohort.view],
         scans=cohort.scans, patients=cohort.patient_table, split=cohort.split, ledgers=[tmp_path / "ledger.json"],
         root=cohort.root, folder=cohort.root / "analyses" / "several", settings_json="{}", code="0", further=further,

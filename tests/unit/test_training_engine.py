@@ -155,6 +155,19 @@ def test_a_compiler_that_fails_leaves_the_network_eager(monkeypatch: pytest.Monk
     assert torch.equal(network(x), expected)
 
 
+def test_without_a_working_compiler_training_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real compiler, which finds no C++ compiler on this machine."""
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/c++",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    network, x, log = tiny(), torch.randn(1, 1, 8, 8, 8), Told()
+    expected = network(x)
+    assert not engine.compile_networks([(network, x)], devices.Arithmetic(CPU, "fp32", True), log=log)
+    assert "C++ compiler" in log.named("not compiled, training goes on without")[0]["because"]
+    assert torch.equal(network(x), expected)
+
+
 def test_compiled_networks_keep_names_and_results(monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.compile
     # traced by the compiler's front end, run by torch: the back end needs a C++ compiler and a minute
@@ -467,7 +480,9 @@ def test_a_sheet_shows_source_synthetic_difference_and_back_in_one_window() -> N
     synthetic, back = source.copy(), np.full_like(source, 1.0)
     synthetic[:32] = 0.25
     synthetic[32:] = -0.25
-    sheet = samples.sheet([(source, synthetic, back), (source, source, source)], (-0.5, 0.5))
+    sheet = samples.sheet(
+        [samples.Line(shown, (-0.5, 0.5), (-0.5, 0.5)) for shown in ((source, synthetic, back), (source,) * 3)]
+    )
     gap = samples.GAP
     assert sheet.shape == (64 * 2 + gap, 128 * 4 + gap * 3, 3)
     columns = [sheet[:64, k * (128 + gap) : k * (128 + gap) + 128] for k in range(4)]
@@ -479,7 +494,16 @@ def test_a_sheet_shows_source_synthetic_difference_and_back_in_one_window() -> N
     assert set(columns[3].ravel()) == {255}
     second = sheet[64 + gap :]
     assert set(second[:, 2 * (128 + gap) : 2 * (128 + gap) + 128].ravel()) == {255}  # no difference: white
-    assert samples.sheet([(source[:8, :16],) * 3]).shape == (64, 128 * 4 + gap * 3, 3)  # small ones are enlarged
+    small = samples.sheet([samples.Line((source[:8, :16],) * 3)])
+    assert small.shape == (64, 128 * 4 + gap * 3, 3)  # small ones are enlarged
+
+
+def test_each_domain_has_its_window_and_no_difference_where_units_differ() -> None:
+    source, synthetic, back = (np.full((128, 128), value, np.float32) for value in (0.5, -0.5, 0.25))
+    line = samples.Line((source, synthetic, back), own=(0.0, 1.0), other=(-1.0, 0.0), comparable=False)
+    sheet = samples.sheet([line])
+    tiles = [int(sheet[5, k * (128 + samples.GAP) + 5, 0]) for k in range(4)]
+    assert tiles == [128, 128, 255, 64]  # each the half of its own window; white; a quarter
 
 
 def test_the_region_of_samples_lies_in_the_middle_and_suits_the_network() -> None:
@@ -508,8 +532,9 @@ def test_sheets_are_handed_over_up_to_the_last_iteration(tmp_path: Path) -> None
 def test_settings_of_the_engine() -> None:
     assert Engine().deterministic
     assert Engine().precision == "auto"
-    with pytest.raises(pydantic.ValidationError, match=r"samples_window .* must rise"):
-        Engine(samples_window=(1, 1))
+    for name in ("samples_window", "samples_window_source"):
+        with pytest.raises(pydantic.ValidationError, match=rf"{name} .* must rise"):
+            Engine(**{name: (1, 1)})
     with pytest.raises(pydantic.ValidationError, match="precision"):
         Engine(precision="fp16")
 

@@ -4,11 +4,13 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,13 @@ from PIL import Image
 from polycentric.config.synthesis import Synthesis
 from polycentric.errors import UserError
 from polycentric.files import sha256_file
-from polycentric.networks import weights
+from polycentric.networks import devices, weights
 from polycentric.randomness import generator as stream
 from polycentric.synthesis import cyclegan
 from polycentric.synthesis.augment import Augmenter
 from polycentric.synthesis.domains import Images
-from polycentric.synthesis.train import train
-from polycentric.training import interrupt, loop, patches
+from polycentric.synthesis.train import train, windows
+from polycentric.training import engine, interrupt, loop, patches, samples
 
 torch.set_num_threads(1)
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -173,7 +175,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from polycentric.synthesis import cyclegan
-from polycentric.synthesis.train import train
+from polycentric.synthesis.train import train, windows
 step = cyclegan.CycleGan.step
 def slow(self):
     result = step(self)
@@ -245,6 +247,40 @@ def test_sample_pictures_show_the_scans_of_both_domains(alone: Path, cohort: Pha
     assert np.abs(sheet[4:128:8, 4:128:8, 0] - expected).max() <= 1
 
 
+def test_sample_pictures_of_domains_in_other_units_have_windows_of_their_own(cohort: Phantom, tmp_path: Path) -> None:
+    domains = {
+        "source": TINY["source"] | {"range": (-1000.0, 1000.0)},
+        "target": TINY["target"] | {"range": (0.0, 100.0)},
+        "engine": {"samples_window": (20.0, 60.0)},
+        "iterations": 1,
+    }
+    train(**arguments(cohort, tmp_path, **domains))
+    with zipfile.ZipFile(tmp_path / "samples.zip") as held:
+        sheet = np.asarray(Image.open(io.BytesIO(held.read("000000001.png"))))[..., 0]
+    step = 128 + samples.GAP
+    lines = [sheet[n * step : n * step + 128] for n in range(4)]
+
+    def scan(patient: str, low: float, high: float) -> np.ndarray:
+        return np.clip((cohort.images[patient][10, 4:20, 4:20] - low) / (high - low), 0, 1) * 255
+
+    assert np.abs(lines[0][4::8, 4:128:8] - scan("p0", -1000, 1000)).max() <= 1
+    assert np.abs(lines[2][4::8, 4:128:8] - scan("p1", 20, 60)).max() <= 1
+    # what the weights make of the first scan, in the target's unit
+    network = cyclegan.generator(Synthesis(**(TINY | domains)))
+    weights.into(network, weights.read(tmp_path / FILES[0])[0], "forward")
+    x = torch.from_numpy(np.clip(cohort.images["p0"][6:14, 4:20, 4:20] / 1000, -1, 1).astype(np.float32))
+    with torch.no_grad():
+        made = network(x[None, None])[0, 0, 4].numpy() * 50 + 50
+    assert np.abs(lines[0][4::8, step + 4 : step + 128 : 8] - np.clip((made - 20) / 40, 0, 1) * 255).max() <= 1
+    assert all(set(line[:, 2 * step : 2 * step + 128].ravel()) == {255} for line in lines)
+    assert windows(Synthesis(**(TINY | domains | {"engine": {"samples_window_source": (0, 500)}}))) == (
+        (0.0, 0.5),
+        (-1.0, 1.0),
+    )
+    same = windows(Synthesis(**(TINY | {"engine": {"samples_window": (-500, 0)}})))
+    assert same == ((-0.5, 0.0), (-0.5, 0.0))
+
+
 def test_imported_weights_have_no_samples(cohort: Phantom, alone: Path, tmp_path: Path) -> None:
     given = {"path": str(alone / FILES[0]), "sha256": sha256_file(alone / FILES[0])}
     train(**arguments(cohort, tmp_path, **{"import": given}))
@@ -269,6 +305,41 @@ def watched(model: cyclegan.CycleGan, folder: Path) -> list[dict]:
     hooks = loop.Hooks(observe=model.observe, warn=model.watch().warnings)
     plan = loop.Plan(model.settings.iterations, 4)
     return loop.run(model, plan, name="x", folder=folder, key="k", hooks=hooks)
+
+
+def test_a_variant_that_cannot_be_compiled_later_runs_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training compiles frozen discriminators and inputs without a gradient in its first step: that fails here."""
+    real, compiled = torch.compile, []
+
+    def back_end(graph: torch.fx.GraphModule, _: list) -> Callable:
+        compiled.append(graph)
+        if len(compiled) > tried:
+            raise RuntimeError("no more")
+        return graph.forward
+
+    tried = 100
+    eager, model = gan(), gan()
+    monkeypatch.setattr(torch, "compile", lambda call, **kw: real(call, backend=back_end, **kw))
+    model.arithmetic = devices.Arithmetic(torch.device("cpu"), "fp32", True)
+    assert engine.compile_networks(model.examples(), model.arithmetic)
+    tried = len(compiled)
+    losses = [model.step() for _ in range(2)]
+    assert len(compiled) > tried  # so it was tried, and failed
+    torch.testing.assert_close(losses, [eager.step() for _ in range(2)], rtol=1e-4, atol=1e-5)
+    before = len(compiled)
+    regions = {name: [sampler.middle(0, 2)] for name, sampler in model.samplers.items()}
+    model.pictures(regions)
+    assert len(compiled) == before  # pictures are not worth a compilation
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+def test_networks_compiled_for_this_processor_train_as_eager_ones() -> None:
+    eager, model = gan(), gan()
+    model.arithmetic = devices.Arithmetic(torch.device("cpu"), "fp32", True)
+    assert engine.compile_networks(model.examples(), model.arithmetic)
+    for _ in range(3):
+        torch.testing.assert_close(model.step(), eager.step(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_collapsed_generator_is_noticed_and_a_sound_one_is_not(tmp_path: Path) -> None:

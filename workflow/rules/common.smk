@@ -2,7 +2,7 @@
 import json
 import re
 
-from polycentric import codehash
+from polycentric import codehash, ledger
 from polycentric.config import checklists, plan, users
 from polycentric.config.export import NrrdExport
 from polycentric.config.features import HarmonisedSet, ImportedSet, JoinedSet, RadiomicsSet, SelectedSet

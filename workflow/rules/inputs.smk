@@ -145,12 +145,13 @@ def fitted_upstream(wildcards):
 
 
 def imported_weights(section):
-    """The file of a model that was trained elsewhere, or that training starts from, if there is one."""
+    """The file of a model that was trained elsewhere, or that training starts from, and the ledger beside it."""
 
     def weights(wildcards):
         model = getattr(study, section)[wildcards.model]
         given = model.import_ or getattr(model, "start_from", None)
-        return [given.path] if given else []
+        beside = ledger.beside(given.path) if given else None
+        return [*([given.path] if given else []), *([beside] if beside else [])]
 
     return weights
 

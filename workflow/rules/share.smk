@@ -68,6 +68,8 @@ rule export_dicom:
     input:
         view=view_manifest("{view}", "{fold}", "{shard}"),
         files=private("files/{shard}.parquet"),
+        scans=result("cohort/scans.tsv"),
+        patients=result("cohort/patients.tsv"),
         weights=exported_weights,
     output:
         manifest="{place}/dicom/{view}/{fold}/{shard}.tsv",

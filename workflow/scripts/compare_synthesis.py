@@ -11,19 +11,15 @@ from polycentric.jobs import start
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
-splits = dict(zip(job["order"], snakemake.input.splits, strict=True))
+splits = dict(zip(job["order"], map(Path, snakemake.input.splits), strict=True))
 compare(
     snakemake.wildcards.analysis,
     SynthesisComparison.model_validate(job["analysis"]),
     profile=ProfileSettings.model_validate(job["profile"]),
-    models={
-        name: Model(Synthesis.model_validate(job["synthesis"][name]), job["views"][name], Path(splits[name]))
-        for name in job["order"]
-    },
+    models={n: Model(Synthesis.model_validate(job["synthesis"][n]), job["views"][n], splits[n]) for n in job["order"]},
     seed=job["seed"],
     profiles=[Path(p) for p in snakemake.input.profiles],
-    scans=Path(snakemake.input.scans),
-    patients=Path(snakemake.input.patients),
+    **{key: Path(snakemake.input[key]) for key in ("scans", "patients")},
     ledgers=[Path(p) for p in snakemake.input.ledgers],
     features=dict(zip(job["features"], map(Path, snakemake.input.features), strict=True)),
     root=Path(snakemake.params.root),

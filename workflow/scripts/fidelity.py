@@ -10,6 +10,7 @@ from polycentric.jobs import start
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
+lists = ("source", "target", "synthetic", "ledgers", "masks", "masks_after")
 analyse(
     snakemake.wildcards.analysis,
     FidelityAnalysis.model_validate(job["analysis"]),
@@ -17,13 +18,8 @@ analyse(
     view=job["view"],
     calibrated=job["calibrated"],
     seed=job["seed"],
-    scans=Path(snakemake.input.scans),
-    patients=Path(snakemake.input.patients),
-    split=Path(snakemake.input.split),
-    **{
-        name: [Path(p) for p in snakemake.input.get(name, [])]
-        for name in ("source", "target", "synthetic", "ledgers", "masks", "masks_after")
-    },
+    **{key: Path(snakemake.input[key]) for key in ("scans", "patients", "split")},
+    **{key: [Path(p) for p in snakemake.input.get(key, [])] for key in lists},
     root=Path(snakemake.params.root),
     folder=Path(snakemake.output.metrics).parent,
     settings_json=snakemake.params.settings,

@@ -10,29 +10,17 @@ from polycentric.jobs import start
 from polycentric.synthesis.generators import Generators, beside
 
 log = start(snakemake)
-job = json.loads(snakemake.params.settings)
+job, name = json.loads(snakemake.params.settings), snakemake.wildcards.analysis
 synthesis = Synthesis.model_validate(job["synthesis"])
-given = {name: [Path(p) for p in snakemake.input.get(name, [])] for name in ("source", "also", "target", "ledgers")}
-cohort = {name: Path(snakemake.input[name]) for name in ("scans", "patients")}
-generators = Generators(synthesis, Path(snakemake.input.weights), job["device"])
-probe(
-    snakemake.wildcards.analysis,
-    SynthesisProbe.model_validate(job["analysis"]),
-    synthesis=synthesis,
-    translate=generators.translate,
-    predict=generators.predict,
-    back=generators.back,
-    seed=job["seed"],
-    source=given["source"],
-    target=given["target"],
-    further=beside(synthesis, given["source"], *cohort.values(), given["also"], snakemake.wildcards.analysis),
-    calibrated=job["calibrated"],
-    **cohort,
-    split=Path(snakemake.input.split),
-    ledgers=given["ledgers"],
-    root=Path(snakemake.params.root),
-    folder=Path(snakemake.output.metrics).parent,
-    settings_json=snakemake.params.settings,
-    code=snakemake.params.code,
-    log=log,
+source, also, target, ledgers = (
+    [Path(p) for p in snakemake.input.get(key, [])] for key in ("source", "also", "target", "ledgers")
 )
+scans, patients, split, weights = (Path(snakemake.input[key]) for key in ("scans", "patients", "split", "weights"))
+probe(
+    name, SynthesisProbe.model_validate(job["analysis"]), synthesis=synthesis,
+    generators=Generators(synthesis, weights, job["device"]),
+    further=beside(synthesis, source, scans, patients, also, name),
+    calibrated=job["calibrated"], seed=job["seed"], source=source, target=target, scans=scans, patients=patients,
+    split=split, ledgers=ledgers, root=Path(snakemake.params.root), folder=Path(snakemake.output.metrics).parent,
+    settings_json=snakemake.params.settings, code=snakemake.params.code, log=log,
+)  # fmt: skip

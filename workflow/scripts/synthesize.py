@@ -1,6 +1,7 @@
-"""Make one view of one shard with a trained synthesis model; or a lease of one whose images do not stay."""
+"""Translate the images of one shard by a synthesis model."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from polycentric import passing
@@ -10,25 +11,22 @@ from polycentric.synthesis.apply import synthesize_shard
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
-root, manifest = Path(snakemake.params.root), Path(snakemake.output.view)
-record = Path(snakemake.input.record) if snakemake.input.get("record") else None
-if record is None or not passing.hold(record, manifest, root):
-    synthesize_shard(
-        snakemake.wildcards.view,
-        Synthesis.model_validate(job["synthesis"]),
-        weights=Path(snakemake.input.weights),
-        ledger=Path(snakemake.input.ledger),
-        source=Path(snakemake.input.source),
-        root=root,
-        manifest=manifest,
-        fold=snakemake.wildcards.fold,
-        settings_json=snakemake.params.settings,
-        code=snakemake.params.code,
-        device=job["device"],
-        scans=Path(snakemake.input.cohort[0]) if snakemake.input.cohort else None,
-        patients=Path(snakemake.input.cohort[1]) if snakemake.input.cohort else None,
-        also=[Path(path) for path in snakemake.input.also],
-        log=log,
-    )
-    if record is not None:
-        passing.confirm(record, manifest)
+tables = [Path(path) for path in snakemake.input.cohort] or [None, None]
+make = partial(
+    synthesize_shard,
+    snakemake.wildcards.view,
+    Synthesis.model_validate(job["synthesis"]),
+    weights=Path(snakemake.input.weights),
+    ledger=Path(snakemake.input.ledger),
+    source=Path(snakemake.input.source),
+    fold=snakemake.wildcards.fold,
+    settings_json=snakemake.params.settings,
+    code=snakemake.params.code,
+    device=job["device"],
+    direction=job["view"]["direction"],
+    scans=tables[0],
+    patients=tables[1],
+    also=[Path(path) for path in snakemake.input.also],
+    log=log,
+)
+passing.make(make, snakemake.input.get("record"), Path(snakemake.output.view), Path(snakemake.params.root))

@@ -54,11 +54,18 @@ def read(path: str | Path) -> dict[str, Any]:
     return record
 
 
+def beside(weights: str | Path) -> Path | None:
+    """The ledger in the folder of a file of weights, where results of Polycentric have it."""
+    path = Path(weights).with_name("ledger.json")
+    return path if path.is_file() else None
+
+
 def seen_by(record: dict[str, Any]) -> dict[str, set[str]]:
     """Patients seen by a model and by every model upstream of it, by model name."""
     result = {record["name"]: {p for patients in record["seen"].values() for p in patients}}
     for upstream in record["upstream"]:
-        result |= seen_by(upstream)
+        for name, patients in seen_by(upstream).items():
+            result[name] = result.get(name, set()) | patients  # a name may come again, as after fine-tuning
     return result
 
 

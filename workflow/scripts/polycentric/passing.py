@@ -7,6 +7,7 @@ Where the images are gone, whoever makes the lease makes them again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from . import tables
@@ -14,6 +15,16 @@ from .errors import UserError
 from .files import atomic, write_json
 from .jobs import SILENT, Log
 from .tables.schemas import VIEWS
+
+
+def make(work: Callable[..., object], record: str | None, manifest: Path, root: Path) -> None:
+    """Make a shard of a view by `work(root=..., manifest=...)`; or, where `record` is the manifest of one whose images
+    do not stay, a lease of it."""
+    if record is not None and hold(Path(record), manifest, root):
+        return
+    work(root=root, manifest=manifest)
+    if record is not None:
+        confirm(Path(record), manifest)
 
 
 def hold(manifest: Path, lease: Path, root: Path) -> bool:

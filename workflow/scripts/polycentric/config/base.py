@@ -34,6 +34,8 @@ class ImportedWeights(Section):
     path: str = Field(description="File with the weights (safetensors, as a study of Polycentric writes them).")
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(description="SHA-256 of the file.")
     seen: tuple[str, ...] = Field(
-        (), description="Pseudonyms of patients of this study that the model has seen; they enter its ledger."
+        (),
+        description="Pseudonyms of patients of this study that the model has seen; they enter its ledger. Empty for "
+        "weights in a results folder of Polycentric: those of the ledger beside them are taken.",
     )
     source: Source | None = Field(None, description="Where the weights come from and under which licence.")

@@ -10,24 +10,29 @@ from .base import Name, Section
 
 
 class DicomExport(Section):
-    """Images of a synthetic view as CT images in DICOM: marked as derived, secondary and synthetic."""
+    """Images of a synthetic view in DICOM, as CT or MR images like the target's: derived, secondary, synthetic."""
 
     kind: Literal["dicom"] = Field("dicom", description="which kind of export this is")
-    view: Name = Field(description="synthetic view to write, in HU")
+    view: Name = Field(description="synthetic view to write")
     identity: Literal["pseudonym", "original"] = Field(
         "pseudonym",
         description="whose name the images bear: pseudonym (with the identifiers of the shareable copy of the source, "
         "into results) or original (patient and study of the source, into the private folder)",
     )
-    description: Annotated[str, StringConstraints(max_length=64, pattern=r"(?i)synthetic")] = Field(
-        "Synthetic CT, not acquired", description="series description; must contain the word synthetic"
+    description: Annotated[str, StringConstraints(max_length=64, pattern=r"(?i)synthetic")] | None = Field(
+        None,
+        description="series description; must contain the word synthetic; empty: Synthetic CT, not acquired (or MR)",
     )
     series_number: PositiveInt = Field(9001, description="series number of the new series")
-    window: tuple[float, float] = Field((-160.0, 240.0), description="lowest and highest HU that viewers show at first")
+    window: tuple[float, float] | None = Field(
+        None,
+        description="lowest and highest value (HU) that viewers show at first; empty: -160 to 240 HU, of MR the range "
+        "of the model's target",
+    )
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
-        if self.window[0] >= self.window[1]:
+        if self.window is not None and self.window[0] >= self.window[1]:
             raise ValueError(f"window {list(self.window)} must rise; write the lower value first")
         return self
 

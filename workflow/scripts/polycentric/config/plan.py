@@ -447,8 +447,15 @@ def summarise_synthesis(study: Study, w: Wildcards) -> dict[str, Any]:
 @_rule
 def export_dicom(study: Study, w: Wildcards) -> dict[str, Any]:
     (export,) = (own for own in study.dicom_exports if own.view == w["view"])
-    images = images_folder(study, centre_of(w["shard"]))
-    return {"export": dump(export), "images": images, "model": study.views[w["view"]].synthesis}
+    images, name = images_folder(study, centre_of(w["shard"])), study.views[w["view"]].synthesis
+    target, limits = study.made_like(w["view"])
+    wheres = [target.where, *(study.views[view].where for view in study.view_chain(target.view))]
+    aim = {
+        "wheres": [expression for expression in wheres if expression],
+        "limits": limits,
+        "calibrated": study.calibrated(target.view),
+    }
+    return {"export": dump(export), "images": images, "model": name, "target": aim}
 
 
 @_rule

@@ -47,7 +47,7 @@ from .stability import SelectedSet, StabilityAnalysis
 from .steps import RESCALING
 from .survival import SurvivalAnalysis
 from .survival import problems as survival_problems
-from .synthesis import Synthesis
+from .synthesis import Domain, Range, Synthesis
 from .synthesis_analyses import Detectability, FeatureShift, SynthesisComparison, SynthesisProbe, SynthesisSummary
 from .views import View
 
@@ -208,7 +208,7 @@ class Study(Section):
             if any(isinstance(step, RESCALING) for step in own.sequence()):
                 return False
             # a synthetic view has the unit of what it was made to look like
-            view = self.synthesis[own.synthesis].target.view if own.synthesis in self.synthesis else own.from_
+            view = self.made_like(view)[0].view if own.synthesis in self.synthesis else own.from_
         return True
 
     def models_of_view(self, view: str) -> list[str]:
@@ -238,7 +238,15 @@ class Study(Section):
                 self._gather(self.segmentation[own.masks].view, found, seen)
 
     def views_of_model(self, model: str) -> list[str]:
-        return [name for name, view in self.views.items() if view.synthesis == model]
+        """Views that the forward generator of a model makes: those that analyses of the model judge."""
+        return [n for n, view in self.views.items() if view.synthesis == model and view.direction == "forward"]
+
+    def made_like(self, view: str) -> tuple[Domain, Range]:
+        """The domain that a synthetic view is made to look like, and the model's range of intensities for it."""
+        model = self.synthesis[self.views[view].synthesis]
+        if self.views[view].direction == "backward":
+            return model.source, model.source_ranges[0]
+        return model.target, model.target_range
 
     def fidelity_view(self, analysis: FidelityAnalysis) -> str:
         """The synthetic view that a fidelity analysis examines."""
@@ -584,6 +592,12 @@ def cross_checks(study: Study, raw: Mapping[str, Any]) -> Iterator[tuple[str, st
             yield from unknown(f"{where}.synthesis", view.synthesis, "synthesis")
             if view.from_ == "scan":
                 yield f"{where}.from", "a synthesis model needs a prepared view; write the view it was trained on."
+            inputs = study.synthesis[view.synthesis].inputs if view.synthesis in study.synthesis else 1
+            if view.direction == "backward" and inputs > 1:
+                yield (
+                    f"{where}.direction",
+                    f"the backward generator of {view.synthesis!r} makes {inputs} images of one. Leave the view out.",
+                )
         if view.masks:
             yield from unknown(f"{where}.masks", view.masks, "segmentation", *drawn)
             if view.masks in drawn:

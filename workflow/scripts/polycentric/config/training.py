@@ -43,11 +43,20 @@ class Engine(Section):
         5000, description="iterations from one sheet of sample pictures to the next; the last is always drawn"
     )
     samples_window: tuple[float, float] | None = Field(
-        None, description="values drawn black and white in sample pictures, in HU for CT; empty: the range of training"
+        None,
+        description="values of the target drawn black and white in sample pictures, in HU for CT; empty: the range of "
+        "training",
+    )
+    samples_window_source: tuple[float, float] | None = Field(
+        None,
+        description="the same of the source; empty: that of the target where both have one range, else the source's "
+        "range of training",
     )
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
-        if self.samples_window is not None and self.samples_window[0] >= self.samples_window[1]:
-            raise ValueError(f"samples_window {list(self.samples_window)} must rise; write the lower value first")
+        for name in ("samples_window", "samples_window_source"):
+            window = getattr(self, name)
+            if window is not None and window[0] >= window[1]:
+                raise ValueError(f"{name} {list(window)} must rise; write the lower value first")
         return self

@@ -80,6 +80,11 @@ class View(Section):
         "scan", alias="from", description="What the view is made from: scan, or the name of another view."
     )
     synthesis: Name | None = Field(None, description="Synthesis model that makes the view; then no other step applies.")
+    direction: Literal["forward", "backward"] = Field(
+        "forward",
+        description="Which generator of the synthesis model: forward (source to target), or backward, such as for "
+        "images translated back; the latter of models of a single input alone.",
+    )
     where: Expression | None = Field(
         None, description="Which scans the view is made of: a condition on the table of scans; null: all."
     )
@@ -116,6 +121,8 @@ class View(Section):
         if self.synthesis is not None:
             self._check_synthetic()
             return self
+        if self.direction == "backward":
+            raise ValueError("direction is that of a synthesis model: write `synthesis: <model>` too, or leave it out")
         # said here, since an error inside the step would come with pydantic's own words around it
         if self.spacing_mm is not None and (min(self.spacing_mm) < 0 or max(self.spacing_mm) == 0):
             raise ValueError(f"spacing_mm is {list(self.spacing_mm)}: write three lengths in mm such as [1, 1, 2]")

@@ -2,6 +2,6 @@
 from), volumes and masks as NRRD."""
 
 from .nrrd import export_nrrd
-from .shard import export_shard
+from .shard import Target, export_shard, target
 
-__all__ = ["export_nrrd", "export_shard"]
+__all__ = ["Target", "export_nrrd", "export_shard", "target"]

@@ -1,16 +1,17 @@
-"""One slice of a synthetic image as a CT Image object (PS3.3, A.3). pydicom and numpy alone."""
+"""One slice of a synthetic image as a CT or MR Image object (PS3.3, A.3 and A.4). pydicom and numpy alone."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from ..volumes import Geometry
 
@@ -18,6 +19,9 @@ NOTE = "SYNTHETIC: computed by a neural network, not acquired; not for diagnosis
 # fixed, so that the same image gives the same bytes
 IMPLEMENTATION = "2.25.251033817482093750125740199463158215730"
 _DECIMALS = 16
+STEPS = 10_000  # whole numbers over the range of intensities that have no unit
+
+Modality = Literal["CT", "MR"]
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,25 @@ def decimal(value: float) -> str:
     raise ValueError(f"{value} does not fit a decimal string")
 
 
-def stored(hu: np.ndarray) -> np.ndarray:
-    """HU as whole numbers, int16: half a HU is far below noise.
+def slope(modality: Modality, limits: tuple[float, float]) -> float:
+    """What one step of the stored numbers means: 1 HU; of MR a share of the model's range, unless that is wide."""
+    width = limits[1] - limits[0]
+    return 1.0 if modality == "CT" or width >= STEPS else float(decimal(width / STEPS))
+
+
+def stored(values: np.ndarray, step: float = 1.0) -> np.ndarray:
+    """Values (HU) as whole numbers of steps, int16: half a HU is far below noise.
 
     Raises
     ------
     ValueError
         for values that are not finite or do not fit.
     """
-    if not np.isfinite(hu).all():
+    if not np.isfinite(values).all():
         raise ValueError("values that are not finite")
-    whole = np.rint(hu)
+    whole = np.rint(values.astype(np.float64) / step)
     if whole.min() < -32768 or whole.max() > 32767:
-        raise ValueError(f"values of {hu.min():g} to {hu.max():g}, more than 16 bits hold")
+        raise ValueError(f"values of {values.min():g} to {values.max():g}, more than 16 bits hold")
     return whole.astype("<i2")
 
 
@@ -85,15 +95,21 @@ def series(
     model: str,
     software: str,
     window: tuple[float, float],
+    modality: Modality = "CT",
+    step: float = 1.0,
 ) -> Dataset:
-    """What all slices of the new series share; `model` names what made it, `software` is our version."""
+    """What all slices of the new series share; `model` names what made it, `software` is our version.
+
+    Stored numbers times `step` are the values. What belongs to an acquisition stays empty; where the standard demands
+    a sequence of MR it is that of research mode (RM).
+    """
     d = Dataset()
     d.SpecificCharacterSet = "ISO_IR 192"
-    d.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-    d.SOPClassUID = CTImageStorage
+    d.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
+    d.SOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
     d.SyntheticData = "YES"
     d.StudyDate, d.StudyTime, d.AccessionNumber = subject.study_date, subject.study_time, subject.accession
-    d.Modality = "CT"
+    d.Modality = modality
     d.Manufacturer, d.ManufacturerModelName, d.SoftwareVersions = "Polycentric", model[:64], software
     d.ReferringPhysicianName = ""
     d.SeriesDescription = description
@@ -104,7 +120,11 @@ def series(
         d.PatientIdentityRemoved = "YES"
         d.DeidentificationMethod = "Polycentric: new headers under pseudonyms"
         d.LongitudinalTemporalInformationModified = "REMOVED"
-    d.KVP = None
+    if modality == "CT":
+        d.KVP = None
+    else:
+        d.ScanningSequence, d.SequenceVariant, d.ScanOptions, d.MRAcquisitionType = "RM", "NONE", None, None
+        d.RepetitionTime = d.EchoTime = d.EchoTrainLength = None
     d.PatientPosition = subject.patient_position
     d.StudyInstanceUID, d.SeriesInstanceUID = subject.study_uid, series_uid
     d.Laterality = ""  # the body is not paired; required where the part is not stated
@@ -120,7 +140,7 @@ def series(
     d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 16, 15, 1
     d.BurnedInAnnotation, d.LossyImageCompression = "NO", "00"
     d.WindowCenter, d.WindowWidth = decimal(sum(window) / 2), decimal(window[1] - window[0])
-    d.RescaleIntercept, d.RescaleSlope, d.RescaleType = "0", "1", "HU"
+    d.RescaleIntercept, d.RescaleSlope, d.RescaleType = "0", decimal(step), "HU" if modality == "CT" else "US"
     if subject.instances:
         item = Dataset()
         item.SeriesInstanceUID = subject.series_uid
@@ -132,7 +152,7 @@ def series(
 def slice_of(
     common: Dataset, geometry: Geometry, subject: Subject, k: int, pixels: np.ndarray, sop_instance: str
 ) -> Dataset:
-    """Slice `k` of the grid as a data set of its own; `pixels` (y, x), int16, are HU.
+    """Slice `k` of the grid as a data set of its own; `pixels` (y, x), int16, are as `stored`.
 
     Source images are the slices of the source that lie within half a slice distance of either series, the nearest
     one at least.

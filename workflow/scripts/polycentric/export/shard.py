@@ -6,6 +6,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable
+from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from .. import __version__, tables, volumes
 from ..config.export import DicomExport
-from ..errors import ScanError
+from ..errors import ScanError, UserError
 from ..files import atomic
 from ..jobs import SILENT, Log
 from ..shards import Item, Row, process
@@ -25,9 +26,10 @@ from ..sources import open_file
 from ..tables import Schema
 from ..tables.private import FILES
 from ..tables.schemas import FILE, SCAN, VIEWS, integer, text
+from ..training import cohort
 from ..volumes import Geometry
 from . import dataset
-from .dataset import Instance, Subject
+from .dataset import Instance, Modality, Subject
 
 EXPORTED = Schema(
     "exported",
@@ -42,6 +44,44 @@ EXPORTED = Schema(
     key=("scan", "view", "fold", "number"),
 )
 Uid = Callable[[str], str]
+WINDOW_HU = (-160.0, 240.0)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model's images look like: kind of image, and the range of intensities of its target domain."""
+
+    modality: Modality
+    limits: tuple[float, float]
+
+
+def target(
+    scans: Path, patients: Path, wheres: Many[str], limits: tuple[float, float], *, calibrated: bool, where: str
+) -> Target:
+    """The target of a model, by the scans of its domain: those that all of the expressions `wheres` select.
+
+    `calibrated` says whether its view holds HU if it is of CT.
+
+    Raises
+    ------
+    UserError
+        for a target of other or of several modalities, and for CT without HU.
+    """
+    chosen = cohort.cohort(scans, patients)
+    for expression in wheres:
+        chosen = cohort.select(chosen, expression, where)
+    found = sorted(set(chosen["modality"].dropna()))
+    if found not in (["CT"], ["MR"]):
+        raise UserError(
+            f"{where}: the target domain has scans of modality {', '.join(found) or '(none)'}; CT or MR alone can be "
+            f"written. Give the target (or its view) a `where` such as modality == 'CT', or leave the export out."
+        )
+    if found == ["CT"] and not calibrated:
+        raise UserError(
+            f"{where}: a step of the target's view changes the unit, so that the images are not in HU, and a CT image "
+            f"in DICOM has to be. Train on a view without that step (the model scales by itself), or export as nrrd."
+        )
+    return Target("CT" if found == ["CT"] else "MR", limits)
 
 
 @dataclass(frozen=True)
@@ -64,6 +104,7 @@ def export_shard(
     model: str,
     model_sha256: str,
     uid: Uid,
+    like: Target,
     root: Path,
     manifest: Path,
     fold: str,
@@ -87,6 +128,8 @@ def export_shard(
     uid
         Maps an original identifier, or any text, to a UID. For `identity: pseudonym` the map of the shareable copy, so
         that references lead there; new identifiers come from it in either case, and depend on image and model alone.
+    like
+        What kind of images they are written as.
     root
         Results folder of the study, or the study's private folder for `identity: original`. Paths of the manifest are
         relative to it.
@@ -99,7 +142,7 @@ def export_shard(
     items = [
         _item(row, used[used["scan"] == row["scan"]], folder_of_centre, model_sha256) for row in rows.to_dict("records")
     ]
-    work = partial(_export, settings, uid, model, model_sha256, fold, results)
+    work = partial(_export, settings, uid, like, model, model_sha256, fold, results)
     made = process(
         items, work, folder=manifest.with_suffix(""), root=root, settings=settings_json, code=code, log=log,
         workers=workers,
@@ -139,25 +182,31 @@ def _item(row: Row, used: pd.DataFrame, folder: Path, model_sha256: str) -> Expo
 
 
 def _export(
-    settings: DicomExport, uid: Uid, model: str, model_sha256: str, fold: str, results: Path, item: ExportItem,
-    folder: Path,
+    settings: DicomExport, uid: Uid, like: Target, model: str, model_sha256: str, fold: str, results: Path,
+    item: ExportItem, folder: Path,
 ) -> list[Row]:  # fmt: skip
     row = dict(item.image)
     if row["status"] != "ok":
         return [{"status": "missing", "reason": f"SOURCE_{str(row['status']).upper()}: {row['reason']}"}]
+    if pd.isna(row["diagnostics"]) or not row["diagnostics"]:  # what a network made has them
+        return [{"status": "missing", "reason": "SOURCE_UNCHANGED: the model has handed this scan on as it was"}]
     volume = volumes.read(results / str(row["path"]), row)
+    step = dataset.slope(like.modality, like.limits)
     try:
-        pixels = dataset.stored(volume.array)
+        pixels = dataset.stored(volume.array, step)
     except ValueError as error:
-        raise ScanError("HU_IMPLAUSIBLE", f"the image cannot be written as CT: {error}") from None
+        raise ScanError("HU_IMPLAUSIBLE", f"the image cannot be written as {like.modality}: {error}") from None
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote values
     state = "\x1f".join([item.key, settings.view, fold, str(row["sha256"]), model_sha256, settings.identity])
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
         subject = _subject(item, settings.identity, uid)
         common = dataset.series(
-            volume.geometry, subject, series_uid=uid(f"synthetic series\x1f{state}"), description=settings.description,
-            number=settings.series_number, model=model, software=__version__, window=settings.window,
+            volume.geometry, subject, series_uid=uid(f"synthetic series\x1f{state}"),
+            description=settings.description or f"Synthetic {like.modality}, not acquired",
+            number=settings.series_number, model=model, software=__version__,
+            window=settings.window or (WINDOW_HU if like.modality == "CT" else like.limits),
+            modality=like.modality, step=step,
         )  # fmt: skip
         target = folder / item.row["patient"] / item.key
         shutil.rmtree(target, ignore_errors=True)  # slices of an earlier image must not stay

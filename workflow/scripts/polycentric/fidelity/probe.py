@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,8 +27,18 @@ if TYPE_CHECKING:
     from ..config.synthesis_analyses import SynthesisProbe
 
 Row = dict[str, Any]
-Translate = Callable[[np.ndarray, windows.Shape], np.ndarray]
-Predict = Callable[[np.ndarray], np.ndarray]
+
+
+class Directions(Protocol):
+    """The generators of a model as functions of images in HU; `back` is None without a backward one."""
+
+    back: Callable[[np.ndarray], np.ndarray] | None  # by the model's own sliding window
+
+    def translate(self, hu: np.ndarray, stride: windows.Shape) -> np.ndarray:
+        """An image ([inputs,] z, y, x) through the forward one by sliding window of a stride (z, y, x)."""
+
+    def predict(self, hu: np.ndarray) -> np.ndarray:
+        """One window of the image through the forward one."""
 
 
 def probe(
@@ -36,9 +46,7 @@ def probe(
     settings: SynthesisProbe,
     *,
     synthesis: Synthesis,
-    translate: Translate,
-    predict: Predict,
-    back: Predict | None,
+    generators: Directions,
     seed: int,
     source: Sequence[Path],
     target: Sequence[Path],
@@ -58,13 +66,8 @@ def probe(
 
     Parameters
     ----------
-    translate
-        Passes an image in HU (z, y, x) through the forward generator by sliding window of a stride (z, y, x); the
-        images (inputs, z, y, x) of a model of several inputs.
-    predict
-        Passes one window in HU through the forward generator.
-    back
-        Passes an image in HU through the backward generator by the model's own sliding window; None without one.
+    generators
+        Both directions of the model.
     source, target
         Manifests of the source view and of the target view, whose scans tell whether synthetic images have HU.
     further
@@ -78,6 +81,7 @@ def probe(
         when the model has seen a patient that is to be examined, or no scan is left.
     """
     where = f"analyses: {name}"
+    translate, predict, back = generators.translate, generators.predict, generators.back
     parts = tables.read(split, schemas.SPLIT)
     unseen = set(parts.loc[parts["part"].isin(settings.parts), "patient"])
     everyone = cohort.cohort(scans, patients)

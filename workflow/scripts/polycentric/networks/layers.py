@@ -21,8 +21,10 @@ Upsampling = Literal["transposed", "resize"]
 class InstanceNorm(nn.Module):
     """Instance normalisation without parameters or running statistics (Ulyanov et al. 2016), epsilon 1e-5.
 
-    Written as a group normalisation with a group per channel: the same sums, but the channels-last layout stays, which
-    `instance_norm` would copy to another and back.
+    Written as a group normalisation with a group per channel: the same sums, but on a GPU the channels-last layout
+    stays, which `instance_norm` would copy to another and back. On a CPU it is copied here: torch's kernel for channels
+    last takes a variance as difference of sums of squares, which nothing is left of where a channel is nearly constant
+    (errors of 0.2 to 2.7 standard deviations at mean 1 and deviation 0.01), and is no faster than the copies.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,6 +37,9 @@ class InstanceNorm(nn.Module):
             # autocast would write float32 there; sums are float32 either way
             with torch.autocast("cuda", enabled=False):
                 return functional.group_norm(x, x.shape[1])
+        if not x.is_cuda and not x.is_contiguous():
+            made = functional.group_norm(x.contiguous(), x.shape[1])
+            return made.contiguous(memory_format=LAYOUT[x.ndim - 2])
         return functional.group_norm(x, x.shape[1])
 
 

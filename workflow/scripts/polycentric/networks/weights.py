@@ -52,6 +52,12 @@ def facts(path: str | Path) -> dict[str, Any]:
     return stated
 
 
+def names(path: str | Path) -> list[str]:
+    """Names of the tensors alone, of a file that `facts` accepts."""
+    with safe_open(str(path), framework="pt") as stream:
+        return list(stream.keys())
+
+
 def of(network: nn.Module, prefix: str) -> dict[str, Tensor]:
     """Weights of a network under a prefix."""
     return {f"{prefix}.{name}": tensor for name, tensor in network.state_dict().items()}

@@ -38,6 +38,7 @@ def curves(models: Mapping[str, ModelFiles]) -> list[dict[str, Any]]:
                         [
                             f"{'Losses and variety' if any(map(_ratio, columns)) else 'Losses'} by "
                             f"{step.replace('_', ' ')}; {len(history)} rows, the last at {last[step]:g}.",
+                            *judged(files),
                             *warnings(files),
                         ]
                     ),
@@ -54,6 +55,19 @@ def shown(history: pd.DataFrame) -> list[str]:
     """Columns to draw: losses but those that were not computed (0 throughout), and ratios of variety."""
     numbers = [c for c in history.columns[1:] if c != "warnings" and pd.api.types.is_numeric_dtype(history[c])]
     return [c for c in numbers if history[c].notna().any() and (_ratio(c) or (history[c] != 0).any())]
+
+
+def judged(files: ModelFiles) -> list[str]:
+    """How much of a patch the discriminators of a synthesis model see at once, in a sentence."""
+    if files.settings is None or not files.settings.exists():
+        return []
+    record = read_json(files.settings)
+    if (seen := record.get("discriminator_sees_voxels")) is None:
+        return []
+    patch = record["settings"]["patch"]
+    size = " x ".join(map(str, patch))
+    beyond = ", as much as a whole patch" if seen >= min(patch) else ""
+    return [f"Each verdict of a discriminator sees {seen} voxels along each axis of patches of {size}{beyond}."]
 
 
 def warnings(files: ModelFiles) -> list[str]:
@@ -80,7 +94,8 @@ def sheets(models: Mapping[str, ModelFiles]) -> list[dict[str, Any]]:
             {
                 "title": f"Training patches of {name} after iteration {int(Path(drawn[-1]).stem):,}",
                 "caption": "Middles of scans of training patients, at first those of the source, below them those "
-                "of the target. Columns: the scan, translated, the difference (red: higher), translated back.",
+                "of the target. Columns: the scan, translated, the difference (red: higher; white where the units "
+                "differ), translated back.",
                 "uri": "data:image/png;base64," + base64.b64encode(picture).decode(),
                 "name": f"{name}-samples.png",
             }

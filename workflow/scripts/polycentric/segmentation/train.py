@@ -62,8 +62,8 @@ def train(
     if settings.import_ is not None:
         files = adopt.Outputs(weights, settings_out, history, ledger)
         adopt.adopt(
-            name, settings.import_, files, stage="segmentation", split=settings.split, settings_json=settings_json,
-            code=code, where=where, log=log,
+            name, settings.import_, files, stage="segmentation", split=settings.split, patients=split,
+            settings_json=settings_json, code=code, where=where, log=log,
         )  # fmt: skip
         return
     allowed = cohort.training_patients(split, upstream, where)

@@ -17,7 +17,7 @@ from ..jobs import SILENT, Log
 from ..networks import devices
 from ..training import patches
 from . import domains
-from .translate import PLANES, NotFinite, Translator, planes
+from .translate import PLANES, Direction, NotFinite, Translator, planes
 
 if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
@@ -39,6 +39,7 @@ def synthesize_shard(
     settings_json: str,
     code: str,
     device: str,
+    direction: Direction = "forward",
     scans: Path | None = None,
     patients: Path | None = None,
     also: Sequence[Path] = (),
@@ -47,9 +48,9 @@ def synthesize_shard(
     """Write view `view_name` of a shard and its manifest.
 
     `source` is the shard's manifest of the view to translate; images go to the folder named as `manifest` without its
-    suffix. `scans` and `patients` are the cohort's tables, needed if `inference: where` is set and for a model of
-    several inputs, which also needs `also`, the shard's manifests of the views of the further ones. Of these, scans
-    that are no first input, or that lack a further one, have no image.
+    suffix. `direction` says which generator translates. `scans` and `patients` are the cohort's tables, needed if
+    `inference: where` is set and for a model of several inputs, which also needs `also`, the shard's manifests of the
+    views of the further ones. Of these, scans that are no first input, or that lack a further one, have no image.
     """
     from .. import shards, tables
     from ..tables import schemas
@@ -66,7 +67,7 @@ def synthesize_shard(
             raise ValueError("inference: where needs the tables of scans and patients")
         chosen &= set(cohort.select(everyone, settings.inference.where, where)["scan"])
     further = domains.beside(settings, [row for row in rows if row["scan"] in chosen], everyone, also, where)
-    translator = Translator(settings, weights, place, where, log)
+    translator = Translator(settings, weights, place, where, log, direction)
     log.event("model", name=record["name"], device=place.type, precision=translator.precision, scans=len(rows),
               translated=len(chosen))  # fmt: skip
     if translator.why:
@@ -74,7 +75,7 @@ def synthesize_shard(
     shapes = [[int(row[f"size_{a}"]) for a in "zyx"] for row in rows if row["status"] == "ok" and row["scan"] in chosen]
     if (settings.device or device) == "auto" and place.type == "cpu" and shapes:
         translator.refuse_long(shapes)
-    made_by = (sha256_file(weights), place.type, translator.precision)
+    made_by = (sha256_file(weights), place.type, translator.precision, direction)
     items, sources = [], {}
     for row in rows:
         key = {name: row[name] for name in schemas.SCAN} | {"view": view_name, "fold": fold}

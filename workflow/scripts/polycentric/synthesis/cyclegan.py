@@ -334,7 +334,7 @@ class CycleGan:
 
         def through(name: str, x: Tensor) -> Tensor:
             with self.arithmetic.cast():
-                return self.results[name](x).float()
+                return self.results[name].forward(x).float()  # eager: a compiled network would be compiled anew for x
 
         for domain, (there, back) in ways.items():
             for region in regions[domain]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,18 +44,26 @@ def refuse_other(settings: Synthesis, given: ImportedWeights, where: str) -> Non
         )
 
 
-def refuse_seen(seen: Iterable[str], split: Path, training: set[str], where: str) -> None:
-    """Raise UserError if start weights know patients of a split that are not in its training part."""
+def patients_behind(given: ImportedWeights, split: Path, training: set[str], where: str) -> tuple[str, ...]:
+    """Patients that start weights know, by the settings and by a ledger beside them.
+
+    Raises
+    ------
+    UserError
+        if they know patients of the split that are not in its training part, or settings and ledger contradict.
+    """
     from .. import tables
     from ..tables import schemas
 
     held_out = set(tables.read(split, schemas.SPLIT)["patient"]) - training
+    seen = adopt.seen(given, split, "synthesis", f"{where}: start_from")
     if known := sorted(held_out & set(seen)):
         raise UserError(
             f"{where}: start_from: seen: {len(known)} of the patients that its weights have seen are held out in split "
             f"{split.stem!r} ({', '.join(known[:3])}{', ...' if len(known) > 3 else ''}). Write a split in which they "
             f"are training patients, or start from other weights."
         )
+    return seen
 
 
 def differences(settings: Synthesis, stated: dict[str, Any], *, ranges: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from .. import ledger as ledgers
 from ..files import hash_of, write_json
 from ..jobs import SILENT, Log
-from ..networks import devices
+from ..networks import devices, discriminator
 from ..networks import weights as weight_files
 from ..randomness import generator as stream
 from ..randomness import integer_seed
@@ -78,8 +78,8 @@ def train(
         start.refuse_other(settings, settings.import_, where)
         files = adopt.Outputs(weights, settings_out, history, ledger)
         adopt.adopt(
-            name, settings.import_, files, stage="synthesis", split=settings.split, settings_json=settings_json,
-            code=code, where=where, log=log,
+            name, settings.import_, files, stage="synthesis", split=settings.split, patients=split,
+            settings_json=settings_json, code=code, where=where, log=log,
         )  # fmt: skip
         pictures.hand_over(work / "none", samples, 0)
         return
@@ -91,7 +91,7 @@ def train(
         index=teams.own_rank(),
         count=engine.devices,
     )
-    domains, used = _domains(settings, scans, patients, split, manifests, upstream, where, log)
+    domains, used, elsewhere = _domains(settings, scans, patients, split, manifests, upstream, where, log)
     with teams.assemble(engine.devices, train, arguments, cuda=place.type == "cuda", where=where) as team:
         identity = {"engine_version": ENGINE_VERSION, "name": name, "fold": fold, "seed": seed}
         model = _model(settings, domains, root, (name, fold), seed, place, team, where, log)
@@ -108,6 +108,8 @@ def train(
         key = hash_of(facts)
         folder = work / key[:32]
         log.event("model", key=key[:16], device=place.type, **facts["engine"])
+        seen = discriminator.receptive_field(settings.discriminator.layers, settings.discriminator.flat)
+        log.event("discriminators", voxels_seen_by_a_verdict=seen, patch=list(settings.patch))
         auto_on_cpu = (settings.device or device) == "auto" and place.type == "cpu"
         plan = loop.Plan(
             settings.iterations,
@@ -131,7 +133,8 @@ def train(
             return
     kept = {fact: facts[fact] for fact in ("engine_version", "name", "fold", "settings")}
     weight_files.write(model.weights(), weights, **kept)
-    write_json(settings_out, {"schema_version": 1, **facts, "warnings": watch.told(told)})
+    told_of = {"discriminator_sees_voxels": seen, "warnings": watch.told(told)}
+    write_json(settings_out, {"schema_version": 1, **facts, **told_of})
     loop.write_history(told, model.losses, history)
     pictures.hand_over(folder / "samples", samples, settings.iterations)
     ledgers.write(
@@ -139,7 +142,7 @@ def train(
         name=name,
         stage="synthesis",
         split=settings.split,
-        seen={"training": used} | ({"elsewhere": settings.start_from.seen} if settings.start_from else {}),
+        seen={"training": used} | ({"elsewhere": elsewhere} if settings.start_from else {}),
         upstream=upstream,
         settings=settings_json,
         code=code,
@@ -155,14 +158,14 @@ def _domains(
     upstream: list[Path],
     where: str,
     log: Log,
-) -> tuple[dict[str, list[list[Row]]], list[str]]:
-    """Manifest rows of the inputs of each scan to train on, by domain, and the patients they are of."""
+) -> tuple[dict[str, list[list[Row]]], list[str], tuple[str, ...]]:
+    """Manifest rows of the inputs of each scan to train on, by domain; their patients; those behind start weights."""
     from ..training import cohort
 
     everyone = cohort.cohort(scans, patients)
     allowed = cohort.training_patients(split, upstream, where)
-    if settings.start_from is not None:
-        start.refuse_seen(settings.start_from.seen, split, allowed, where)
+    given = settings.start_from
+    elsewhere = start.patients_behind(given, split, allowed, where) if given is not None else ()
     domains, wanting = {}, {}
     for domain in ("source", "target"):
         chosen, at = getattr(settings, domain), f"{where}: {domain}"
@@ -175,7 +178,7 @@ def _domains(
     used = sorted({row["patient"] for found in domains.values() for rows in found for row in rows})
     counts = {domain: len(found) for domain, found in domains.items()}
     log.event("data", **counts, incomplete=len(wanting["source"]), patients=len(used))
-    return domains, used
+    return domains, used, elsewhere
 
 
 def _model(
@@ -240,11 +243,26 @@ def _sampler(settings: Synthesis, model: CycleGan, folder: Path) -> Callable[[in
         domain: [sampler.middle(scan, factor) for scan in range(min(SAMPLED, len(sampler.store.shapes)))]
         for domain, sampler in model.samplers.items()
     }
-    low, high = settings.target_range
-    black, white = settings.engine.samples_window or (low, high)
-    window = tuple(2 * (value - low) / (high - low) - 1 for value in (black, white))
+    source, target = windows(settings)
+    common = settings.source_ranges[0] == settings.target_range
+    shown = [(source, target, common)] * len(regions["source"]) + [(target, source, common)] * len(regions["target"])
 
     def draw(iteration: int) -> None:
-        pictures.write_png(pictures.sheet(model.pictures(regions), window), folder / pictures.name(iteration))
+        rows = [pictures.Line(made, *how) for made, how in zip(model.pictures(regions), shown, strict=True)]
+        pictures.write_png(pictures.sheet(rows), folder / pictures.name(iteration))
 
     return draw
+
+
+def windows(settings: Synthesis) -> tuple[pictures.Window, pictures.Window]:
+    """What is drawn from black to white in sample pictures of the source and of the target, each in its own [-1, 1]."""
+    own, other = settings.source_ranges[0], settings.target_range
+    target = settings.engine.samples_window or other
+    source = settings.engine.samples_window_source or (target if own == other else own)
+    return _inside(source, own), _inside(target, other)
+
+
+def _inside(window: pictures.Window, limits: pictures.Window) -> pictures.Window:
+    low, high = limits
+    black, white = (2 * (value - low) / (high - low) - 1 for value in window)
+    return black, white

@@ -25,6 +25,7 @@ from .cyclegan import generator
 if TYPE_CHECKING:
     from ..config.synthesis import Synthesis
 
+Direction = Literal["forward", "backward"]
 PROGRESS_S = 10.0
 WHOLE_FROM = 400.0  # width of a range from which on whole numbers are good enough: an error of 1/8 % of it at most
 PLANES = 8  # that are finished at a time
@@ -58,18 +59,32 @@ def stored(limits: tuple[float, float]) -> np.dtype:
 
 
 class Translator:
-    """The forward generator, loaded once and when first needed; maps HU to HU.
+    """A generator, loaded once and when first needed; maps HU to HU.
 
     What lies beyond the model's range of HU (metal, or lung if the range is narrow) is not the generator's business:
     the part that is clipped off is added again, unless source and target have different ranges. The result is rounded
     to whole HU, unless the range of the target is too narrow for it (`stored`).
     """
 
-    def __init__(self, settings: Synthesis, weights: Path, device: torch.device, where: str, log: Log = SILENT) -> None:
+    def __init__(
+        self,
+        settings: Synthesis,
+        weights: Path,
+        device: torch.device,
+        where: str,
+        log: Log = SILENT,
+        direction: Direction = "forward",
+    ) -> None:
         self.settings, self.weights, self.device, self.where, self.log = settings, weights, device, where, log
+        self.direction: Direction = direction
+        self.ranges, self.target = settings.source_ranges, settings.target_range
+        if direction == "backward":
+            self.ranges, self.target = (self.target,), self.ranges[0]
+        if not any(key.startswith(f"{direction}.") for key in weight_files.names(weights)):
+            raise UserError(f"{where}: {weights.name} holds no {direction} generator; leave the view out.")
         self.networks: dict[bool, nn.Module] = {}
         self.precision, self.why = precisions.choose(settings.inference.precision, device)
-        self.stored = stored(settings.target_range)
+        self.stored = stored(self.target)
         if problems := start.differences(settings, weight_files.facts(weights)["settings"], ranges=True):
             raise UserError(
                 f"{where}: {weights.name} belongs to another generator ({'; '.join(problems)}); train the model again."
@@ -80,8 +95,8 @@ class Translator:
         last = precisions.channels_last(precision, self.device)
         if last not in self.networks:
             tensors, _ = weight_files.read(self.weights)
-            network = generator(self.settings)
-            weight_files.into(network, tensors, "forward")
+            network = generator(self.settings, self.direction)
+            weight_files.into(network, tensors, self.direction)
             self.networks[last] = prepare(network, channels_last=last).to(self.device)
         return self.networks[last]
 
@@ -134,9 +149,9 @@ class Pass:
     def __init__(self, translator: Translator, images: Sequence[np.ndarray], precision: precisions.Precision) -> None:
         self.owner, self.images, self.image = translator, images, images[0]
         self.settings, self.device = translator.settings, translator.device
-        if len(images) != self.settings.inputs:
-            raise ValueError(f"the model has {self.settings.inputs} inputs, not {len(images)}")
-        self.ranges, self.target = self.settings.source_ranges, self.settings.target_range
+        self.ranges, self.target = translator.ranges, translator.target
+        if len(images) != len(self.ranges):
+            raise ValueError(f"the generator has {len(self.ranges)} inputs, not {len(images)}")
         self.batch = self.settings.inference.batch
         self.source = sliding.Source(self._read, self.image.shape)
         self.window, self.stride = translator.windows(self.image.shape)

@@ -33,19 +33,24 @@ def adopt(
     *,
     stage: str,
     split: str,
+    patients: Path,
     settings_json: str,
     code: str,
     where: str,
     log: Log,
 ) -> None:
-    """Copy the weights and write the ledger: the patients named as seen, under the part `elsewhere`.
+    """Copy the weights and write the ledger: the patients known as seen (`seen`), under the part `elsewhere`.
+
+    `patients` is the table of the split, whose patients are those of this study.
 
     Raises
     ------
     UserError
-        if the file is not there, is another one than its sha256 says, or holds no weights of Polycentric.
+        if the file is not there, is another one than its sha256 says, or holds no weights of Polycentric; if a ledger
+        beside it contradicts the settings.
     """
     path = checked(given, f"{where}: import")
+    known = seen(given, patients, stage, f"{where}: import")
     found = given.sha256
     stated = weight_files.facts(path)
     with atomic(files.weights) as temporary:
@@ -57,11 +62,46 @@ def adopt(
         name=name,
         stage=stage,
         split=split,
-        seen={"elsewhere": given.seen},
+        seen={"elsewhere": known},
         settings=settings_json,
         code=code,
     )
     log.event("imported", model=name, sha256=found)
+
+
+def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[str, ...]:
+    """Patients behind given weights: those named in the settings and those of the ledger beside the file.
+
+    A ledger tells pseudonyms of its own study. Where that had the key of this study, they are this study's.
+
+    Raises
+    ------
+    UserError
+        if the ledger is of another model or kind of model than the weights, or the settings name some patients as seen
+        and leave out others of this study that the ledger names.
+    """
+    from .. import tables
+    from ..tables import schemas
+
+    beside = ledgers.beside(given.path)
+    if beside is None:
+        return given.seen
+    record = ledgers.read(beside)
+    stated = weight_files.facts(given.path).get("name", record["name"])
+    if (record["stage"], record["name"]) != (stage, stated):
+        raise UserError(
+            f"{where}: beside the weights of {stage} model {stated!r} lies the ledger of {record['stage']} model "
+            f"{record['name']!r}. Write the path of weights in the folder where they were trained, or in one of their "
+            f"own."
+        )
+    behind = {patient for patients in ledgers.seen_by(record).values() for patient in patients}
+    left_out = sorted(behind & set(tables.read(split, schemas.SPLIT)["patient"]) - set(given.seen))
+    if given.seen and left_out:
+        raise UserError(
+            f"{where}: seen: the ledger beside the weights names {len(left_out)} more patients of this study "
+            f"({', '.join(left_out[:3])}{', ...' if len(left_out) > 3 else ''}). Leave seen out; the ledger is read."
+        )
+    return tuple(sorted(behind | set(given.seen)))
 
 
 def checked(given: ImportedWeights, where: str) -> Path:

@@ -113,10 +113,14 @@ def _checked(
 def compile_networks(networks: Networks, arithmetic: devices.Arithmetic, *, log: Log = SILENT) -> bool:
     """Compile networks in place and try each, forward and backward, on examples; leave them eager if that fails.
 
-    Returns whether they are compiled. Names of weights stay as they are.
+    Returns whether they are compiled. Names of weights stay as they are. Training compiles further variants when it
+    first needs them (frozen weights, inputs without a gradient); one that fails then runs eager by itself.
     """
     if not arithmetic.compiled:
         return False
+    import torch._dynamo
+
+    torch._dynamo.config.suppress_errors = False  # in the trial a failure must show
     modules = list({id(network): network for network, _ in networks}.values())
     try:
         for network in modules:
@@ -135,5 +139,6 @@ def compile_networks(networks: Networks, arithmetic: devices.Arithmetic, *, log:
     finally:
         for network in modules:
             network.zero_grad(set_to_none=True)
+    torch._dynamo.config.suppress_errors = True
     log.event("compiled", networks=len(modules))
     return True

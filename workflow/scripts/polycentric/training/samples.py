@@ -1,4 +1,4 @@
-"""Sheets of sample pictures while a model trains: the same places of the same scans, in the same grey window.
+"""Sheets of sample pictures while a model trains: the same places of the same scans, in the same grey windows.
 
 Pictures are written here, without the libraries that draw the figures: training needs numpy and torch alone.
 """
@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,23 @@ import numpy as np
 from ..files import atomic
 
 COLUMNS = ("source", "synthetic", "synthetic - source", "there and back")
+Window = tuple[float, float]
 TILE = 128  # least pixels along the longer side of a picture
 GAP = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """One scan: `pictures` are source, synthetic and back again, each (y, x) in [-1, 1].
+
+    `own` is drawn from black to white in the scan and what came back, `other` in the synthetic one. `comparable` says
+    whether both have one unit, so that a difference means something.
+    """
+
+    pictures: Sequence[np.ndarray]
+    own: Window = (-1.0, 1.0)
+    other: Window = (-1.0, 1.0)
+    comparable: bool = True
 
 
 def middle(shape: Sequence[int], size: Sequence[int], factor: int, grow: int = 2) -> tuple[slice, ...]:
@@ -33,16 +49,18 @@ def middle(shape: Sequence[int], size: Sequence[int], factor: int, grow: int = 2
     return tuple(parts)
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]], window: tuple[float, float] = (-1.0, 1.0)) -> np.ndarray:
+def sheet(rows: Sequence[Line]) -> np.ndarray:
     """Pictures as one, RGB (y, x, 3): a row for each scan, its columns as `COLUMNS`.
 
-    `rows` hold source, synthetic and back again, each (y, x) in [-1, 1]; `window` is drawn from black to white. The
-    difference is red above and blue below zero, a quarter of the window at full colour.
+    The difference is red above and blue below zero, a quarter of the synthetic image's window at full colour; it is
+    left white where the two have no common unit.
     """
     lines = []
-    for source, synthetic, back in rows:
-        difference = colours((synthetic - source) / (0.25 * (window[1] - window[0])))
-        tiles = [grey(source, window), grey(synthetic, window), difference, grey(back, window)]
+    for row in rows:
+        source, synthetic, back = row.pictures
+        change = synthetic - source if row.comparable else np.zeros_like(source)
+        difference = colours(change / (0.25 * (row.other[1] - row.other[0])))
+        tiles = [grey(source, row.own), grey(synthetic, row.other), difference, grey(back, row.own)]
         zoom = max(1, -(-TILE // max(source.shape)))
         lines.append([np.repeat(np.repeat(tile, zoom, 0), zoom, 1) for tile in tiles])
     height = [max(tile.shape[0] for tile in line) for line in lines]
@@ -58,7 +76,7 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], window: tuple[float, float] = (-
     return result
 
 
-def grey(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+def grey(values: np.ndarray, window: Window) -> np.ndarray:
     """Values (y, x) as grey RGB."""
     share = (values.astype(np.float32) - window[0]) / (window[1] - window[0])
     return np.repeat((np.clip(np.nan_to_num(share), 0, 1) * 255).round().astype(np.uint8)[..., None], 3, axis=2)
