@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from cohorts import golden
 from polycentric import bootstrap, ledger, tables
 from polycentric.analysis import artefacts, chains, cox, survival, survive
 from polycentric.analysis.schemas import SURVIVAL
@@ -31,32 +30,6 @@ def simulated(n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.nda
     censored = rng.exponential(2, n)
     observed = np.minimum(time, censored)
     return x, np.ceil(5 * observed) if ties else observed, time <= censored
-
-
-@pytest.mark.realdata
-def test_survival_agrees_with_r() -> None:
-    d, r = golden()
-    x, time, event = d[["age", "x1", "x2", "x3"]].to_numpy(), d["time"].to_numpy(), d["event"].to_numpy() > 0
-    fit = cox.fit(x, time, event)
-    assert fit.coefficients == pytest.approx(r["cox_efron_coef"], rel=1e-8)
-    assert fit.errors == pytest.approx(r["cox_efron_se"], rel=1e-8)
-    assert [fit.loglik_null, fit.loglik] == pytest.approx(r["cox_loglik"], rel=1e-9)
-    breslow = cox.fit(x, time, event, ties="breslow")
-    assert breslow.coefficients == pytest.approx(r["cox_breslow_coef"], rel=1e-8)
-    chi, p = cox.proportional_hazards(x, time, event, fit.coefficients)
-    assert chi == pytest.approx(r["coxzph_chisq"], rel=1e-8)
-    assert p == pytest.approx(r["coxzph_p"], rel=1e-8)
-    assert survival.log_rank(time, event, d["risk"].to_numpy()) == pytest.approx(r["logrank_chisq_p"], rel=1e-8)
-    assert survival.log_rank(time, event, d["site"].to_numpy()) == pytest.approx(r["logrank3_chisq_p"], rel=1e-8)
-    assert survival.concordance(time, event, x @ fit.coefficients) == pytest.approx(r["cox_concordance"][0], rel=1e-9)
-    assert survival.concordance(time, event, d["pA"].to_numpy()) == pytest.approx(r["concordance_pA_time"][0], rel=1e-9)
-    for k, group in enumerate(("high", "low")):
-        rows = (d["risk"] == group).to_numpy()
-        km = survival.kaplan_meier(time[rows], event[rows], interval="log")
-        at = np.searchsorted(km.time, [12, 24], side="right") - 1
-        assert km.at(np.array([12, 24])) == pytest.approx(r["km_12_24"][2 * k : 2 * k + 2], rel=1e-9)
-        assert km.lower[at] == pytest.approx(r["km_lower_log"][2 * k : 2 * k + 2], rel=1e-9)
-        assert km.median == r["km_median"][k]
 
 
 def test_cox_agrees_with_statsmodels_with_ties() -> None:
