@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,12 @@ from .. import bootstrap, tables
 from ..estimates import (
     Estimate,
     bca,
+    bca_interval,
     estimate,
     finite,
     holm,
     normal_quantile,
     p_of_z,
-    percentiles,
     permutation_p,
 )
 from ..jobs import Log
@@ -229,16 +230,22 @@ def _part(
 
 def _bootstrapped(study: Study, statistic: Any, here: np.ndarray, index: np.ndarray, drawn: np.ndarray,
                   what: str) -> Estimate:  # fmt: skip
-    """A statistic of counts (samples, n) with its percentile interval."""
+    """A statistic of counts (samples, n) with its BCa interval; counts without one patient are its jackknife."""
     level, n = study.settings.level, int(here.sum())
     if not n or not np.isfinite(index[here]).all():
         return estimate(math.nan, method=what, n=n, level=level, seed=study.seed)
     value = float(statistic(discrimination.ones(n))[0])
-    lower, upper, used = percentiles(statistic(drawn), level)
+    found = bca_interval(value, statistic(drawn), statistic(_without_one(n)), level)
     return estimate(
-        value, lower, upper, method=f"{what}, percentile bootstrap over patients, {used} samples", n=n, level=level,
-        seed=study.seed, events=int(study.event[here].sum()),
+        value, found.lower, found.upper, method=f"{what}, {found.how} bootstrap over patients, {found.used} samples",
+        n=n, level=level, seed=study.seed, events=int(study.event[here].sum()),
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def _without_one(n: int) -> np.ndarray:
+    """Counts (n, n) in which each patient in turn is left out."""
+    return 1.0 - np.eye(n)
 
 
 def _at_times(study: Study, key: str, part: str, judged: Judged, here: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
@@ -246,7 +253,7 @@ def _at_times(study: Study, key: str, part: str, judged: Judged, here: np.ndarra
     time, event, index = study.follow_up[here, 0], study.event[here], judged.indices[key]
     last = time.max()
     found: dict[str, Any] = {}
-    g_of = _Weights(time, event, drawn)
+    g_of = _Weights(time, event)
     for k, t in enumerate(study.times):
         if t >= last:
             continue
@@ -292,16 +299,18 @@ def _at_times(study: Study, key: str, part: str, judged: Judged, here: np.ndarra
 
 
 class _Weights:
-    """Censoring weights of the sample itself and of its bootstrap samples, each estimated once."""
+    """Censoring weights of counts, each estimated once: of the sample, its bootstrap samples, and without a patient."""
 
-    def __init__(self, time: np.ndarray, event: np.ndarray, drawn: np.ndarray) -> None:
-        one = discrimination.ones(len(time))
-        self._one = discrimination.censoring(time, event, one)
-        self._drawn = discrimination.censoring(time, event, drawn)
-        self._samples = drawn
+    def __init__(self, time: np.ndarray, event: np.ndarray) -> None:
+        self._follow_up = time, event
+        self._known: list[tuple[np.ndarray, discrimination.Censoring]] = []
 
     def __call__(self, counts: np.ndarray) -> discrimination.Censoring:
-        return self._drawn if counts is self._samples else self._one
+        for other, weights in self._known:
+            if other is counts or (len(counts) == 1 and np.array_equal(other, counts)):
+                return weights
+        self._known.append((counts, discrimination.censoring(*self._follow_up, counts)))
+        return self._known[-1][1]
 
 
 def _ici(study: Study, time: np.ndarray, event: np.ndarray, risk: np.ndarray, t: float, drawn: np.ndarray) -> Estimate:

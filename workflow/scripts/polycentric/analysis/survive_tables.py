@@ -76,7 +76,7 @@ def _performance(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
         f"{title_of(study)}: performance",
         sentence(
             f"{_outcome(study)}; C with {percent_of(study)} intervals by bootstrap over patients ({settings.bootstraps}"
-            " samples; BCa for Harrell's, percentiles for Uno's)",
+            " samples, BCa)",
             "The C of training is apparent; optimism is its excess over cross-validation of the whole chain",
             "Misspecification: joint likelihood ratio test that the model's variables add nothing to its index",
             f"Risk groups are cut at the {_cut_words(study)} of the prognostic index in training",
@@ -131,8 +131,8 @@ def _times(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             "times",
             f"{title_of(study)}: predictions at a time",
             sentence(
-                f"{_outcome(study)}; {percent_of(study)} percentile bootstrap intervals over patients; training is "
-                "apparent",
+                f"{_outcome(study)}; {percent_of(study)} BCa bootstrap intervals over patients (ICI: bias-corrected); "
+                "training is apparent",
                 "Cumulative/dynamic AUC and Brier score with inverse probability of censoring weights (Kaplan-Meier), "
                 "as R's riskRegression; the scaled Brier score is 1 less its ratio to that without predictors",
                 "Observed / expected: risk by Kaplan-Meier over the mean predicted risk; ICI: mean distance of the "
