@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 from polycentric import bootstrap, ledger, tables
-from polycentric.analysis import artefacts, chains, cox, survival, survive
-from polycentric.analysis.schemas import SURVIVAL
+from polycentric.analysis import apply, artefacts, chains, cox, survival, survive
+from polycentric.analysis.schemas import APPLIED, SURVIVAL
+from polycentric.config.classification import Application
 from polycentric.config.survival import SurvivalAnalysis
 from polycentric.errors import UserError
 from polycentric.randomness import generator
@@ -138,7 +139,7 @@ def run(cohort: cohorts.Cohort, chosen: SurvivalAnalysis, ledgers: list[Path] = 
         scans=cohort.scans,
         root=cohort.root,
         folder=cohort.root / "analyses/os",
-        settings_json="{}",
+        settings_json=json.dumps({"analysis": chosen.model_dump(mode="json")}),
         code="c",
     )
 
@@ -373,6 +374,81 @@ def test_every_method_predicts_new_patients_and_is_kept(tmp_path: Path, method: 
     table = tables.read(cohort.features["mixed"], cohorts.FEATURES).set_index("patient")
     x = cohort.frame.set_index("patient")[["age_years"]].join(table[[f"f{k}" for k in range(6)]])
     assert chain.predict(x) == pytest.approx(index.loc[x.index].to_numpy(), abs=1e-12)
+
+
+def gaps(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every ninth age and every seventh stage is missing."""
+    k = np.arange(len(frame))
+    return frame.assign(age_years=frame["age_years"].where(k % 9 > 0), stage=frame["stage"].where(k % 7 > 0))
+
+
+def by_hand(table: pd.DataFrame, equation: pd.DataFrame) -> pd.Series:
+    """Prognostic index from raw values and the printed numbers alone."""
+    total = pd.Series(0.0, index=table.index)
+    for row in equation[~equation["term"].str.startswith("baseline")].itertuples():
+        name, _, level = row.term.partition("=")
+        column = table[name]
+        value = column.eq(level).astype(float).where(column.notna()) if level else column
+        total += row.coefficient * (value.fillna(row.missing) - row.less)
+    return total
+
+
+def test_kept_models_give_the_same_predictions_on_a_table(tmp_path: Path) -> None:
+    """As the rule `apply` does it; and the printed equation says the same of patients with missing values."""
+    cohort = cohorts.write(tmp_path, sizes={"north": 90, "south": 30}, external="south", features=4, change=gaps)
+    clinical = ("age_years", "stage")
+    models = {
+        "clinical": {"clinical": clinical, "method": "cox"},
+        "ridge": {"clinical": clinical, "features": "mixed"},
+        "lasso": {"features": "mixed", "method": "lasso"},
+        "forest": {"features": "mixed", "method": "forest"},
+        "boosting": {"features": "mixed", "method": "boosting"},
+        "both": {"stack": ("clinical", "lasso")},
+    }
+    chosen = settings(models=models, trees=20, cut="upper-quartile", times_days=(200, 400), bootstraps=5)
+    metrics = run(cohort, chosen)
+    before = tables.read(tmp_path / "analyses/os/predictions.parquet", SURVIVAL)
+
+    def applied(model: str, features: Path | None = cohort.features["mixed"], **more: Any) -> dict[str, Any]:
+        own = Application(model=f"os/{model}", features=None if features is None else "mixed", outcome="death")
+        return apply.apply(
+            "again", own, models=[tmp_path / f"analyses/os/models/{model}.skops"],
+            record=tmp_path / "analyses/os/ledger.json", features=features, patients=cohort.patients,
+            outcome=cohorts.OUTCOMES["death"], columns=None, folder=tmp_path / "applied/again", **more,
+        )  # fmt: skip
+
+    raw = cohort.frame.set_index("patient")[list(clinical)]
+    raw = raw.join(tables.read(cohort.features["mixed"], cohorts.FEATURES).set_index("patient").filter(regex="^f[0-9]"))
+    equations = pd.read_csv(tmp_path / "analyses/os/tables/equations.csv").groupby("model")
+    for model in models:
+        made = applied(model, None if model == "clinical" else cohort.features["mixed"])
+        found = tables.read(tmp_path / "applied/again/predictions.parquet", APPLIED).set_index("patient")
+        own = before[before["model"] == model].set_index("patient")
+        np.testing.assert_array_equal(found["index"].reindex(own.index), own["index"])
+        assert (found["group"].reindex(own.index) == own["group"]).all()
+        assert (found["seen"].reindex(own.index).eq("yes") == own["part"].eq("training")).all()
+        assert (found["survival_at_200"] >= found["survival_at_400"]).all()
+        held = own[own["part"] != "training"]
+        expected = survival.concordance(
+            held["time"].to_numpy(float), held["event"].to_numpy() > 0, held["index"].to_numpy(float)
+        )
+        c = made["performance"]["c_index"]
+        assert c["value"] == pytest.approx(expected)
+        assert c["lower"] < c["value"] < c["upper"]
+        assert c["n"] == len(held)
+        assert made["cut"] == metrics["results"][model]["cut"]["value"]
+        if model in ("clinical", "ridge", "lasso"):
+            equation = equations.get_group(model)
+            index = by_hand(raw, equation)
+            assert index.loc[found.index].to_numpy() == pytest.approx(found["index"].to_numpy())
+            base = equation.set_index("term").loc["baseline survival at 400 days", "coefficient"]
+            assert base ** np.exp(index.loc[found.index]) == pytest.approx(found["survival_at_400"])
+    with pytest.raises(UserError, match="write features"):
+        applied("lasso", None)
+    table = tables.read(cohort.features["mixed"], cohorts.FEATURES).drop(columns=["f0", "f1"])
+    tables.write(table, tmp_path / "less.parquet", cohorts.FEATURES)
+    with pytest.raises(UserError, match=r"lack .* columns of the model, such as 'f0'"):
+        applied("both", tmp_path / "less.parquet")
 
 
 def test_competing_events_give_incidences_and_gray(tmp_path: Path) -> None:

@@ -194,11 +194,14 @@ class Application(Section):
     """A kept model applied to a feature table, on request (`snakemake apply`)."""
 
     model: str = Field(
-        description="Model of this study, as analysis/set/model (`severity/ct/lasso`); or the path of a .skops file "
-        "beside its ledger, as another study wrote it.",
+        description="Model of this study, as analysis/set/model of a classification (`severity/ct/lasso`) or "
+        "analysis/model of a survival analysis (`survival/clinical`); or the path of a .skops file beside its ledger, "
+        "as another study wrote it.",
         min_length=1,
     )
-    features: Name = Field(description="Feature set to apply it to.")
+    features: Name | None = Field(
+        None, description="Feature set to apply it to; null: the model has clinical columns alone."
+    )
     outcome: str | None = Field(
         None, description="Outcome to compare with, for patients whom the model has not seen; null: none."
     )
@@ -210,6 +213,9 @@ class Application(Section):
 
     @model_validator(mode="after")
     def _named(self) -> Self:
-        if not self.file and self.model.count("/") != 2:
-            raise ValueError(f"model: {self.model!r}: write analysis/set/model, or the path of a .skops file")
+        if not self.file and self.model.count("/") not in (1, 2):
+            raise ValueError(
+                f"model: {self.model!r}: write analysis/set/model (classification), analysis/model (survival), or the "
+                "path of a .skops file"
+            )
         return self
