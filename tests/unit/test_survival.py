@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 from polycentric import bootstrap, ledger, tables
-from polycentric.analysis import apply, artefacts, chains, cox, survival, survive
+from polycentric.analysis import apply, artefacts, chains, cox, survival, survive, survive_explain, survive_study
 from polycentric.analysis.schemas import APPLIED, SURVIVAL
+from polycentric.artefacts import TableArtefacts
 from polycentric.config.classification import Application
 from polycentric.config.survival import SurvivalAnalysis
 from polycentric.errors import UserError
@@ -449,6 +450,53 @@ def test_kept_models_give_the_same_predictions_on_a_table(tmp_path: Path) -> Non
     tables.write(table, tmp_path / "less.parquet", cohorts.FEATURES)
     with pytest.raises(UserError, match=r"lack .* columns of the model, such as 'f0'"):
         applied("both", tmp_path / "less.parquet")
+
+
+def test_explanations_name_what_drives_survival(tmp_path: Path) -> None:
+    """f0 alone drives the hazard: shuffled, nothing is left of C; a curve says in which direction and how far."""
+    cohort = cohorts.write(tmp_path, sizes={"north": 240}, external=None, features=4)
+    models = {name: {"features": "mixed", "method": name} for name in ("cox", "forest", "boosting")}
+    chosen = settings(
+        models=models | {"both": {"stack": ("cox", "forest"), "indices": "fitted"}}, trees=40, penalty=0, selection=(),
+        explain={"permutations": 20, "dependence": 1}, bootstraps=200, times_days=(300,),
+    )  # fmt: skip
+    columns = (cohort.features, cohort.patients, cohort.split, cohorts.OUTCOMES["death"], None, None, "analyses: os")
+    study = survive_study.read("os", chosen, 1, *columns)
+    training, test = study.part("training"), study.part("test")
+    y = study.follow_up
+    fitted = chains.fit_all(study.tables_of(training), y[training], chosen, lambda *n: generator(1, *n), 1)
+    for key in models:
+        rows = {r["variable"]: r for r in survive_explain.importance(study, key, fitted[key])}
+        reached = survival.concordance(y[test, 0], y[test, 1] > 0, fitted[key].index(study.tables_of(test)))
+        assert set(rows) == {"f0", "f1", "f2", "f3"}
+        assert rows["f0"]["lower"] > 0
+        assert max(rows, key=lambda name: rows[name]["loss_of_c"]) == "f0"
+        assert rows["f0"]["loss_of_c"] == pytest.approx(reached - 0.5, abs=0.08)
+        assert rows["f0"]["lower"] < rows["f0"]["loss_of_c"] < rows["f0"]["upper"]
+        assert rows["f3"]["lower"] < 0.01
+    assert {r["variable"] for r in survive_explain.importance(study, "both", fitted["both"])} == {"cox", "forest"}
+    # partial dependence of a Cox model by its definition
+    curve = pd.DataFrame(survive_explain.dependence(study, fitted["cox"]))
+    assert set(curve["variable"]) == {"f0"}
+    table = study.tables["cox"][training]
+    at = curve.iloc[3]
+    moved = {"cox": table.assign(f0=at["value"])}
+    assert at["mean_survival"] == pytest.approx(fitted["cox"].survival(moved, np.array([300.0])).mean())
+    assert curve["mean_survival"].is_monotonic_decreasing
+    assert curve["value"].min() == pytest.approx(table["f0"].quantile(0.05))
+    # Shapley values and a constant add up to the log hazard
+    found = pd.concat(survive_explain.shapley(study, fitted["boosting"])).pivot(
+        index="patient", columns="variable", values="shapley"
+    )
+    index = pd.Series(fitted["boosting"].index(study.tables), study.frame["patient"].to_numpy())[found.index]
+    rest = index.to_numpy() - found.sum(axis=1).to_numpy()
+    assert np.ptp(rest) < 1e-5
+    assert found.abs().mean().idxmax() == "f0"
+    assert list(survive_explain.shapley(study, fitted["forest"])) == []
+    folder = TableArtefacts(tmp_path / "out", tmp_path)
+    survive_explain.write(study, dict(fitted), folder)
+    folder.write()
+    assert {p.name for p in (tmp_path / "out/tables").iterdir()} == {"importance.csv", "dependence.csv", "shapley.csv"}
 
 
 def test_competing_events_give_incidences_and_gray(tmp_path: Path) -> None:

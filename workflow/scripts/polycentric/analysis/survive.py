@@ -21,7 +21,7 @@ from ..files import write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator, integer_seed
 from ..words import in_words
-from . import chains, coxmodel, data, survival, survive_evaluate, survive_figures, survive_tables
+from . import chains, coxmodel, data, survival, survive_evaluate, survive_explain, survive_figures, survive_tables
 from .artefacts import write_skops
 from .schemas import SURVIVAL
 from .survive_study import Study, read
@@ -104,6 +104,7 @@ def analyse(
     artefacts = TableArtefacts(folder, root)
     _write_predictions(study, judged, folder)
     survive_tables.write(study, fitted, judged, artefacts)
+    survive_explain.write(study, fitted, artefacts)
     survive_figures.write(study, judged, null, artefacts)
     artefacts.write()
     for key, fit in fitted.items():

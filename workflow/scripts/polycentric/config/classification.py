@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .analyses import TableAnalysis
+from .analyses import Explanation, TableAnalysis
 from .base import Name, Section
 
 Classifier = Literal[
@@ -76,16 +76,6 @@ class Lesions(Section):
         description="Column of the feature sets with the outcome of each lesion (1 or 0); null: each lesion has the "
         "outcome of its patient.",
     )
-
-
-class Explanation(Section):
-    """What is said about how the fitted models come to their probabilities."""
-
-    permutations: int = Field(
-        10, ge=0, description="Shuffles of each variable among held-out patients for its importance; 0: none."
-    )
-    dependence: int = Field(4, ge=0, description="Variables of each model with a curve of partial dependence; 0: none.")
-    shap: bool = Field(True, description="Shapley values of random forests and boosted trees on held-out patients.")
 
 
 class ClassificationAnalysis(TableAnalysis):
