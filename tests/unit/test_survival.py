@@ -123,7 +123,8 @@ def test_kaplan_meier_log_rank_and_c_agree_with_lifelines() -> None:
 def settings(**more: Any) -> SurvivalAnalysis:
     models = {"clinical": {"clinical": ("age_years", "stage")},
               "radiomics": {"clinical": ("age_years", "stage"), "features": "mixed"}}  # fmt: skip
-    quick = {"bootstraps": 50, "permutations": 0, "resampling": {"folds": 3, "repeats": 1}, "models": models}
+    quick = {"bootstraps": 50, "permutations": 0, "resampling": {"folds": 3, "repeats": 1}, "models": models,
+             "explain": {"permutations": 1, "dependence": 1}}  # fmt: skip
     return SurvivalAnalysis(**({"split": "main", "outcome": "death"} | quick | more))
 
 
@@ -396,7 +397,7 @@ def by_hand(table: pd.DataFrame, equation: pd.DataFrame) -> pd.Series:
 
 def test_kept_models_give_the_same_predictions_on_a_table(tmp_path: Path) -> None:
     """As the rule `apply` does it; and the printed equation says the same of patients with missing values."""
-    cohort = cohorts.write(tmp_path, sizes={"north": 90, "south": 30}, external="south", features=4, change=gaps)
+    cohort = cohorts.write(tmp_path, sizes={"north": 60, "south": 30}, external="south", features=4, change=gaps)
     clinical = ("age_years", "stage")
     models = {
         "clinical": {"clinical": clinical, "method": "cox"},
@@ -406,7 +407,10 @@ def test_kept_models_give_the_same_predictions_on_a_table(tmp_path: Path) -> Non
         "boosting": {"features": "mixed", "method": "boosting"},
         "both": {"stack": ("clinical", "lasso")},
     }
-    chosen = settings(models=models, trees=20, cut="upper-quartile", times_days=(200, 400), bootstraps=5)
+    chosen = settings(
+        models=models, trees=10, cut="upper-quartile", times_days=(200, 400), bootstraps=5,
+        resampling={"folds": 2, "repeats": 1}, explain={"permutations": 0, "dependence": 0, "shap": False},
+    )  # fmt: skip
     metrics = run(cohort, chosen)
     before = tables.read(tmp_path / "analyses/os/predictions.parquet", SURVIVAL)
 

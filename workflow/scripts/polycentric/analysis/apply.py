@@ -132,7 +132,7 @@ def _write(
             f"{known} of {len(result)} patients were seen when the model, or one behind its features, was fitted: "
             "their predictions stand in the table (seen: yes) and count in no estimate."
         )
-    tables.write(result.sort_values("patient"), folder / "predictions.parquet", APPLIED)
+    tables.write(result.reset_index(drop=True).sort_values("patient"), folder / "predictions.parquet", APPLIED)
     metrics = {
         "schema_version": 1,
         "kind": "application",
