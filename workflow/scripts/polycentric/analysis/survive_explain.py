@@ -14,10 +14,12 @@ from ..estimates import percentiles
 from ..randomness import generator
 from . import chains, data, survival
 from .artefacts import sentence
-from .chain import Front
-from .explain import MOST, POINTS, sources
+from .chain import Front, sources
 from .survive_study import Study
 from .survive_tables import percent_of, title_of
+
+MOST = 30  # variables of a model that are shuffled
+POINTS = 21  # of a curve of partial dependence
 
 
 class Inside(NamedTuple):
