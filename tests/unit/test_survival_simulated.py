@@ -24,7 +24,7 @@ BIAS: dict[int, float] = {}
 
 
 def draw(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A standard normal variable, follow-up and event: hazard exp(0.7 x), about a third censored, the last at 4."""
+    """A standard normal variable, follow-up and event: hazard exp(0.7 x), one in seven censored, the last at 4."""
     x = rng.normal(size=n)
     time, lost = rng.exponential(np.exp(-EFFECT * x)), np.minimum(rng.uniform(0.5, 6, n), LAST)
     return x, np.minimum(time, lost), time <= lost
