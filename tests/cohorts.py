@@ -149,15 +149,29 @@ def null(permute: Callable[..., None], name: str, settings: Any, folder: Path, *
 
 
 def golden() -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The cohort and R's results for it; skips where it is not there."""
-    shared = Path(os.environ.get("POLYCENTRIC_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not (shared / "golden" / "golden_R.txt").exists():
-        pytest.skip(f"R's results are not there: {shared}/golden")
-    results = {}
-    for line in (shared / "golden" / "golden_R.txt").read_text().splitlines():
+    """The cohort and R's numbers for it; skips where it is not there."""
+    numbers = {name: np.array(values) for name, values in _golden().items() if not isinstance(values[0], str)}
+    return pd.read_csv(_shared() / "cohort.csv"), numbers
+
+
+def golden_words() -> dict[str, list[str]]:
+    """Names that R gave for the cohort: the variables that an elimination keeps."""
+    return {name: values for name, values in _golden().items() if isinstance(values[0], str)}
+
+
+def _shared() -> Path:
+    return Path(os.environ.get("POLYCENTRIC_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")) / "golden"
+
+
+def _golden() -> dict[str, list[Any]]:
+    path = _shared() / "golden_R.txt"
+    if not path.exists():
+        pytest.skip(f"R's results are not there: {path.parent}")
+    results: dict[str, list[Any]] = {}
+    for line in path.read_text().splitlines():
         name, *values = line.split()
         try:
-            results[name] = np.array([float(v) for v in values])
+            results[name] = [float(v) for v in values]
         except ValueError:
-            continue
-    return pd.read_csv(shared / "golden" / "cohort.csv"), results
+            results[name] = values
+    return results

@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cohorts
 import numpy as np
 import pytest
 from polycentric import bootstrap, contingency, kappa
-from polycentric.analysis import group_tests
 from polycentric.bland_altman import bland_altman
 from polycentric.concordance import averaged, concordance
 from polycentric.estimates import wilson
@@ -260,29 +258,6 @@ def test_intervals_of_kappa_cover_the_planted_one() -> None:
         inside["cohen"] += found.lower <= 0.64 <= found.upper
     for name, hits in inside.items():
         assert abs(hits / cohorts - 0.95) < 0.02 + 3 * np.sqrt(0.95 * 0.05 / cohorts), name
-
-
-@pytest.mark.realdata
-def test_everything_in_the_synthetic_cohort_of_r() -> None:
-    d, results = cohorts.golden()
-    measured = d[["m1", "m2", "m3"]].to_numpy(dtype=float)
-    found = concordance(measured[:, :, None])
-    singles = {"1": found.icc_1, "2": found.icc_a, "3": found.icc_c}
-    for form, single in singles.items():
-        f, p = (found.f_one_way, found.p_one_way) if form == "1" else (found.f_two_way, found.p_two_way)
-        for name, own in ((f"icc_ICC{form}", single), (f"icc_ICC{form}k", averaged(single, 3))):
-            mine = [float(v[0]) for v in (own.value, f, p, own.lower, own.upper)]
-            assert mine == pytest.approx(results[name], rel=1e-8), name
-    value, z, _ = kappa.fleiss(kappa.counts(d[["r1", "r2", "r3"]].to_numpy()))
-    assert [value, z] == pytest.approx(results["fleiss_kappa_z_p"][:2], rel=1e-9)
-    test = contingency.mcnemar(d["pA"].to_numpy() > 0.5, d["pB"].to_numpy() > 0.5)
-    assert [test.chi_squared, test.p_corrected] == pytest.approx(results["mcnemar_chisq_p"], rel=1e-8)
-    groups = [g["x1"].to_numpy() for _, g in d.groupby("site")]
-    kruskal = group_tests.numbers(groups, test="kruskal-wallis", normality="decides", spread="auto").location
-    assert [kruskal.statistic, kruskal.p] == pytest.approx(results["kruskal"], rel=1e-8)
-    two = [d.loc[d["y"].eq(k), "x1"].to_numpy() for k in (0, 1)]
-    wilcox = group_tests.numbers(two, test="mann-whitney", normality="decides", spread="auto").location
-    assert [wilcox.statistic, wilcox.p] == pytest.approx(results["wilcox_W_p"], rel=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -19,23 +19,6 @@ from sklearn.metrics import roc_auc_score
 
 
 @pytest.mark.realdata
-def test_roc_agrees_with_proc_and_rms() -> None:
-    d, r = cohorts.golden()
-    y, a, b = d["y"].to_numpy(), d["pA"].to_numpy(), d["pB"].to_numpy()
-    one = roc.delong(y, a)
-    assert np.allclose([one["lower"], one["value"], one["upper"]], r["ci_delong_A"], rtol=1e-9)
-    test = roc.delong_paired(y, a, b)
-    assert np.allclose([test.z, test.p], r["delong_paired_z_p"], rtol=1e-8)
-    assert roc.youden(y, a) == pytest.approx(0.38255)  # pROC finds two equally good ones; the lower
-    calibration = roc.calibration(y, a)
-    slope, large = calibration["calibration_slope"], calibration["calibration_in_the_large"]
-    assert slope["value"] == pytest.approx(r["calib_logistic_int_slope"][1], rel=1e-8)
-    # R stops when the deviance is stable, its error is that of the step before
-    assert slope["upper"] - slope["value"] == pytest.approx(1.959963985 * r["calib_slope_se"][1], rel=1e-6)
-    assert large["value"] == pytest.approx(r["calibration_in_the_large"][0], rel=1e-8)
-
-
-@pytest.mark.realdata
 def test_auc_of_the_proc_data(realdata) -> None:
     frame = pd.read_csv(realdata("statistics") / "pROC_aSAH.csv")
     y = (frame["outcome"] == "Poor").to_numpy()

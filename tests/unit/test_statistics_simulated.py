@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import pytest
+import simulated
 from polycentric import concordance, estimates
 from polycentric.analysis import calibration, decision, roc, subgroups
 from polycentric.bootstrap import counts
@@ -135,11 +136,7 @@ def _check(n: int, cohorts: int) -> None:
     if cohorts >= 2000:
         sizes["ICI, bootstrap percentile"] = 500  # a loess for every sample
         shares["ICI, bootstrap percentile"] = simulate_ici(n, 500)
-    for key, share in shares.items():
-        nominal = 0.05 if key.startswith("level") else LEVEL
-        value, slack = (POOR[key, n], 0.0) if (key, n) in POOR else (nominal, 0.02)
-        allowed = 3 * math.sqrt(value * (1 - value) / sizes[key]) + slack
-        assert abs(share - value) <= allowed, f"{key}, {n} patients: {share:.3f}, expected {value} +- {allowed:.3f}"
+    assert not simulated.far(shares, n, sizes, POOR)
     # SE of the mean relative bias: the spread of a slope of 1.2 is about 2.9 / sqrt(n)
     error = 3 * 2.9 / math.sqrt(n) / SLOPE / math.sqrt(cohorts)
     assert abs(bias - BIAS.get(n, 0.0)) <= (0.05 if n not in BIAS else 0.0) + error, f"bias {bias:.3f} at {n}"

@@ -235,6 +235,34 @@ def test_settings_do_not_depend_on_the_order_of_keys(toy: dict) -> None:
         assert plan.settings(one, rule, wildcards) == plan.settings(other, rule, wildcards), rule
 
 
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"model": "survival/clinical", "outcome": "survival"}, ""),
+        ({"model": "survival/automatic", "features": "mixed"}, ""),
+        ({"model": "severity/mixed/lasso", "features": "mixed", "outcome": "severe"}, ""),
+        ({"model": "survival/automatic"}, "write a set, such as 'automatic'"),
+        ({"model": "severity/mixed/lasso"}, "write a set, such as 'mixed'"),
+        ({"model": "survival/other"}, "is not fitted; that analysis has clinical, clinical-radiomics, automatic"),
+        ({"model": "cohort/mixed/lasso", "features": "mixed"}, "of no analysis that keeps models"),
+        ({"model": "survival/clinical", "outcome": "severe"}, "write a time-to-event outcome"),
+        ({"model": "severity/mixed/lasso", "features": "mixed", "outcome": "survival"}, "write an outcome of classes"),
+        ({"model": "survival/both", "features": "mixed"}, "fitted on several sets"),
+    ],
+)
+def test_what_is_applied_is_known_and_gets_what_it_needs(toy: dict, own: dict, words: str) -> None:
+    toy["analyses"]["survival"]["models"]["both"] = {"stack": ["clinical-radiomics", "automatic"]}
+    if "other" in own["model"]:
+        del toy["analyses"]["survival"]["models"]["both"]
+    toy["apply"] = {"again": own}
+    if not words:
+        study = load(toy)
+        assert json.loads(plan.settings(study, "apply_model", {"application": "again"}))["application"]["model"]
+        return
+    with pytest.raises(UserError, match=words):
+        load(toy)
+
+
 def test_the_first_survival_model_stays_the_first(toy: dict) -> None:
     models = toy["analyses"]["survival"]["models"]
     assert list(models) != sorted(models)

@@ -11,10 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from cohorts import golden
 from polycentric import bootstrap, ledger, tables
-from polycentric.analysis import artefacts, chains, cox, survival, survive, survive_null
-from polycentric.analysis.schemas import SURVIVAL
+from polycentric.analysis import (
+    apply,
+    artefacts,
+    chains,
+    cox,
+    survival,
+    survive,
+    survive_explain,
+    survive_null,
+    survive_study,
+)
+from polycentric.analysis.schemas import APPLIED, SURVIVAL
+from polycentric.artefacts import TableArtefacts
+from polycentric.config.classification import Application
 from polycentric.config.survival import SurvivalAnalysis
 from polycentric.errors import UserError
 from polycentric.randomness import generator
@@ -31,32 +42,6 @@ def simulated(n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.nda
     censored = rng.exponential(2, n)
     observed = np.minimum(time, censored)
     return x, np.ceil(5 * observed) if ties else observed, time <= censored
-
-
-@pytest.mark.realdata
-def test_survival_agrees_with_r() -> None:
-    d, r = golden()
-    x, time, event = d[["age", "x1", "x2", "x3"]].to_numpy(), d["time"].to_numpy(), d["event"].to_numpy() > 0
-    fit = cox.fit(x, time, event)
-    assert fit.coefficients == pytest.approx(r["cox_efron_coef"], rel=1e-8)
-    assert fit.errors == pytest.approx(r["cox_efron_se"], rel=1e-8)
-    assert [fit.loglik_null, fit.loglik] == pytest.approx(r["cox_loglik"], rel=1e-9)
-    breslow = cox.fit(x, time, event, ties="breslow")
-    assert breslow.coefficients == pytest.approx(r["cox_breslow_coef"], rel=1e-8)
-    chi, p = cox.proportional_hazards(x, time, event, fit.coefficients)
-    assert chi == pytest.approx(r["coxzph_chisq"], rel=1e-8)
-    assert p == pytest.approx(r["coxzph_p"], rel=1e-8)
-    assert survival.log_rank(time, event, d["risk"].to_numpy()) == pytest.approx(r["logrank_chisq_p"], rel=1e-8)
-    assert survival.log_rank(time, event, d["site"].to_numpy()) == pytest.approx(r["logrank3_chisq_p"], rel=1e-8)
-    assert survival.concordance(time, event, x @ fit.coefficients) == pytest.approx(r["cox_concordance"][0], rel=1e-9)
-    assert survival.concordance(time, event, d["pA"].to_numpy()) == pytest.approx(r["concordance_pA_time"][0], rel=1e-9)
-    for k, group in enumerate(("high", "low")):
-        rows = (d["risk"] == group).to_numpy()
-        km = survival.kaplan_meier(time[rows], event[rows], interval="log")
-        at = np.searchsorted(km.time, [12, 24], side="right") - 1
-        assert km.at(np.array([12, 24])) == pytest.approx(r["km_12_24"][2 * k : 2 * k + 2], rel=1e-9)
-        assert km.lower[at] == pytest.approx(r["km_lower_log"][2 * k : 2 * k + 2], rel=1e-9)
-        assert km.median == r["km_median"][k]
 
 
 def test_cox_agrees_with_statsmodels_with_ties() -> None:
@@ -148,7 +133,8 @@ def test_kaplan_meier_log_rank_and_c_agree_with_lifelines() -> None:
 def settings(**more: Any) -> SurvivalAnalysis:
     models = {"clinical": {"clinical": ("age_years", "stage")},
               "radiomics": {"clinical": ("age_years", "stage"), "features": "mixed"}}  # fmt: skip
-    quick = {"bootstraps": 50, "permutations": 0, "resampling": {"folds": 3, "repeats": 1}, "models": models}
+    quick = {"bootstraps": 50, "permutations": 0, "resampling": {"folds": 3, "repeats": 1}, "models": models,
+             "explain": {"permutations": 1, "dependence": 1}}  # fmt: skip
     return SurvivalAnalysis(**({"split": "main", "outcome": "death"} | quick | more))
 
 
@@ -164,7 +150,7 @@ def run(cohort: cohorts.Cohort, chosen: SurvivalAnalysis, ledgers: list[Path] = 
         scans=cohort.scans,
         root=cohort.root,
         folder=folder,
-        settings_json="{}",
+        settings_json=json.dumps({"analysis": chosen.model_dump(mode="json")}),
         code="c",
     )
 
@@ -406,6 +392,131 @@ def test_every_method_predicts_new_patients_and_is_kept(tmp_path: Path, method: 
     table = tables.read(cohort.features["mixed"], cohorts.FEATURES).set_index("patient")
     x = cohort.frame.set_index("patient")[["age_years"]].join(table[[f"f{k}" for k in range(6)]])
     assert chain.predict(x) == pytest.approx(index.loc[x.index].to_numpy(), abs=1e-12)
+
+
+def gaps(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every ninth age and every seventh stage is missing."""
+    k = np.arange(len(frame))
+    return frame.assign(age_years=frame["age_years"].where(k % 9 > 0), stage=frame["stage"].where(k % 7 > 0))
+
+
+def by_hand(table: pd.DataFrame, equation: pd.DataFrame) -> pd.Series:
+    """Prognostic index from raw values and the printed numbers alone."""
+    total = pd.Series(0.0, index=table.index)
+    for row in equation[~equation["term"].str.startswith("baseline")].itertuples():
+        name, _, level = row.term.partition("=")
+        column = table[name]
+        value = column.eq(level).astype(float).where(column.notna()) if level else column
+        total += row.coefficient * (value.fillna(row.missing) - row.less)
+    return total
+
+
+def test_kept_models_give_the_same_predictions_on_a_table(tmp_path: Path) -> None:
+    """As the rule `apply` does it; and the printed equation says the same of patients with missing values."""
+    cohort = cohorts.write(tmp_path, sizes={"north": 60, "south": 30}, external="south", features=4, change=gaps)
+    clinical = ("age_years", "stage")
+    models = {
+        "clinical": {"clinical": clinical, "method": "cox"},
+        "ridge": {"clinical": clinical, "features": "mixed"},
+        "lasso": {"features": "mixed", "method": "lasso"},
+        "forest": {"features": "mixed", "method": "forest"},
+        "boosting": {"features": "mixed", "method": "boosting"},
+        "both": {"stack": ("clinical", "lasso")},
+    }
+    chosen = settings(
+        models=models, trees=10, cut="upper-quartile", times_days=(200, 400), bootstraps=5,
+        resampling={"folds": 2, "repeats": 1}, explain={"permutations": 0, "dependence": 0, "shap": False},
+    )  # fmt: skip
+    metrics = run(cohort, chosen)
+    before = tables.read(tmp_path / "analyses/os/predictions.parquet", SURVIVAL)
+
+    def applied(model: str, features: Path | None = cohort.features["mixed"], **more: Any) -> dict[str, Any]:
+        own = Application(model=f"os/{model}", features=None if features is None else "mixed", outcome="death")
+        return apply.apply(
+            "again", own, models=[tmp_path / f"analyses/os/models/{model}.skops"],
+            record=tmp_path / "analyses/os/ledger.json", features=features, patients=cohort.patients,
+            outcome=cohorts.OUTCOMES["death"], columns=None, folder=tmp_path / "applied/again", **more,
+        )  # fmt: skip
+
+    raw = cohort.frame.set_index("patient")[list(clinical)]
+    raw = raw.join(tables.read(cohort.features["mixed"], cohorts.FEATURES).set_index("patient").filter(regex="^f[0-9]"))
+    equations = pd.read_csv(tmp_path / "analyses/os/tables/equations.csv").groupby("model")
+    for model in models:
+        made = applied(model, None if model == "clinical" else cohort.features["mixed"])
+        found = tables.read(tmp_path / "applied/again/predictions.parquet", APPLIED).set_index("patient")
+        own = before[before["model"] == model].set_index("patient")
+        np.testing.assert_array_equal(found["index"].reindex(own.index), own["index"])
+        assert (found["group"].reindex(own.index) == own["group"]).all()
+        assert (found["seen"].reindex(own.index).eq("yes") == own["part"].eq("training")).all()
+        assert (found["survival_at_200"] >= found["survival_at_400"]).all()
+        held = own[own["part"] != "training"]
+        expected = survival.concordance(
+            held["time"].to_numpy(float), held["event"].to_numpy() > 0, held["index"].to_numpy(float)
+        )
+        c = made["performance"]["c_index"]
+        assert c["value"] == pytest.approx(expected)
+        assert c["lower"] < c["value"] < c["upper"]
+        assert c["n"] == len(held)
+        assert made["cut"] == metrics["results"][model]["cut"]["value"]
+        if model in ("clinical", "ridge", "lasso"):
+            equation = equations.get_group(model)
+            index = by_hand(raw, equation)
+            assert index.loc[found.index].to_numpy() == pytest.approx(found["index"].to_numpy())
+            base = equation.set_index("term").loc["baseline survival at 400 days", "coefficient"]
+            assert base ** np.exp(index.loc[found.index]) == pytest.approx(found["survival_at_400"])
+    with pytest.raises(UserError, match="write features"):
+        applied("lasso", None)
+    table = tables.read(cohort.features["mixed"], cohorts.FEATURES).drop(columns=["f0", "f1"])
+    tables.write(table, tmp_path / "less.parquet", cohorts.FEATURES)
+    with pytest.raises(UserError, match=r"lack .* columns of the model, such as 'f0'"):
+        applied("both", tmp_path / "less.parquet")
+
+
+def test_explanations_name_what_drives_survival(tmp_path: Path) -> None:
+    """f0 alone drives the hazard: shuffled, nothing is left of C; a curve says in which direction and how far."""
+    cohort = cohorts.write(tmp_path, sizes={"north": 240}, external=None, features=4)
+    models = {name: {"features": "mixed", "method": name} for name in ("cox", "forest", "boosting")}
+    chosen = settings(
+        models=models | {"both": {"stack": ("cox", "forest"), "indices": "fitted"}}, trees=40, penalty=0, selection=(),
+        explain={"permutations": 20, "dependence": 1}, bootstraps=200, times_days=(300,),
+    )  # fmt: skip
+    columns = (cohort.features, cohort.patients, cohort.split, cohorts.OUTCOMES["death"], None, None, "analyses: os")
+    study = survive_study.read("os", chosen, 1, *columns)
+    training, test = study.part("training"), study.part("test")
+    y = study.follow_up
+    fitted = chains.fit_all(study.tables_of(training), y[training], chosen, lambda *n: generator(1, *n), 1)
+    for key in models:
+        rows = {r["variable"]: r for r in survive_explain.importance(study, key, fitted[key])}
+        reached = survival.concordance(y[test, 0], y[test, 1] > 0, fitted[key].index(study.tables_of(test)))
+        assert set(rows) == {"f0", "f1", "f2", "f3"}
+        assert rows["f0"]["lower"] > 0
+        assert max(rows, key=lambda name: rows[name]["loss_of_c"]) == "f0"
+        assert rows["f0"]["loss_of_c"] == pytest.approx(reached - 0.5, abs=0.08)
+        assert rows["f0"]["lower"] < rows["f0"]["loss_of_c"] < rows["f0"]["upper"]
+        assert rows["f3"]["lower"] < 0.01
+    assert {r["variable"] for r in survive_explain.importance(study, "both", fitted["both"])} == {"cox", "forest"}
+    # partial dependence of a Cox model by its definition
+    curve = pd.DataFrame(survive_explain.dependence(study, fitted["cox"]))
+    assert set(curve["variable"]) == {"f0"}
+    table = study.tables["cox"][training]
+    at = curve.iloc[3]
+    moved = {"cox": table.assign(f0=at["value"])}
+    assert at["mean_survival"] == pytest.approx(fitted["cox"].survival(moved, np.array([300.0])).mean())
+    assert curve["mean_survival"].is_monotonic_decreasing
+    assert curve["value"].min() == pytest.approx(table["f0"].quantile(0.05))
+    # Shapley values and a constant add up to the log hazard
+    found = pd.concat(survive_explain.shapley(study, fitted["boosting"])).pivot(
+        index="patient", columns="variable", values="shapley"
+    )
+    index = pd.Series(fitted["boosting"].index(study.tables), study.frame["patient"].to_numpy())[found.index]
+    rest = index.to_numpy() - found.sum(axis=1).to_numpy()
+    assert np.ptp(rest) < 1e-5
+    assert found.abs().mean().idxmax() == "f0"
+    assert list(survive_explain.shapley(study, fitted["forest"])) == []
+    folder = TableArtefacts(tmp_path / "out", tmp_path)
+    survive_explain.write(study, dict(fitted), folder)
+    folder.write()
+    assert {p.name for p in (tmp_path / "out/tables").iterdir()} == {"importance.csv", "dependence.csv", "shapley.csv"}
 
 
 def test_competing_events_give_incidences_and_gray(tmp_path: Path) -> None:

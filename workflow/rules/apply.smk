@@ -1,10 +1,10 @@
-# Kept classifiers on feature tables, on request: `snakemake apply`.
+# Kept models on feature tables, on request: `snakemake apply`.
 
 
 rule apply_model:
     input:
         record=applied_record,
-        features=lambda wildcards: feature_table(study.apply[wildcards.application].features),
+        features=applied_features,
         ledgers=applied_ledgers,
         patients=result("cohort/patients.tsv"),
         scans=result("cohort/scans.tsv"),

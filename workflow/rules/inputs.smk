@@ -406,7 +406,10 @@ def applied_models(wildcards):
     own = study.apply[wildcards.application]
     if own.file:
         return [own.model]
-    analysis, arm, model = own.model.split("/")
+    analysis, arm, *model = own.model.split("/")
+    if not model:  # of a survival analysis
+        return [result(f"analyses/{analysis}/models/{arm}.skops")]
+    (model,) = model
     members = study.analyses[analysis].ensembles[model] if arm == "ensemble" else [f"{arm}/{model}"]
     files = ["--".join(member.split("/")) for member in members]
     return [result(f"analyses/{analysis}/models/{file}.skops") for file in files]
@@ -422,8 +425,15 @@ def applied_record(wildcards):
     return str(above if above.exists() and not beside.exists() else beside)
 
 
+def applied_features(wildcards):
+    name = study.apply[wildcards.application].features
+    return [feature_table(name)] if name else []
+
+
 def applied_ledgers(wildcards):
     name = study.apply[wildcards.application].features
+    if name is None:
+        return []
     return ledgers(dict.fromkeys([*study.models_of_features(name), *study.fitted_sets(name)]))
 
 

@@ -1,4 +1,4 @@
-"""Apply a kept classifier to a feature table."""
+"""Apply a kept model to a feature table."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ apply(
     Application.model_validate(job["application"]),
     models=[Path(path) for path in snakemake.params.models],
     record=Path(snakemake.input.record),
-    features=Path(snakemake.input.features),
+    features=next((Path(path) for path in snakemake.input.features), None),
     patients=Path(snakemake.input.patients),
     outcome=read_outcome(job["outcome"]) if job["outcome"] else None,
     columns={name: ColumnSettings.model_validate(column) for name, column in job["columns"].items()},

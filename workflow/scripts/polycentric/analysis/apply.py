@@ -1,4 +1,4 @@
-"""Kept classifiers applied to a feature table, without fitting anything."""
+"""Kept models applied to a feature table, without fitting anything."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from .. import ledger, outcomes, tables
 from ..artefacts import TableArtefacts
 from ..config.classification import Application, ClassificationAnalysis
 from ..config.clinical import ColumnSettings
+from ..config.survival import SurvivalAnalysis
 from ..errors import UserError
 from ..files import write_json
 from ..jobs import SILENT, Log
 from ..tables.schemas import PATIENTS
-from . import data, leaks, subgroups
+from . import apply_survival, data, leaks, subgroups
 from .apply_judge import Applied, judge
 from .artefacts import read_skops
 from .classify_study import join, lesion_rows
@@ -31,7 +32,7 @@ def apply(
     *,
     models: list[Path],
     record: Path,
-    features: Path,
+    features: Path | None,
     patients: Path,
     outcome: Any,
     columns: Mapping[str, ColumnSettings] | None,
@@ -49,6 +50,8 @@ def apply(
     ----------
     models
         fitted chains (.skops); the probabilities of several are averaged, as in an ensemble.
+    features
+        the feature table, or None for a model of clinical columns alone.
     record
         ledger of the analysis that fitted them: how it read its tables, and whom it has seen.
     ledgers
@@ -69,8 +72,36 @@ def apply(
     """
     where = f"apply: {name}"
     entry = ledger.read(record)
-    fitted = ClassificationAnalysis.model_validate(json.loads(entry["settings"])["analysis"])
+    analysis = json.loads(entry["settings"])["analysis"]
     frame = tables.read(patients, PATIENTS).set_index("patient", drop=False).sort_index()
+    seen = {
+        patient
+        for own in [entry, *(ledger.read(path) for path in ledgers)]
+        for found in ledger.seen_by(own).values()
+        for patient in found
+    }
+    warnings = [
+        f"Features {own!r}: it is not known {what}; patients among them are not recognised as seen."
+        for own, what in ledger.unknown([record, *ledgers]).items()
+    ]
+    artefacts = TableArtefacts(folder, root or folder)
+    performance: dict[str, Any] = {}
+    if analysis["kind"] == "survival":
+        if settings.threshold is not None or settings.subgroups:
+            raise UserError(
+                f"{where}: threshold and subgroups are for classifiers; leave them out of a survival model."
+            )
+        followed = SurvivalAnalysis.model_validate(analysis)
+        (path,) = models
+        result, facts = apply_survival.predict(frame, followed, path, record, features, columns, where)
+        result["seen"] = np.where(result["patient"].isin(seen), "yes", "no")
+        if outcome is not None:
+            performance = _survived(name, frame, followed, result, outcome, seed, where)
+        artefacts.write()
+        return _write(name, settings, result, performance, folder, facts, warnings, log)
+    fitted = ClassificationAnalysis.model_validate(analysis)
+    if features is None and fitted.features:
+        raise UserError(f"{where}: the model has features; write features: <set>.")
     of, patient = _features(features, frame, fitted, where)
     clinical = data.clinical(frame, fitted.clinical, where, columns)
     names = of.index if patient is None else frame.index[patient]
@@ -99,8 +130,6 @@ def apply(
             f"{where}: threshold: the model knows {len(classes)} classes, and calls the likeliest one; leave out "
             "threshold:."
         )
-    records = [entry, *(ledger.read(path) for path in ledgers)]
-    seen = {patient for own in records for found in ledger.seen_by(own).values() for patient in found}
     result = frame.loc[ids, ["centre", "patient"]].reset_index(drop=True)
     result["seen"] = ["yes" if patient in seen else "no" for patient in ids]
     for k, label in enumerate(classes):
@@ -108,16 +137,6 @@ def apply(
     if settings.threshold is not None:
         called = probability[:, 1] >= settings.threshold
         result["predicted"] = np.where(np.isfinite(probability[:, 1]), called, np.nan)
-    warnings = []
-    if known := int(result["seen"].eq("yes").sum()):
-        warnings.append(
-            f"{known} of {len(result)} patients were seen when the model, or one behind its features, was fitted: "
-            "their predictions stand in the table (seen: yes) and count in no estimate."
-        )
-    for own, what in ledger.unknown([record, *ledgers]).items():
-        warnings.append(f"Features {own!r}: it is not known {what}; patients among them are not recognised as seen.")
-    performance: dict[str, Any] = {}
-    artefacts = TableArtefacts(folder, root or folder)
     if outcome is not None:
         y = _outcome(frame, outcome, classes, where).reindex(ids).to_numpy(dtype=float)
         result["outcome"] = y
@@ -136,7 +155,26 @@ def apply(
             )
             warnings += leaks.check(traces, where)
     artefacts.write()
-    tables.write(result.sort_values("patient"), folder / "predictions.parquet", APPLIED)
+    return _write(name, settings, result, performance, folder, {}, warnings, log)
+
+
+def _write(
+    name: str,
+    settings: Application,
+    result: pd.DataFrame,
+    performance: dict[str, Any],
+    folder: Path,
+    facts: dict[str, Any],
+    warnings: list[str],
+    log: Log,
+) -> dict[str, Any]:
+    if known := int(result["seen"].eq("yes").sum()):
+        warnings.insert(
+            0,
+            f"{known} of {len(result)} patients were seen when the model, or one behind its features, was fitted: "
+            "their predictions stand in the table (seen: yes) and count in no estimate.",
+        )
+    tables.write(result.reset_index(drop=True).sort_values("patient"), folder / "predictions.parquet", APPLIED)
     metrics = {
         "schema_version": 1,
         "kind": "application",
@@ -146,6 +184,7 @@ def apply(
         "threshold": settings.threshold,
         "patients": len(result),
         "seen": known,
+        **facts,
         "performance": performance,
         "warnings": warnings,
     }
@@ -156,11 +195,23 @@ def apply(
     return metrics
 
 
+def _survived(
+    name: str, frame: pd.DataFrame, fitted: SurvivalAnalysis, result: pd.DataFrame, outcome: Any, seed: int, where: str
+) -> dict[str, Any]:
+    """Add time and event to the predictions; performance in patients whom no fit has seen."""
+    followed = data.survival(frame.loc[result.index], outcome, fitted.horizon_days, where)
+    result["time"], result["event"] = followed["time"], followed["event"]
+    kept = result[result["time"].notna() & result["seen"].eq("no")]
+    time, event, index = (kept[c].to_numpy(dtype=float) for c in ("time", "event", "index"))
+    groups = kept["group"].to_numpy(dtype=object) if "group" in kept else None
+    return apply_survival.performance(name, time, event > 0, index, groups, level=fitted.level, seed=seed)
+
+
 def _features(
-    path: Path, frame: pd.DataFrame, fitted: ClassificationAnalysis, where: str
+    path: Path | None, frame: pd.DataFrame, fitted: ClassificationAnalysis, where: str
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """Rows of the chain (patients or lesions), and the position in `frame` of each lesion's patient."""
-    if not fitted.features:
+    if not fitted.features or path is None:
         return pd.DataFrame(index=frame.index), None
     if fitted.lesions:
         values, _ = lesion_rows(path, frame.index, fitted, fitted.lesions.model_copy(update={"outcome": None}), where)

@@ -30,9 +30,20 @@ class BoostedCox(BaseEstimator):
     def predict(self, X: np.ndarray) -> np.ndarray:
         import xgboost
 
+        return self._load().predict(xgboost.DMatrix(X, nthread=1), output_margin=True).astype(float)
+
+    def shapley(self, X: np.ndarray) -> np.ndarray:
+        """Shapley values of the log hazard (n, p): TreeSHAP of XGBoost itself (Lundberg et al. 2020)."""
+        import xgboost
+
+        return self._load().predict(xgboost.DMatrix(X, nthread=1), pred_contribs=True)[:, :-1].astype(float)
+
+    def _load(self) -> Any:
+        import xgboost
+
         booster = xgboost.Booster({"nthread": 1})
         booster.load_model(bytearray(self.booster_.tobytes()))
-        return booster.predict(xgboost.DMatrix(X, nthread=1), output_margin=True).astype(float)
+        return booster
 
     def survival(self, X: np.ndarray, times: np.ndarray) -> np.ndarray:
         return cox.survival(self.predict(X), self.times_, self.hazard_, times)

@@ -195,6 +195,16 @@ class Front(TransformerMixin, BaseEstimator):
         return filled
 
 
+def sources(front: Front) -> dict[str, list[int]]:
+    """Columns of the front's output that come from each input column (a category has several)."""
+    at = {name: name for name in front.columns_ if name not in front.categories_}
+    at |= {f"{name}={value}": name for name, values in front.categories_.items() for value in values}
+    found: dict[str, list[int]] = {}
+    for position, name in enumerate(front.get_feature_names_out()):
+        found.setdefault(at[str(name)], []).append(position)
+    return found
+
+
 def _medians(x: np.ndarray) -> np.ndarray:
     """Median of each column, 0 where a column has no value."""
     empty = np.isnan(x).all(axis=0)

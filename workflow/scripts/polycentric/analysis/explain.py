@@ -12,7 +12,7 @@ from ..estimates import percentiles
 from ..jobs import Log
 from ..randomness import generator
 from . import classifiers, data, multiclass, treeshap
-from .chain import Front
+from .chain import sources
 from .classify_evaluate import Key, Scored
 from .classify_study import Study
 from .multiclass import Drawn
@@ -59,16 +59,6 @@ def run(study: Study, scored: dict[Key, Scored], drawn: dict[str, Drawn], log: L
         return frame[["features", "model", *(c for c in frame.columns if c not in ("features", "model"))]]
 
     return Reasons(pd.DataFrame(importance), table(shapley), pd.DataFrame(dependence), table(equations))
-
-
-def sources(front: Front) -> dict[str, list[int]]:
-    """Columns of the front's output that come from each input column (a category has several)."""
-    at = {name: name for name in front.columns_ if name not in front.categories_}
-    at |= {f"{name}={value}": name for name, values in front.categories_.items() for value in values}
-    found: dict[str, list[int]] = {}
-    for position, name in enumerate(front.get_feature_names_out()):
-        found.setdefault(at[str(name)], []).append(position)
-    return found
 
 
 def strength(fit: Fitted) -> np.ndarray:

@@ -30,7 +30,7 @@ APPLIED = Schema(
     1,
     PATIENT | {"seen": text("whether a fit behind the model has seen the patient", "yes", "no")},
     key=("patient",),
-    open=True,  # probability_<class>, predicted, outcome
+    open=True,  # probability_<class>, predicted, outcome; of survival: index, group, survival_at_<time>, time, event
 )
 PERMUTATIONS = Schema(
     "permutations",

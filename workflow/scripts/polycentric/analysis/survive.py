@@ -25,6 +25,7 @@ from . import (
     coxmodel,
     data,
     survive_evaluate,
+    survive_explain,
     survive_figures,
     survive_groups,
     survive_null,
@@ -116,6 +117,7 @@ def analyse(
     artefacts = TableArtefacts(folder, root)
     _write_predictions(study, judged, folder)
     survive_tables.write(study, fitted, judged, artefacts)
+    survive_explain.write(study, fitted, artefacts)
     survive_figures.write(study, judged, null, artefacts)
     survive_groups.write(study, judged.results, settings.title or name, artefacts)
     artefacts.write()

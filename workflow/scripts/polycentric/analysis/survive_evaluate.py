@@ -213,7 +213,7 @@ def _part(
     else:
         chi, p = survival.log_rank(time, event, group[here])
         test = "log-rank"
-    slope = _cox_one(index[here], time, event, settings.level, n, "Wald, Cox regression on the index")
+    slope = cox_one(index[here], time, event, settings.level, n, "Wald, Cox regression on the index")
     slope["p_one"] = _p_one(slope, settings.level)
     found: dict[str, Any] = {
         "c_index": c,
@@ -222,7 +222,7 @@ def _part(
             "Uno's C (weights 1/G squared)",
         ),
         "calibration_slope": slope,
-        "log_hazard_ratio_high_low": _cox_one(
+        "log_hazard_ratio_high_low": cox_one(
             (group[here] == "high").astype(float), time, event, settings.level, n,
             "Wald, Cox regression on the risk group",
         ),
@@ -349,7 +349,8 @@ def _ici(
     )  # fmt: skip
 
 
-def _cox_one(x: np.ndarray, time: np.ndarray, event: np.ndarray, level: float, n: int, method: str) -> Estimate:
+def cox_one(x: np.ndarray, time: np.ndarray, event: np.ndarray, level: float, n: int, method: str) -> Estimate:
+    """Coefficient of one variable with Wald's interval; NaN where it does not vary or the fit has no maximum."""
     value = error = math.nan
     if n > 2 and np.isfinite(x).all() and np.ptp(x) > 1e-9 and event.any():
         fit = cox.fit(x[:, None], time, event)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from .. import tables
 from ..artefacts import TableArtefacts
@@ -117,7 +118,8 @@ def _times(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             "times",
             f"{title_of(study)}: predictions at a time",
             sentence(
-                f"{_outcome(study)}; {percent_of(study)} BCa bootstrap intervals over patients; training is apparent",
+                f"{_outcome(study)}; {percent_of(study)} BCa bootstrap intervals over patients (ICI: bias-corrected); "
+                "training is apparent",
                 "Cumulative/dynamic AUC and Brier score with inverse probability of censoring weights (Kaplan-Meier), "
                 "as R's riskRegression; the scaled Brier score is 1 less its ratio to that without predictors",
                 "Observed / expected: risk by Kaplan-Meier over the mean predicted risk; ICI: mean distance of the "
@@ -266,13 +268,20 @@ def _equations(study: Study, fitted: dict[str, chains.Fitted | None], artefacts:
         if frame is None or fit is None:
             continue
         model = fit.chain if isinstance(fit.chain, chains.Stack) else fit.chain.named_steps["model"]
+        fills = [None] * len(frame) if isinstance(fit.chain, chains.Stack) else _fills(fit.chain)
         # a stack weighs the indices as they are, other models the variables less their mean
-        for row in frame.itertuples():
+        for row, fill in zip(frame.itertuples(), fills, strict=True):
             rows.append({"model": key, "term": row.variable, "coefficient": row.coefficient_per_unit,
-                         "less": 0.0 if fit.stacked else row.mean})  # fmt: skip
+                         "less": 0.0 if fit.stacked else row.mean, "missing": fill})  # fmt: skip
         baseline = cox.survival(np.zeros(1), model.times_, model.hazard_, times)[0]
         rows += [
-            {"model": key, "term": f"baseline survival at {t:g} {study.unit}", "coefficient": float(s), "less": None}
+            {
+                "model": key,
+                "term": f"baseline survival at {t:g} {study.unit}",
+                "coefficient": float(s),
+                "less": None,
+                "missing": None,
+            }
             for t, s in zip(times, baseline, strict=True)
         ]
     if rows:
@@ -284,10 +293,19 @@ def _equations(study: Study, fitted: dict[str, chains.Fitted | None], artefacts:
                 "Predicted survival at t is S0(t) to the power exp(PI), with S0 the baseline survival and the "
                 "prognostic index PI the sum of coefficient times (variable less its mean in training); a "
                 "text column counts as 1 "
-                "for the named category and 0 otherwise; missing values are first replaced as in training",
+                "for the named category and 0 otherwise; `missing` stands in for a missing value (empty where "
+                "forests impute: apply the kept model instead)",
                 "The variables of a stack are the indices of its models",
             ),
         )
+
+
+def _fills(chain: Pipeline) -> list[float | None]:
+    """What stands in for a missing value of every variable of a Cox model: the median of training."""
+    front, kept = chain.named_steps["front"], chain.named_steps["model"].kept_
+    if front.imputer_ is not None:
+        return [None] * len(kept)
+    return [float(v) for v in front.medians_[front.chosen_][kept]]
 
 
 def _single(study: Study, artefacts: TableArtefacts) -> None:

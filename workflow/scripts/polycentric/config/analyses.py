@@ -56,6 +56,20 @@ class Resampling(Section):
     repeats: int = Field(5, ge=1, description="Repetitions with other folds.")
 
 
+class Explanation(Section):
+    """What is said about how the fitted models come to their probabilities."""
+
+    permutations: int = Field(
+        10, ge=0, description="Shuffles of each variable among held-out patients for its importance; 0: none."
+    )
+    dependence: int = Field(4, ge=0, description="Variables of each model with a curve of partial dependence; 0: none.")
+    shap: bool = Field(
+        True,
+        description="Shapley values on held-out patients: of random forests and boosted trees; of survival models, of "
+        "boosted trees.",
+    )
+
+
 class TableAnalysis(Analysis):
     """What analyses of feature tables share."""
 

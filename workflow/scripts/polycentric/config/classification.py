@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .analyses import TableAnalysis
+from .analyses import Explanation, TableAnalysis
 from .base import Name, Section
 
 Classifier = Literal[
@@ -76,16 +76,6 @@ class Lesions(Section):
         description="Column of the feature sets with the outcome of each lesion (1 or 0); null: each lesion has the "
         "outcome of its patient.",
     )
-
-
-class Explanation(Section):
-    """What is said about how the fitted models come to their probabilities."""
-
-    permutations: int = Field(
-        10, ge=0, description="Shuffles of each variable among held-out patients for its importance; 0: none."
-    )
-    dependence: int = Field(4, ge=0, description="Variables of each model with a curve of partial dependence; 0: none.")
-    shap: bool = Field(True, description="Shapley values of random forests and boosted trees on held-out patients.")
 
 
 class ClassificationAnalysis(TableAnalysis):
@@ -194,11 +184,14 @@ class Application(Section):
     """A kept model applied to a feature table, on request (`snakemake apply`)."""
 
     model: str = Field(
-        description="Model of this study, as analysis/set/model (`severity/ct/lasso`); or the path of a .skops file "
-        "beside its ledger, as another study wrote it.",
+        description="Model of this study, as analysis/set/model of a classification (`severity/ct/lasso`) or "
+        "analysis/model of a survival analysis (`survival/clinical`); or the path of a .skops file beside its ledger, "
+        "as another study wrote it.",
         min_length=1,
     )
-    features: Name = Field(description="Feature set to apply it to.")
+    features: Name | None = Field(
+        None, description="Feature set to apply it to; null: the model has clinical columns alone."
+    )
     outcome: str | None = Field(
         None, description="Outcome to compare with, for patients whom the model has not seen; null: none."
     )
@@ -221,6 +214,9 @@ class Application(Section):
 
     @model_validator(mode="after")
     def _named(self) -> Self:
-        if not self.file and self.model.count("/") != 2:
-            raise ValueError(f"model: {self.model!r}: write analysis/set/model, or the path of a .skops file")
+        if not self.file and self.model.count("/") not in (1, 2):
+            raise ValueError(
+                f"model: {self.model!r}: write analysis/set/model (classification), analysis/model (survival), or the "
+                "path of a .skops file"
+            )
         return self

@@ -156,7 +156,7 @@ class Study(Section):
     analyses: dict[Name, Analysis] = Field({}, description="Named questions, each with its method.")
     apply: dict[Name, Application] = Field(
         {},
-        description="Kept classifiers that `snakemake apply` applies to feature tables, of this study or of another.",
+        description="Kept models that `snakemake apply` applies to feature tables, of this study or of another.",
     )
     readers: dict[Name, ReaderStudy] = Field({}, description="Blinded reader studies.")
     report: ReportSettings = Field(ReportSettings(), description="The report.")
@@ -927,7 +927,8 @@ def _application_checks(
     study: Study, where: str, own: Application, outcomes: list[str], unknown: Any
 ) -> Iterator[tuple[str, str]]:
     """Whether what is applied exists."""
-    yield from unknown(f"{where}.features", own.features, "features")
+    if own.features is not None:
+        yield from unknown(f"{where}.features", own.features, "features")
     if own.outcome is not None and own.outcome not in outcomes:
         yield f"{where}.outcome", f"{own.outcome!r} is not defined under clinical.outcomes:; write one of: {outcomes}."
     if own.file:
@@ -935,14 +936,43 @@ def _application_checks(
             yield f"{where}.model", f"the file {own.model!r} does not exist. Write its path, or analysis/set/model."
         return
     analysis = study.analyses.get(own.model.split("/")[0])
-    if not isinstance(analysis, ClassificationAnalysis):
-        kept = [name for name, a in study.analyses.items() if isinstance(a, ClassificationAnalysis)]
-        yield f"{where}.model", f"{own.model!r} is of no classification analysis; write one of: {', '.join(kept)}."
+    if not isinstance(analysis, ClassificationAnalysis | SurvivalAnalysis):
+        kept = [n for n, a in study.analyses.items() if isinstance(a, ClassificationAnalysis | SurvivalAnalysis)]
+        yield f"{where}.model", f"{own.model!r} is of no analysis that keeps models; write one of: {', '.join(kept)}."
         return
-    known = [f"{arm}/{model}" for arm in analysis.arms for model in analysis.models]
-    known += [f"ensemble/{name}" for name in analysis.ensembles]
+    if isinstance(analysis, SurvivalAnalysis):
+        known = list(analysis.models)
+    else:
+        known = [f"{arm}/{model}" for arm in analysis.arms for model in analysis.models]
+        known += [f"ensemble/{name}" for name in analysis.ensembles]
     if own.model.partition("/")[2] not in known:
         yield f"{where}.model", f"{own.model!r} is not fitted; that analysis has {', '.join(known)}."
+        return
+    timed = own.outcome in outcomes and study.clinical.outcomes[own.outcome].type == "time-to-event"  # type: ignore[union-attr,index]
+    if own.outcome in outcomes and timed != isinstance(analysis, SurvivalAnalysis):
+        what = "a time-to-event outcome" if isinstance(analysis, SurvivalAnalysis) else "an outcome of classes"
+        yield f"{where}.outcome", f"{own.outcome!r} is of another type than that of the model; write {what}."
+    yield from _applied_features(where, own, analysis)
+
+
+def _applied_features(
+    where: str, own: Application, analysis: ClassificationAnalysis | SurvivalAnalysis
+) -> Iterator[tuple[str, str]]:
+    """Whether the model gets the features that it needs."""
+    if isinstance(analysis, SurvivalAnalysis):
+        key = own.model.partition("/")[2]
+        members = analysis.models[key].stack or (key,)
+        sets = sorted({s for s in (analysis.models[name].features for name in members) if s is not None})
+    else:
+        sets = list(analysis.features[:1])
+    if sets and own.features is None:
+        yield f"{where}.features", f"{own.model!r} was fitted on features: write a set, such as {sets[0]!r}."
+    if len(sets) > 1:
+        yield (
+            f"{where}.model",
+            f"the models of the stack {own.model!r} were fitted on several sets ({', '.join(sets)}), and one table is "
+            "applied. Apply its models one by one, or fit them on one joined set.",
+        )
 
 
 def _perturbation_checks(study: Study, where: str, analysis: StabilityAnalysis) -> Iterator[tuple[str, str]]:

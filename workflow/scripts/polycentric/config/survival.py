@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .analyses import TableAnalysis
+from .analyses import Explanation, TableAnalysis
 from .base import Name, Section
 from .clinical import ClinicalSettings
 from .selection import NEED_CLASSES, Selection
@@ -96,6 +96,7 @@ class SurvivalAnalysis(TableAnalysis):
         description="Where the training patients' prognostic index divides low from high risk: its median, its 75th "
         "percentile, or the cut with the largest log-rank statistic (its p is corrected for the search).",
     )
+    explain: Explanation = Field(Explanation(), description="Explanations of the fitted models.")
     horizon_days: float | None = Field(
         None, gt=0, description="Follow-up is cut here: later events count as censored at this time; null: all."
     )
