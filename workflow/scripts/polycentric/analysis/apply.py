@@ -89,7 +89,7 @@ def apply(
     if analysis["kind"] == "survival":
         if settings.threshold is not None or settings.subgroups:
             raise UserError(
-                f"{where}: threshold and subgroups are for classifiers; leave them out of a survival model."
+                f"{where}: threshold and subgroups are for classifiers; leave them out here."
             )
         followed = SurvivalAnalysis.model_validate(analysis)
         (path,) = models
