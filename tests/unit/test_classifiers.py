@@ -23,6 +23,7 @@ from polycentric.analysis import (
     tuning,
 )
 from polycentric.analysis.artefacts import read_skops, write_skops
+from polycentric.analysis.classify_evaluate import lesion_samples
 from polycentric.analysis.classify_study import join
 from polycentric.analysis.thresholds import threshold_at
 from polycentric.config.classification import ClassificationAnalysis
@@ -257,6 +258,19 @@ def test_measures_of_several_classes_agree_with_scikit_learn() -> None:
     rows = np.concatenate([np.repeat(np.flatnonzero(y == k), drawn[k][0].astype(int)) for k in range(3)])
     assert multiclass.bootstrap_values(y, p, drawn)[0] == pytest.approx(multiclass.discrimination(y[rows], p[rows]))
     assert multiclass.macro_values(y, p, drawn)[0] == pytest.approx(multiclass.macro(y[rows], p[rows]))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auc_of_lesions_in_samples_is_that_of_the_drawn_lesions(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    patient, y = np.repeat(np.arange(20), 3), rng.integers(0, classes, 60)
+    p = rng.dirichlet(np.ones(classes), 60).round(1)
+    p[:, 0] = 1 - p[:, 1:].sum(axis=1)
+    drawn = rng.multinomial(20, np.full(20, 1 / 20), size=4)
+    found = lesion_samples(y, p, drawn[:, patient].astype(float))
+    for k in range(4):
+        rows = np.concatenate([np.tile(np.flatnonzero(patient == i), drawn[k, i]) for i in range(20)])
+        assert found[k] == pytest.approx(multiclass.discrimination(y[rows], p[rows]))
 
 
 def test_the_threshold_of_a_sensitivity_is_the_highest_that_reaches_it() -> None:

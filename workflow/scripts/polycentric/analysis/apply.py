@@ -88,9 +88,7 @@ def apply(
     performance: dict[str, Any] = {}
     if analysis["kind"] == "survival":
         if settings.threshold is not None or settings.subgroups:
-            raise UserError(
-                f"{where}: threshold and subgroups are for classifiers; leave them out here."
-            )
+            raise UserError(f"{where}: threshold and subgroups are for classifiers; leave them out here.")
         followed = SurvivalAnalysis.model_validate(analysis)
         (path,) = models
         result, facts = apply_survival.predict(frame, followed, path, record, features, columns, where)

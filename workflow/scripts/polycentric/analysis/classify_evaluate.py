@@ -177,31 +177,36 @@ def _lesion_auc(study: Study, rows: np.ndarray, patients: np.ndarray, drawn: Dra
     """AUC of lesions with an interval of the bootstrap over patients, whose lesions are drawn together."""
     assert study.patient is not None
     here = patients[study.patient]
-    y, p = study.targets()[here], rows[here]
+    y, p, classes = study.targets()[here], rows[here], len(study.classes)
     level = study.settings.level
-    if not study.binary or len(np.unique(y)) < 2:
-        value = multiclass.discrimination(y, p)
-        return estimate(value, method="lesions, without interval", n=len(y), level=level)
-    order = np.concatenate([np.flatnonzero(patients & (study.outcome == k)) for k in range(2)])
+    order = np.concatenate([np.flatnonzero(patients & (study.outcome == k)) for k in range(classes)])
     weight = np.zeros((len(drawn[0]), len(study.frame)))
     weight[:, order] = np.hstack(drawn)
-    per_row = weight[:, study.patient[here]]
-    positives, negatives = per_row[:, y == 1], per_row[:, y == 0]
-    score = p[:, 1]
-    wins = (score[y == 1][:, None] > score[y == 0]) + 0.5 * (score[y == 1][:, None] == score[y == 0])
-    total = positives.sum(axis=1) * negatives.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        samples = ((positives @ wins) * negatives).sum(axis=1) / total
+    samples = lesion_samples(y, p, weight[:, study.patient[here]])
     lower, upper, used = percentiles(samples, level)
+    what = "lesions" if study.binary else "lesions, Hand and Till"
     return estimate(
-        roc.auc(y == 1, score),
+        multiclass.discrimination(y, p),
         lower,
         upper,
-        method=f"lesions; percentile bootstrap over patients, whose lesions are drawn together, {used} samples",
+        method=f"{what}; percentile bootstrap over patients, whose lesions are drawn together, {used} samples",
         n=len(y),
         level=level,
         seed=study.seed,
     )
+
+
+def lesion_samples(y: np.ndarray, p: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """`multiclass.discrimination` of y (n,), p (n, K) in every sample of `weight` (samples, n), (samples,)."""
+    pairs = [(1, 0)] if p.shape[1] == 2 else list(itertools.permutations(range(p.shape[1]), 2))
+    total = np.zeros(len(weight))
+    for a, b in pairs:
+        own, other = weight[:, y == a], weight[:, y == b]
+        score = p[y == a, a][:, None], p[y == b, a]
+        wins = (score[0] > score[1]) + 0.5 * (score[0] == score[1])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            total += ((own @ wins) * other).sum(axis=1) / (own.sum(axis=1) * other.sum(axis=1))
+    return total / len(pairs)
 
 
 def _against_null(null: dict[str, np.ndarray], observed: dict[str, float | None], seed: int) -> dict[str, Any]:
