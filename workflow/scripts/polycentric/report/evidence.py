@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
+from ..tables.schemas import FEATURES
 from .inputs import ReportInputs
 from .leaks import Entry
 from .licences import NOT_STATED, Licences
@@ -405,12 +407,11 @@ def _feature_software(r: Results) -> Iterator[Found]:
 
 @_evidence("feature-numbers")
 def _feature_numbers(r: Results) -> Iterator[Found]:
-    for entry in r.of(*PREDICTION, "exploration"):
-        numbers = [text for text in entry["scalars"] if text[0].startswith("cohort · sets") and "features" in text[0]]
-        counts = {what.split(" · ")[2]: n for what, n in numbers if what.endswith(" · features")}
-        if counts:
-            text = ", ".join(f"{name} {n}" for name, n in counts.items())
-            yield Found(f"Features by set: {text}", f"result-{entry['name']}", f"analyses/{entry['name']}/metrics.json")
+    for name in _radiomics(r):
+        path = r.root / "features" / f"{name}.parquet"
+        if path.is_file():
+            count = sum(column not in FEATURES.columns for column in pq.read_schema(path).names)
+            yield Found(f"{name}: {plural(count, 'feature')}", "settings", f"features/{name}.parquet")
 
 
 @_evidence("imported-features")
