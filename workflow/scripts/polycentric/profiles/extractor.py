@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,13 +110,22 @@ def _read(path: Path, expected: str | None) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; write the path of the network's weights.")
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != expected:
         raise UserError(
-            f"{path.name}: its sha256 is {found}, not {expected}; write the right file or the right sha256."
+            f"{path.name}: its sha256 is {digest}, not {expected}; write the right file or the right sha256."
         )
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path.name}: not a file of tensors alone ({str(error).splitlines()[0][:120]}). Write a state dict, as "
+            "torch.save(network.state_dict(), ...) makes it; whole networks are not unpickled."
+        ) from None
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{path.name}: holds other things than named tensors. Save the state dict alone.")
+    return found

@@ -80,8 +80,6 @@ class Translator:
         self.ranges, self.target = settings.source_ranges, settings.target_range
         if direction == "backward":
             self.ranges, self.target = (self.target,), self.ranges[0]
-        if not any(key.startswith(f"{direction}.") for key in weight_files.names(weights)):
-            raise UserError(f"{where}: {weights.name} holds no {direction} generator; leave the view out.")
         self.networks: dict[bool, nn.Module] = {}
         self.precision, self.why = precisions.choose(settings.inference.precision, device)
         self.stored = stored(self.target)
@@ -89,6 +87,8 @@ class Translator:
             raise UserError(
                 f"{where}: {weights.name} belongs to another generator ({'; '.join(problems)}); train the model again."
             )
+        if not any(key.startswith(f"{direction}.") for key in weight_files.names(weights)):
+            raise UserError(f"{where}: {weights.name} holds no {direction} generator; leave the view out.")
 
     def network(self, precision: precisions.Precision) -> nn.Module:
         """The generator, laid out for a precision."""
