@@ -172,11 +172,6 @@ class SynthesisLosses(Section):
         description="weight of the identity loss: a generator shall leave images of its output domain alone; 0 with "
         "several inputs, where it is not defined",
     )
-    tolerance: NonNegativeFloat = Field(
-        0.0,
-        description="differences up to this, as a share of half the range of intensities, count by their square in the "
-        "cycle (l1) and identity losses (Huber 1964): a generator that changes nothing is not held there; 0: none",
-    )
 
 
 class Schedule(Section):
@@ -401,8 +396,8 @@ class Synthesis(Section):
             yield f"losses: cycle: strength [{low:g}, {high:g}] must rise from 0 or more; write such as [0.3, 1.8]"
         if cycle.strength != (1.0, 1.0) and not (self.generator.skip and cycle.backward > 0):
             yield (
-                "losses: cycle: strength multiplies the change of the backward cycle; write generator: {skip: true} and "
-                "a weight for backward, or leave strength out"
+                "losses: cycle: strength multiplies the change of the backward cycle; write generator: {skip: true} "
+                "and a weight for backward, or leave strength out"
             )
         if cycle.forward == cycle.backward == 0:
             yield "losses: cycle: both weights are 0, so that nothing ties the output to its input; write forward: 10"

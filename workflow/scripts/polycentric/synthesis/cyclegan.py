@@ -224,7 +224,7 @@ class CycleGan:
         if weight.identity > 0:
             fake_b, same_b = together(forward, (a, b), apart)
             fake_a, same_a = together(backward, (b, a), apart)
-            identity = [absolute(same_b, b, weight.tolerance), absolute(same_a, a, weight.tolerance)]
+            identity = [absolute(same_b, b), absolute(same_a, a)]
         else:
             fake_b, fake_a = forward(a), backward(b)
             identity = [zero, zero]
@@ -311,10 +311,9 @@ class CycleGan:
 
     def difference(self, back: Tensor, real: Tensor) -> Tensor:
         """Cycle loss between what came back and what was sent."""
-        losses = self.settings.losses
-        cycle = losses.cycle
+        cycle = self.settings.losses.cycle
         if cycle.measure == "l1":
-            return absolute(back, real, losses.tolerance)
+            return absolute(back, real)
         window = cycle.similarity
         unlike = 1 - ssim(back, real, window=window.window, size=window.size, sigma=window.sigma)
         return unlike if cycle.measure == "ssim" else (absolute(back, real) + unlike) / 2
@@ -337,12 +336,13 @@ class CycleGan:
         return {f"variety_{name}": variety.take() for name, variety in self.varieties.items()}
 
     def watch(self) -> Watch:
-        """What is watched: the varieties, and the discriminators, each against what its loss is by mere chance."""
+        """What is watched: varieties, identities, and each discriminator against what its loss is by mere chance."""
         weight = self.settings.losses
         kind = weight.discriminator or weight.adversarial
         chance = 0.25 if kind == "least-squares" else math.log(2)
         columns = {name: chance for name in self.losses if name.startswith("discriminator")}
-        return Watch([f"variety_{name}" for name in self.varieties], columns, self.settings.iterations)
+        identities = [name for name in self.losses if name.startswith("identity")]
+        return Watch([f"variety_{name}" for name in self.varieties], columns, self.settings.iterations, identities)
 
     @torch.no_grad()
     def pictures(self, regions: dict[str, list[Tensor]]) -> list[list[np.ndarray]]:

@@ -33,13 +33,8 @@ def judge(kind: Adversarial, logits: Tensor, real: bool, *, sigmoid: bool) -> Te
     return least_squares(torch.sigmoid(logits) if sigmoid else logits, real)
 
 
-def absolute(a: Tensor, b: Tensor, tolerance: float = 0.0) -> Tensor:
-    """Mean absolute difference; those up to `tolerance` count by their square.
-
-    d^2 / (2 tolerance) below it, d - tolerance / 2 beyond (Huber 1964, divided by `tolerance`).
-    """
-    if tolerance > 0:
-        return functional.smooth_l1_loss(a, b, beta=tolerance)
+def absolute(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference."""
     return (a - b).abs().mean()
 
 
