@@ -1,4 +1,4 @@
-"""What keeps a training of the cycle-GAN on its way: a start without change, a slow start, limits."""
+"""What keeps a training of the cycle-GAN on its way: a start without change, limits, strengths of change."""
 
 import numpy as np
 import pydantic
@@ -11,6 +11,7 @@ from polycentric.randomness import generator as stream
 from polycentric.synthesis import cyclegan
 from polycentric.synthesis.augment import Augmenter
 from polycentric.synthesis.domains import Images
+from polycentric.synthesis.losses import absolute
 from polycentric.synthesis.schedule import share
 
 SKIP = {"width": 2, "downs": 1, "residual_blocks": 1, "kernel": 3, "norm": "none", "skip": True}
@@ -29,7 +30,7 @@ TINY = {
 }
 
 
-def model(**changes) -> cyclegan.CycleGan:
+def model(seed: int = 3, **changes) -> cyclegan.CycleGan:
     settings = Synthesis(**(TINY | changes))
     rng = np.random.default_rng(5)
     samplers = [
@@ -37,7 +38,7 @@ def model(**changes) -> cyclegan.CycleGan:
                stream(1, domain), Augmenter(settings.augment, stream(2, domain)))
         for domain in "ab"
     ]  # fmt: skip
-    return cyclegan.CycleGan(settings, *samplers, seed=3, names=("t",), device=torch.device("cpu"))
+    return cyclegan.CycleGan(settings, *samplers, seed=seed, names=("t",), device=torch.device("cpu"))
 
 
 def gradients(gan: cyclegan.CycleGan) -> torch.Tensor:
@@ -98,9 +99,42 @@ def test_the_rate_rises_at_first() -> None:
     assert found == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 2 / 3, 1 / 3])
 
 
+def test_changes_are_taken_back_in_several_strengths() -> None:
+    losses = {"cycle": {"forward": 0, "backward": 5, "strength": [0.3, 1.8]}}
+    gan, other, plain = model(losses=losses), model(seed=4, losses=losses), model()
+    a, b = gan.draw("source"), gan.draw("target")
+    fake = gan.networks["backward"](b)
+    assert plain.strengthened(fake, b) is fake
+
+    def strengths(gan: cyclegan.CycleGan) -> np.ndarray:
+        change = (gan.strengthened(fake, b) - b).flatten(1) / (fake - b).flatten(1)
+        torch.testing.assert_close(change, change[:, :1].expand_as(change), rtol=1e-3, atol=1e-3)  # one for a patch
+        return change.detach().mean(1).numpy()
+
+    drawn = []
+    for gan.iteration in range(100):
+        drawn.append(strengths(gan))
+    found = np.concatenate(drawn)
+    assert 0.3 <= found.min() < 0.4
+    assert 1.7 < found.max() <= 1.8
+    assert found.mean() == pytest.approx(1.05, abs=0.08)
+    assert len(set(np.round(drawn[0], 4))) == 4
+    gan.iteration = 7  # as after a restart
+    assert np.allclose(strengths(gan), drawn[7])
+    assert not np.allclose(strengths(other), drawn[0])
+    # the loss of the cycle is that of the changed strength
+    sent = gan.strengthened(fake, b)
+    expected = absolute(gan.networks["forward"](sent), b).item()
+    assert dict(zip(gan.losses, gan.update(a, b).tolist(), strict=True))["cycle_backward"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"losses": {"cycle": {"strength": [1.8, 0.3]}}}, r"strength \[1.8, 0.3\] must rise from 0"),
+        ({"losses": {"cycle": {"strength": [-1, 1]}}}, "must rise from 0 or more"),
+        ({"losses": {"cycle": {"strength": [0.5, 2]}}, "generator": SKIP | {"skip": False}}, "write generator: {skip"),
+        ({"losses": {"cycle": {"strength": [0.5, 2], "backward": 0}}}, "a weight for backward"),
         ({"schedule": {"warm_up": 6}}, "warm_up 6 leaves none of 6 iterations"),
         ({"gradient_limit": 0}, "greater than 0"),
     ],

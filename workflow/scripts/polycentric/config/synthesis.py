@@ -146,6 +146,12 @@ class CycleLoss(Section):
         "l1", description="mean absolute error, 1 - structural similarity, or the mean of both"
     )
     similarity: Similarity = Field(Similarity(), description="window of the structural similarity")
+    strength: Range = Field(
+        (1.0, 1.0),
+        description="the change that target to source makes is multiplied by a number drawn evenly from this range, "
+        "such as [0.3, 2], before it is taken back: for what the source has more or less of, such as contrast agent, "
+        "while a generator adds always the same; needs skip",
+    )
 
 
 class SynthesisLosses(Section):
@@ -385,6 +391,14 @@ class Synthesis(Section):
                     f"losses: cycle: similarity: size {cycle.similarity.size} has no middle voxel; write "
                     f"size: {cycle.similarity.size + 1}"
                 )
+        low, high = cycle.strength
+        if not 0 <= low <= high:
+            yield f"losses: cycle: strength [{low:g}, {high:g}] must rise from 0 or more; write such as [0.3, 2]"
+        if cycle.strength != (1.0, 1.0) and not (self.generator.skip and cycle.backward > 0):
+            yield (
+                "losses: cycle: strength multiplies the change of the backward cycle; write generator: {skip: true} "
+                "and a weight for backward, or leave strength out"
+            )
         if cycle.forward == cycle.backward == 0:
             yield "losses: cycle: both weights are 0, so that nothing ties the output to its input; write forward: 10"
 

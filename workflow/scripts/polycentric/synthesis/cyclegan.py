@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,6 +147,7 @@ class CycleGan:
             "backward": Variety(settings.inputs, settings.dimensions, device),
         }
         self.iteration = 0
+        self.strengths = partial(stream, seed, *names, "strength")
         ahead = not all(sampler.store.resident for sampler in self.samplers.values())
         self.feed = Feed(self._cut, self._streams, self._set_streams, ahead=ahead)
         self.data_s = 0.0
@@ -235,7 +237,7 @@ class CycleGan:
             self.difference(back(fake), real) if how_much > 0 else zero
             for back, fake, real, how_much in (
                 (backward, fake_b, a, weight.cycle.forward),
-                (forward, fake_a, b, weight.cycle.backward),
+                (forward, self.strengthened(fake_a, b), b, weight.cycle.backward),
             )
         ]
         loss = (
@@ -294,6 +296,18 @@ class CycleGan:
             new = self.networks[name].state_dict()
             for key, mean in result.state_dict().items():
                 mean.lerp_(new[key], moved) if mean.is_floating_point() else mean.copy_(new[key])
+
+    def strengthened(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Synthetic patches of the source whose change against the real ones of the target is as strong as is drawn.
+
+        A number for each patch of the batch, from a stream of this iteration's own.
+        """
+        limits = self.settings.losses.cycle.strength
+        if limits == (1.0, 1.0):
+            return fake
+        drawn = self.strengths(str(self.iteration)).uniform(*limits, self.settings.batch)
+        own = drawn[self.team.share(len(drawn))].reshape(-1, *[1] * (real.ndim - 1))
+        return real + torch.from_numpy(own).to(real) * (fake - real)
 
     def difference(self, back: Tensor, real: Tensor) -> Tensor:
         """Cycle loss between what came back and what was sent."""
