@@ -37,6 +37,12 @@ def settings_of(kind: str, **changes: Any) -> dict[str, Any]:
     return yaml.safe_load((HERE / "learning.yaml").read_text())[kind] | changes
 
 
+def of_length(given: dict[str, Any], iterations: int) -> Synthesis:
+    """These settings for so many iterations; a schedule is shortened alike."""
+    schedule = {k: v * iterations // given["iterations"] if k != "kind" else v for k, v in given["schedule"].items()}
+    return Synthesis.model_validate(given | {"iterations": iterations, "schedule": schedule})
+
+
 def train(
     cohort: cohorts.Cohort, name: str, given: dict[str, Any], options: argparse.Namespace, views: list[str]
 ) -> tuple[dict[int, np.ndarray], dict[str, Any]]:
@@ -49,7 +55,7 @@ def train(
         seconds = []
         for count in (1, 1 + MEASURED):
             start = time.monotonic()
-            trial = Synthesis.model_validate(given | {"iterations": count})
+            trial = of_length(given, count)
             cohorts.train(
                 cohort, f"{name}-rate", trial, seed=options.seed, folder=folder / f"rate-{count}-{start:.0f}",
                 views=[*views, "ct"], log=log,
@@ -57,7 +63,7 @@ def train(
             seconds.append(time.monotonic() - start)
         rate = MEASURED / max(1e-3, seconds[1] - seconds[0])
         iterations = max(1, min(given["iterations"], int(rate * options.minutes * 60)))
-    settings = Synthesis.model_validate(given | {"iterations": iterations})
+    settings = of_length(given, iterations)
     start = time.monotonic()
     cohorts.train(
         cohort, name, settings, seed=options.seed, folder=folder, views=list(dict.fromkeys([*views, "ct"])), log=log

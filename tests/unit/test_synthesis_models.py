@@ -451,6 +451,8 @@ def test_training_starts_from_given_weights(cohort: Several, trained: Path, tmp_
     assert str(given) not in told
     stated = weights.facts(tmp_path / "weights.safetensors")["settings"]
     assert not differences(Synthesis(**(TINY | {"source": SOURCE})), stated, ranges=True)
+    begun = TINY["generator"] | {"first": 0.5}  # what training begins with is no part of the architecture
+    assert not differences(Synthesis(**(TINY | {"source": SOURCE, "generator": begun})), stated, ranges=True)
     with pytest.raises(UserError, match=r"start_from: sha256: the file has"):
         call(cohort, tmp_path, start_from=start | {"sha256": "0" * 64})
     with pytest.raises(UserError, match="start_from: path: there is no file"):

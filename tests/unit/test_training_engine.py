@@ -326,6 +326,14 @@ def test_warnings_come_after_rows_in_a_line_and_after_the_warm_up() -> None:
     assert first(variety_forward=fine, discriminator_target=[0.2, 0.2, *[0.001] * 8]) == 700
 
 
+def test_a_generator_that_spoils_what_it_shall_leave_alone_is_told() -> None:
+    own = watch.Watch([], {}, iterations=1000, identities=["identity_forward"])
+    losses = [0.9, 0.6, 0.1, 0.9, 1.0, 1.0, 0.01]  # at the start it may be anything; then two rows are no breakdown
+    made = rows(identity_forward=losses)
+    assert [own.warnings(made[: n + 1]) for n in range(7)] == [[]] * 5 + [["identity_forward"], []]
+    assert "broke down" in watch.sentence("identity_forward")
+
+
 class Collapsing:
     """A trainee whose variety falls after iteration 30."""
 

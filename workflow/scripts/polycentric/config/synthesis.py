@@ -93,6 +93,21 @@ class Generator(Section):
         description="add the input to the output, so that the network learns the change alone; learns much sooner, "
         "and departs from the published network",
     )
+    tanh: bool = Field(
+        True,
+        description="end with a hyperbolic tangent, as published; false: with the last convolution, so that a change "
+        "(skip) is as easily learned if it is large, and a training that goes astray finds back",
+    )
+    slope: NonNegativeFloat = Field(
+        0.0,
+        description="slope of the rectifiers below zero, such as 0.1; 0 is the plain rectifier, with which networks "
+        "without normalisation may lose channels for good",
+    )
+    first: NonNegativeFloat | None = Field(
+        None,
+        description="factor of the last convolution's first weights; 0 with skip: training begins with unchanged "
+        "images; empty: 1, or 0.3 without normalisation",
+    )
 
 
 class Discriminator(Section):
@@ -131,6 +146,12 @@ class CycleLoss(Section):
         "l1", description="mean absolute error, 1 - structural similarity, or the mean of both"
     )
     similarity: Similarity = Field(Similarity(), description="window of the structural similarity")
+    strength: Range = Field(
+        (1.0, 1.0),
+        description="the change that target to source makes is multiplied by a number drawn evenly from this range, "
+        "such as [0.3, 2], before it is taken back: for what the source has more or less of, such as contrast agent, "
+        "while a generator adds always the same; needs skip",
+    )
 
 
 class SynthesisLosses(Section):
@@ -162,6 +183,7 @@ class Schedule(Section):
     start: NonNegativeInt | None = Field(
         None, description="iteration from which it falls; empty: half of the iterations"
     )
+    warm_up: NonNegativeInt = Field(0, description="first iterations, in which it rises along a line")
 
 
 class Augmentation(Section):
@@ -234,6 +256,11 @@ class Synthesis(Section):
     losses: SynthesisLosses = Field(SynthesisLosses(), description="losses and their weights")
     learning_rate: PositiveFloat = Field(2e-4, description="learning rate of Adam, for generators and discriminators")
     schedule: Schedule = Field(Schedule(), description="how the learning rate changes")
+    gradient_limit: PositiveFloat | None = Field(
+        None,
+        description="gradients of the generators together are scaled down to this Euclidean norm where theirs is "
+        "larger, such as 5; empty: none are",
+    )
     betas: tuple[float, float] = Field((0.5, 0.999), description="decay rates of Adam's moments")
     average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
@@ -364,6 +391,14 @@ class Synthesis(Section):
                     f"losses: cycle: similarity: size {cycle.similarity.size} has no middle voxel; write "
                     f"size: {cycle.similarity.size + 1}"
                 )
+        low, high = cycle.strength
+        if not 0 <= low <= high:
+            yield f"losses: cycle: strength [{low:g}, {high:g}] must rise from 0 or more; write such as [0.3, 2]"
+        if cycle.strength != (1.0, 1.0) and not (self.generator.skip and cycle.backward > 0):
+            yield (
+                "losses: cycle: strength multiplies the change of the backward cycle; write generator: {skip: true} "
+                "and a weight for backward, or leave strength out"
+            )
         if cycle.forward == cycle.backward == 0:
             yield "losses: cycle: both weights are 0, so that nothing ties the output to its input; write forward: 10"
 
@@ -375,6 +410,11 @@ class Synthesis(Section):
             yield (
                 f"schedule: start {start} is not before the last of {self.iterations} iterations; write a lower one, "
                 f"such as {self.iterations // 2}"
+            )
+        if self.schedule.warm_up >= self.iterations:
+            yield (
+                f"schedule: warm_up {self.schedule.warm_up} leaves none of {self.iterations} iterations; write fewer, "
+                f"such as {self.iterations // 20}"
             )
         if self.batch % self.engine.devices:
             yield (

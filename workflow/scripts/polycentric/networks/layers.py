@@ -87,12 +87,17 @@ def norm(dimensions: int, kind: Norm, channels: int) -> list[nn.Module]:
     return [InstanceNorm()] if kind == "instance" else []
 
 
+def rectifier(slope: float) -> nn.Module:
+    """A rectifier, in place; leaky if `slope` is above 0."""
+    return nn.LeakyReLU(slope, inplace=True) if slope > 0 else nn.ReLU(inplace=True)
+
+
 def initialise(network: nn.Module, seed: int, deviation: float | None = None, *, last: float = 1.0) -> None:
     """Draw all weights from a stream of their own, so that neither call order nor other users of torch matter.
 
     With `deviation`, weights of convolutions are normal with that standard deviation and biases zero, as cycle-GANs
-    need it (Zhu et al. 2017, appendix 7.1); without, He's rule (He et al. 2015) for leaky rectifiers of slope 0.01, and
-    the weights of the last convolution, behind which there is no rectifier, times `last`.
+    need it (Zhu et al. 2017, appendix 7.1); without, He's rule (He et al. 2015) for leaky rectifiers of slope 0.01.
+    The weights of the last convolution, behind which there is no rectifier, are multiplied by `last`.
     """
     stream = torch.Generator().manual_seed(seed)
     convolutions = [m for m in network.modules() if isinstance(m, (*CONVOLUTION.values(), *TRANSPOSED.values()))]
@@ -103,7 +108,7 @@ def initialise(network: nn.Module, seed: int, deviation: float | None = None, *,
             nn.init.normal_(module.weight, 0.0, deviation, generator=stream)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    if deviation is None and last != 1:
+    if last != 1:
         with torch.no_grad():
             convolutions[-1].weight.mul_(last)
 

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +76,8 @@ def generator(settings: Synthesis, direction: str = "forward") -> Generator:
         outputs=1 if direction == "forward" else several,
         branch_blocks=layout.branch_blocks,
         merge=layout.merge,
+        tanh=layout.tanh,
+        slope=layout.slope,
     )
     return network.to(memory_format=LAYOUT[settings.dimensions])
 
@@ -122,7 +125,10 @@ class CycleGan:
             part = settings.generator if name in GENERATORS else settings.discriminator
             # without normalisation so small weights would let the signal die away from layer to layer
             deviation = 0.02 if part.norm != "none" else None
-            initialise(network, integer_seed(seed, *names, "weights", name), deviation, last=LAST)
+            last = LAST if deviation is None else 1.0
+            if name in GENERATORS and settings.generator.first is not None:
+                last = settings.generator.first
+            initialise(network, integer_seed(seed, *names, "weights", name), deviation, last=last)
             network.to(device)
         # the weights to translate with: the generators' own, or running means of them
         self.results = {name: self.networks[name] for name in GENERATORS}
@@ -141,6 +147,7 @@ class CycleGan:
             "backward": Variety(settings.inputs, settings.dimensions, device),
         }
         self.iteration = 0
+        self.strengths = partial(stream, seed, *names, "strength")
         ahead = not all(sampler.store.resident for sampler in self.samplers.values())
         self.feed = Feed(self._cut, self._streams, self._set_streams, ahead=ahead)
         self.data_s = 0.0
@@ -230,7 +237,7 @@ class CycleGan:
             self.difference(back(fake), real) if how_much > 0 else zero
             for back, fake, real, how_much in (
                 (backward, fake_b, a, weight.cycle.forward),
-                (forward, fake_a, b, weight.cycle.backward),
+                (forward, self.strengthened(fake_a, b), b, weight.cycle.backward),
             )
         ]
         loss = (
@@ -242,6 +249,9 @@ class CycleGan:
         self.optimizers["generators"].zero_grad(set_to_none=True)
         loss.backward()
         self.team.mean_gradients(self.optimizers["generators"])
+        if self.settings.gradient_limit is not None:
+            parameters = [p for name in GENERATORS for p in self.networks[name].parameters()]
+            nn.utils.clip_grad_norm_(parameters, self.settings.gradient_limit)
         self.optimizers["generators"].step()
         self.average()
 
@@ -287,6 +297,18 @@ class CycleGan:
             for key, mean in result.state_dict().items():
                 mean.lerp_(new[key], moved) if mean.is_floating_point() else mean.copy_(new[key])
 
+    def strengthened(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Synthetic patches of the source whose change against the real ones of the target is as strong as is drawn.
+
+        A number for each patch of the batch, from a stream of this iteration's own.
+        """
+        limits = self.settings.losses.cycle.strength
+        if limits == (1.0, 1.0):
+            return fake
+        drawn = self.strengths(str(self.iteration)).uniform(*limits, self.settings.batch)
+        own = drawn[self.team.share(len(drawn))].reshape(-1, *[1] * (real.ndim - 1))
+        return real + torch.from_numpy(own).to(real) * (fake - real)
+
     def difference(self, back: Tensor, real: Tensor) -> Tensor:
         """Cycle loss between what came back and what was sent."""
         cycle = self.settings.losses.cycle
@@ -314,12 +336,13 @@ class CycleGan:
         return {f"variety_{name}": variety.take() for name, variety in self.varieties.items()}
 
     def watch(self) -> Watch:
-        """What is watched: the varieties, and the discriminators, each against what its loss is by mere chance."""
+        """What is watched: varieties, identities, and each discriminator against what its loss is by mere chance."""
         weight = self.settings.losses
         kind = weight.discriminator or weight.adversarial
         chance = 0.25 if kind == "least-squares" else math.log(2)
         columns = {name: chance for name in self.losses if name.startswith("discriminator")}
-        return Watch([f"variety_{name}" for name in self.varieties], columns, self.settings.iterations)
+        identities = [name for name in self.losses if name.startswith("identity")]
+        return Watch([f"variety_{name}" for name in self.varieties], columns, self.settings.iterations, identities)
 
     @torch.no_grad()
     def pictures(self, regions: dict[str, list[Tensor]]) -> list[list[np.ndarray]]:

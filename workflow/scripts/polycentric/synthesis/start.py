@@ -81,9 +81,8 @@ def differences(settings: Synthesis, stated: dict[str, Any], *, ranges: bool = F
 
 def _facts(settings: Synthesis, ranges: bool) -> dict[str, Any]:
     facts = {"dimensions": settings.dimensions, "inputs": settings.inputs}
-    facts |= settings.generator.model_dump(
-        mode="json", exclude=None if settings.inputs > 1 else {"branch_blocks", "merge"}
-    )
+    beside = {"first"} if settings.inputs > 1 else {"first", "branch_blocks", "merge"}
+    facts |= settings.generator.model_dump(mode="json", exclude=beside)
     if ranges:
         facts |= {"source range": settings.source_ranges, "target range": settings.target_range}
     return facts

@@ -1,4 +1,4 @@
-"""What goes wrong in a training without ending it: mode collapse, and discriminators that win."""
+"""What goes wrong in a training without ending it: mode collapse, discriminators that win, generators that break."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ COLLAPSED = 0.1  # share of the real patches' standard deviation
 COLLAPSED_ROWS = 3
 WON = 0.02  # share of the loss of a discriminator that cannot tell
 WON_ROWS = 5
+BROKEN = 0.5  # mean absolute change, in [-1, 1], of images that a generator shall leave alone
+BROKEN_ROWS = 3
 WARM_UP = 0.1  # share of the training in which networks may still be anything
 
 
@@ -63,12 +65,14 @@ class Watch:
     """Rules by which a row of the history gets warnings.
 
     `variety` names columns with ratios of variety, `judges` gives for the loss of each discriminator what one has that
-    cannot tell real from synthetic; `iterations` is how long the training is meant to be.
+    cannot tell real from synthetic, `identities` names identity losses; `iterations` is how long the training is meant
+    to be.
     """
 
     variety: Sequence[str]
     judges: Mapping[str, float]
     iterations: int
+    identities: Sequence[str] = ()
 
     def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Warnings of the last of the rows, as names of columns."""
@@ -82,6 +86,10 @@ class Watch:
             recent = [row[column] for row in rows][-WON_ROWS:]
             if len(recent) == WON_ROWS and max(recent) < WON * chance:
                 found.append(column)
+        for column in self.identities:
+            recent = [row[column] for row in rows][-BROKEN_ROWS:]
+            if len(recent) == BROKEN_ROWS and min(recent) > BROKEN:
+                found.append(column)
         return found
 
 
@@ -92,6 +100,12 @@ def sentence(column: str) -> str:
         return (
             f"{name}: synthetic patches differ from each other less than {COLLAPSED:.0%} of what real ones do (mode "
             f"collapse); train with a lower learning_rate or a larger weight of the cycle, and do not use these images."
+        )
+    if column.startswith("identity"):
+        return (
+            f"{name}: this generator spoils images that it shall leave alone (by more than a quarter of the range on "
+            f"average): it broke down; train with a lower learning_rate, a gradient_limit, or generator: "
+            f"{{tanh: false}}, and do not use these images."
         )
     return (
         f"{name}: this discriminator has been right about all patches for {WON_ROWS} rows (below {WON:.0%} of the loss "
