@@ -126,7 +126,7 @@ def _null(study: Study, null: Null, judged: Judged, artefacts: TableArtefacts) -
         "null",
         f"{title(study)}: null distribution",
         sentence(f"AUC of {study.settings.permutations} runs of the whole chain with permuted outcomes of the "
-                 "training patients (grey) against the observed AUC"),
+                 f"training patients{study.settings.permuted_where} (grey) against the observed AUC"),
         frame,
     )  # fmt: skip
 

@@ -46,7 +46,7 @@ def permute(
     UserError
         as `classify.analyse`: what it refuses is refused before 1,000 chains are fitted.
     """
-    settings = settings.model_copy(update={"subgroups": {}})  # they only judge
+    settings = settings.model_copy(update={"subgroups": {}})  # these judge, and may need the scans
     study = read(name, settings, seed, features, patients, split, outcome, columns)
     training = study.part("training")
     ids = study.frame["patient"]

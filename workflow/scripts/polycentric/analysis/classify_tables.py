@@ -91,7 +91,8 @@ def _performance(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
             f"{study.settings.bootstraps} samples; proportions: Wilson). {rule}Training rows are "
             "apparent performance of the patients who fitted the model; cross-validated rows are their out-of-fold "
             "predictions",
-            f"Permutation p: {study.settings.permutations} runs of the whole chain with permuted outcomes",
+            f"Permutation p: {study.settings.permutations} runs of the whole chain with permuted outcomes"
+            f"{study.settings.permuted_where}",
         ),
     )
 

@@ -138,7 +138,7 @@ def _null(study: Study, judged: Judged, null: Null, artefacts: TableArtefacts) -
             "null",
             f"{title_of(study)}: null distribution",
             sentence(f"Harrell's C of {study.settings.permutations} runs of the whole chain with permuted follow-up of "
-                     "the training patients (grey) against the observed C"),
+                     f"the training patients{study.settings.permuted_where} (grey) against the observed C"),
             distribution,
         )  # fmt: skip
 

@@ -45,7 +45,7 @@ def permute(
     UserError
         as `survive.analyse`: what it refuses is refused before 1,000 chains are fitted.
     """
-    settings = settings.model_copy(update={"subgroups": {}})  # they only judge
+    settings = settings.model_copy(update={"subgroups": {}})  # these judge, and may need the scans
     study = read(name, settings, seed, features, patients, split, outcome, None, columns, f"analyses: {name}")
     training = study.part("training")
     ids = study.frame["patient"]

@@ -81,7 +81,8 @@ def _performance(study: Study, judged: Judged, artefacts: TableArtefacts) -> Non
             "The C of training is apparent; optimism is its excess over cross-validation of the whole chain",
             "Misspecification: joint likelihood ratio test that the model's variables add nothing to its index",
             f"Risk groups are cut at the {_cut_words(study)} of the prognostic index in training",
-            f"Permutation p: {settings.permutations} runs of the whole chain with permuted follow-up",
+            f"Permutation p: {settings.permutations} runs of the whole chain with permuted follow-up"
+            f"{settings.permuted_where}",
         ),
     )
 

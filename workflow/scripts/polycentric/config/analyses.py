@@ -133,6 +133,11 @@ class TableAnalysis(Analysis):
         description="Nagelkerke's R squared that the sample size criteria expect of a model.",
     )
 
+    @property
+    def permuted_where(self) -> str:
+        """For captions: among whom outcomes are permuted, if not among all training patients."""
+        return f" within each {self.permute_within}" if self.permute_within else ""
+
     @model_validator(mode="after")
     def _range(self) -> Self:
         low, high = self.decision_thresholds
