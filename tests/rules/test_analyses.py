@@ -85,7 +85,7 @@ def test_a_refused_analysis_stops_itself_alone(tmp_path: Path) -> None:
     assert metrics["good"]["results"]
     assert metrics["survival"]["results"]
     agreed = metrics["said"]["estimates"]["first and second"]["agreement"]
-    assert agreed["value"] == (cohort.frame["one"] == cohort.frame["two"]).mean()
+    assert agreed["value"] == pytest.approx((cohort.frame["one"] == cohort.frame["two"]).mean())
     # four of twenty items are called wrongly by each reader
     assert metrics["votes"]["estimates"]["survey"]["overall"]["value"] == pytest.approx(0.8)
     assert metrics["kinds"]["pairs"]["mixed and clinical"]["pairs"] == 4
