@@ -7,6 +7,7 @@ from polycentric import passing
 from polycentric.config.views import View
 from polycentric.jobs import start
 from polycentric.prepare import prepare_shard
+from polycentric.space import guard
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
@@ -14,6 +15,8 @@ given = {name: paths for name, paths in snakemake.input.items() if paths}
 cohort = given.get("cohort")
 root, manifest = Path(snakemake.params.root), Path(snakemake.output.view)
 record = Path(given["record"]) if "record" in given else None
+if record is None:
+    guard(root, snakemake.params.room, log)
 if record is None or not passing.hold(record, manifest, root):
     prepare_shard(
         snakemake.wildcards.view,
