@@ -66,4 +66,5 @@ rule all:
     input:
         result("report/report.html"),
         REMOVED,
+        SPACE,
     localrule: True

@@ -77,6 +77,15 @@ def view_manifest(view, fold, shard):
     return result(f"views/{view}/{fold}/{shard}.tsv")
 
 
+def room(wildcards, output):
+    """What the images of the study take, for a check before any are made.
+
+    A function of `output` counts as derived, so Snakemake does not compare it: another view converts nothing again. The
+    estimate is no input either: even as ancient() it would hide what else has changed in the jobs behind it.
+    """
+    return plan.settings(study, "estimate_space")
+
+
 def stays(wildcards):
     """Whether a view's images stay: beside the settings, so that images that are there are not made again."""
     return study.views[wildcards.view].keep

@@ -1,4 +1,4 @@
-# Conversion: volumes and contours on the scan's own grid, one job per shard, once there is room for all images.
+# Conversion: volumes and contours on the scan's own grid, one job per shard. Before it, what all images will take.
 
 SPACE = result("cohort/space.tsv")
 
@@ -51,8 +51,6 @@ rule convert:
     input:
         shard=result("cohort/shards/{shard}.tsv"),
         files=private("files/{shard}.parquet"),
-        # an order, no content: a new estimate converts nothing again
-        space=ancient(SPACE),
     output:
         volumes=result("volumes/{shard}.tsv"),
         masks=[mask_manifest(source, MAIN, "{shard}") for source in study.convert.sources],
@@ -67,6 +65,7 @@ rule convert:
         mem_mb=memory(3000),
         runtime=minutes(120),
     params:
+        room=room,
         settings=settings("convert"),
         code=code("convert"),
         root=results_root,

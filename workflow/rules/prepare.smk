@@ -42,7 +42,6 @@ rule prepare:
         minus=view_minus,
         cohort=view_cohort,
         model=view_fit,
-        space=ancient(SPACE),
         held=held("prepare", "view"),
     output:
         view=view_manifest("{view}", "{fold}", "{shard}"),
@@ -63,5 +62,6 @@ rule prepare:
         code=code("prepare"),
         root=results_root,
         keep=stays,
+        room=room,
     script:
         "../scripts/prepare.py"

@@ -6,8 +6,10 @@ from pathlib import Path
 from polycentric.config.curation import ConvertSettings
 from polycentric.convert import convert_shard
 from polycentric.jobs import start
+from polycentric.space import guard
 
 log = start(snakemake)
+guard(Path(snakemake.params.root), snakemake.params.room, log)
 job = json.loads(snakemake.params.settings)
 convert_shard(
     Path(snakemake.input.shard),

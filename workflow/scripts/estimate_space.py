@@ -13,6 +13,6 @@ check(
     plan,
     root=Path(snakemake.params.root),
     output=Path(snakemake.output[0]) if snakemake.output else None,
-    strict=plan["disk"] == "stop",
+    strict=False,  # the jobs that make images stop; here it is told
     log=log,
 )

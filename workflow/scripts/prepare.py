@@ -8,11 +8,15 @@ from polycentric import passing
 from polycentric.config.views import View
 from polycentric.jobs import start
 from polycentric.prepare import prepare_shard
+from polycentric.space import guard
 
 log = start(snakemake)
 job = json.loads(snakemake.params.settings)
 given = {name: paths for name, paths in snakemake.input.items() if paths}
 scans, patients = map(Path, given["cohort"]) if "cohort" in given else (None, None)
+root, record = Path(snakemake.params.root), given.get("record")
+if record is None:
+    guard(root, snakemake.params.room, log)
 make = partial(
     prepare_shard,
     snakemake.wildcards.view,
@@ -28,4 +32,4 @@ make = partial(
     log=log,
     workers=snakemake.threads,
 )
-passing.make(make, given.get("record"), Path(snakemake.output.view), Path(snakemake.params.root))
+passing.make(make, record, Path(snakemake.output.view), root)

@@ -6,6 +6,7 @@ tables, figures, networks with their states of training, and exports.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +119,18 @@ def present(root: Path, row: Mapping[str, Any]) -> int:
     return sum(path.stat().st_size for path in place.rglob("*.nii")) if place.is_dir() else 0
 
 
+def guard(root: Path, room: str, log: Log) -> None:
+    """Stop a job that makes images if the disk has no room for all that are still to be made; `room` is the plan.
+
+    Raises
+    ------
+    UserError
+        if it has not, and the plan does not say `warn`.
+    """
+    plan = json.loads(room)
+    check(root / "cohort" / "curation.parquet", plan, root=root, output=None, strict=plan["disk"] == "stop", log=log)
+
+
 def check(
     curation: Path, plan: Mapping[str, Any], *, root: Path, output: Path | None, strict: bool, log: Log = SILENT
 ) -> None:
@@ -139,7 +152,8 @@ def check(
         missing += left
         stays = "" if row["stays"] else ", does not stay"
         lines.append(f"{row['stage']} {row['name']}: {row['bytes'] / GIB:.2f} GiB{stays} ({row['basis']})")
-        log.event("space", stage=row["stage"], name=row["name"], gib=round(row["bytes"] / GIB, 3), basis=row["basis"])
+        log.event("space", stage=row["stage"], name=row["name"], gib=round(row["bytes"] / GIB, 3), basis=row["basis"],
+                  quiet=output is None)  # fmt: skip
     folder = next(path for path in (root, *root.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
     log.event("space", all_gib=round(rows["bytes"].sum() / GIB, 2), missing_gib=round(missing / GIB, 2),
