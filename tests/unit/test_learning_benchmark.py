@@ -9,6 +9,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # last: it holds a radiomics.py of its own
+import learning  # noqa: E402
 import learning_checks as checks  # noqa: E402
 import learning_phantoms as phantoms  # noqa: E402
 
@@ -89,3 +90,28 @@ def test_checks_pass_the_truth_and_fail_the_rest(monkeypatch: pytest.MonkeyPatch
     assert "tissue outside vessels, absolute change" in failed([c - 150 for c in contrast])
     blurred = [np.where(p.vessel >= 0.9, i, i + 30) for p, i in zip(everyone, perfect, strict=True)]
     assert "fat outside vessels, mean change" in failed(blurred)
+
+
+def test_what_single_voxels_tell() -> None:
+    # three of four voxels of 0 HU and the other of 100 are alike in the first sequence and differ in the second
+    hu = np.tile([0.0, 0.0, 0.0, 100.0], 10).reshape(2, 4, 5)
+    dark = np.full(hu.shape, -700, np.int16)
+    slab = phantoms.Slab(hu.astype(np.int16), dark, np.where(hu > 50, 600, -700), hu, np.ones(hu.shape, dtype=bool))
+    assert learning.by_brightness([slab], ["first"]) == 25
+    assert learning.by_brightness([slab], ["second"]) == learning.by_brightness([slab], ["first", "second"]) == 0
+
+
+def test_the_gain_of_an_input_is_found_and_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "RESAMPLES", 200)
+    slabs = [phantoms.slab(1, n) for n in range(6)]
+    worse, better = [s.truth + 40 for s in slabs], [s.truth - 10 for s in slabs]
+    found = checks.gain(slabs, worse, better, seed=1)
+    assert found["check"]["passed"]
+    assert (found["check"]["value"], found["one"]["value"], found["several"]["value"]) == pytest.approx((30, 40, 10))
+    assert not checks.gain(slabs, better, worse, seed=1)["check"]["passed"]
+    # as often better as worse, by the same: no gain
+    mixed = [w if n % 2 else b for n, (w, b) in enumerate(zip(worse, better, strict=True))]
+    other = [b if n % 2 else w for n, (w, b) in enumerate(zip(worse, better, strict=True))]
+    assert not checks.gain(slabs, mixed, other, seed=1)["check"]["passed"]
+    means = learning.by_tissue(slabs, better)
+    assert means["bone, 350 HU"] > 300 > means["blood, 90 HU"] > means["fluid, 5 HU"] > means["fat, -100 HU"]
