@@ -126,7 +126,7 @@ def test_absent_real_data_says_what_to_get_and_where_to_put_it(clone: Path) -> N
 @pytest.mark.parametrize(
     ("study", "jobs"),
     [
-        ("contrast-homogenisation", {"train_synthesis": 1, "synthesize": 18, "classify": 1, "export_readers": 1}),
+        ("contrast-homogenisation", {"train_synthesis": 1, "synthesize": 36, "classify": 1, "export_readers": 1}),
         ("glioblastoma-survival", {"survive": 1, "import_features": 1}),
     ],
 )
