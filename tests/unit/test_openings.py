@@ -73,6 +73,7 @@ def test_weights_from_elsewhere_are_checked_and_have_a_ledger(tmp_path: Path) ->
     weights.write({"net.weight": torch.arange(4.0)}, given, name="elsewhere")
     files = Outputs(*(tmp_path / n for n in ("weights.safetensors", "settings.json", "history.csv", "ledger.json")))
     facts = {"stage": "segmentation", "split": "main", "settings_json": "{}", "code": "c", "where": "x", "log": SILENT}
+    facts["patients"] = tmp_path / "split.tsv"  # read where a ledger lies beside the weights
 
     model = ImportedWeights(path=str(given), sha256=sha256_file(given), seen=("P-1",))
     adopt("unet", model, files, **facts)

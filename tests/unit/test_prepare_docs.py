@@ -30,7 +30,7 @@ def test_all_views_of_the_page_load():
 
 def test_the_table_lists_every_step_with_its_settings():
     rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.*) \|$", PAGE, re.M))
-    assert set(rows) - {"from", "where", "onto", "minus", "preset", "masks", "fit"} == set(STEPS)
+    assert set(rows) - {"from", "where", "onto", "minus", "preset", "masks", "fit", "keep"} == set(STEPS)
     for kind, step in STEPS.items():
         counted = {"above", "inside"} & set(step.model_fields)
         named = set(re.findall(r"`([a-z_]+)`", rows[kind].split(" | ")[1]))

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from ..files import hash_of
 from .base import Section
 
 FOLDER = Path(__file__).parents[4] / "resources" / "checklists"
@@ -67,6 +68,12 @@ class Checklist(Section):
 
 def path(name: ChecklistName) -> Path:
     return FOLDER / f"{name}.yaml"
+
+
+def fingerprint(name: ChecklistName) -> str:
+    """Hash of a checklist without its comments."""
+    lines = path(name).read_text(encoding="utf-8").splitlines()
+    return hash_of([line for line in lines if not line.startswith("#")])
 
 
 @cache

@@ -500,7 +500,7 @@ def report(study: Study, _: Wildcards) -> dict[str, Any]:
     return {
         "study": dump(study),
         "recipes": {name: dump(load_recipe(find_recipe(recipe))) for name, recipe in recipes.items()},
-        "checklists": {name: sha256_file(checklists.path(name)) for name in checklists.NAMES},
+        "checklists": {name: checklists.fingerprint(name) for name in checklists.NAMES},
     }
 
 
