@@ -40,7 +40,7 @@ run: install
 	$(LIBRARY) "$(BIN)/python" -m polycentric.tools.start --cores $(CORES) $(if $(STUDY),--configfile "$(STUDY)") $(ARGS)
 
 test: $(TESTS_INSTALLED)
-	"$(BIN)/python" -m pytest -n $(CORES) --dist loadfile $(ARGS)
+	"$(BIN)/python" -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(TESTS_INSTALLED)
 	"$(BIN)/python" -m pytest -m "slow and not slurm" $(ARGS)
