@@ -24,7 +24,11 @@ SHARES, SEEN = np.array([0.4, 0.3, 0.2, 0.1]), 0.8  # raters see the truth with 
 RHO, DISTANCE, SICK = 0.5, 0.8, 0.4
 READERS = (6, 20)
 # share of 2,000 cohorts, measured with SEED
-POOR = {("Cohen's kappa, quadratic", 50): 0.902}
+POOR = {
+    ("Cohen's kappa, quadratic", 50): 0.902,
+    ("ICC(A,1), four raters drawn", 500): 0.8725,
+    ("survey of 6 readers, percentile over readers and items", 500): 0.889,
+}
 
 Note = Callable[[str, bool], None]
 

@@ -110,7 +110,7 @@ def all_imports(path: Path) -> set[str]:
 def test_adapters_stay_short() -> None:
     for path in codehash.PACKAGE.parent.glob("*.py"):
         lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith(("#", '"""'))]
-        assert len(lines) < 40, f"{path.name} has {len(lines)} lines"
+        assert len(lines) < 30, f"{path.name} has {len(lines)} lines"
 
 
 def test_stage_packages_do_not_import_each_other() -> None:

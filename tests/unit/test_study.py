@@ -389,7 +389,7 @@ DIRECT: dict[str, set[str]] = {
     "disk": {"estimate_space"},
     "seed": {
         *PERMUTE, "apply_model", "plan_cohort",
-        "simulate_centre", "pseudonym_key", "split", "prepare", "extract", "train_synthesis",
+        "simulate_centre", "pseudonym_key", "split", "extract", "train_synthesis",
         "synthesize", "train_segmentation", "segment", "describe", "classify", "survive", "fidelity",
         "segmentation_quality", "feature_agreement", "stability", "harmonisation", "explore", "compare_synthesis",
         "detectability", "feature_shift", "probe_synthesis", "summarise_synthesis", "export_readers",

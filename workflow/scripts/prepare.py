@@ -11,7 +11,6 @@ from polycentric.prepare import prepare_shard
 from polycentric.space import guard
 
 log = start(snakemake)
-job = json.loads(snakemake.params.settings)
 given = {name: paths for name, paths in snakemake.input.items() if paths}
 scans, patients = map(Path, given["cohort"]) if "cohort" in given else (None, None)
 root, record = Path(snakemake.params.root), given.get("record")
@@ -20,13 +19,12 @@ if record is None:
 make = partial(
     prepare_shard,
     snakemake.wildcards.view,
-    View.model_validate(job["view"]),
+    View.model_validate(json.loads(snakemake.params.settings)["view"]),
     source=Path(given["source"]),
     **{key: Path(str(given[key])) for key in ("masks", "references", "minus", "model") if key in given},
     scans=scans,
     patients=patients,
     fold=snakemake.wildcards.fold,
-    seed=job["seed"],
     settings_json=snakemake.params.settings,
     code=snakemake.params.code,
     log=log,

@@ -176,7 +176,7 @@ def _extent(view: View) -> dict[str, Any]:
 @_rule
 def prepare(study: Study, w: Wildcards) -> dict[str, Any]:
     view = study.views[w["view"]]
-    return {"seed": study.seed, "view": making(view), "uses": own_steps(view)}
+    return {"view": making(view), "uses": own_steps(view)}
 
 
 def making(view: View) -> dict[str, Any]:
@@ -289,43 +289,8 @@ def describe(study: Study, w: Wildcards) -> dict[str, Any]:
 
 
 @_rule
-def stability(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
-
-
-@_rule
 def select_features(study: Study, w: Wildcards) -> dict[str, Any]:
     return {"features": dump(study.features[w["set"]])}
-
-
-@_rule
-def harmonisation(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
-
-
-@_rule
-def explore(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
-
-
-@_rule
-def agree(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
-
-
-@_rule
-def survey(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
-
-
-@_rule
-def associate(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _with_columns(study, w)
-
-
-@_rule
-def mask_agreement(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
 
 
 def _fitted(study: Study, w: Wildcards) -> dict[str, Any]:
@@ -333,11 +298,6 @@ def _fitted(study: Study, w: Wildcards) -> dict[str, Any]:
     job = _with_columns(study, w)
     del job["analysis"]["permutation_shards"]
     return job
-
-
-@_rule
-def classify(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _fitted(study, w)
 
 
 # what says how fitted models are judged only: runs with permuted outcomes do not hang on it
@@ -355,14 +315,11 @@ def _permute(study: Study, w: Wildcards) -> dict[str, Any]:
     return job | {"analysis": kept, "numbers": [numbers.start, numbers.stop]}
 
 
-@_rule
-def permute_outcomes(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _permute(study, w)
-
-
-@_rule
-def permute_follow_up(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _permute(study, w)
+RULES |= dict.fromkeys(
+    ("stability", "harmonisation", "explore", "agree", "survey", "mask_agreement", "feature_agreement"), _analysis
+)
+RULES |= {"associate": _with_columns, "classify": _fitted}
+RULES |= dict.fromkeys(("permute_outcomes", "permute_follow_up"), _permute)
 
 
 @_rule
@@ -462,11 +419,6 @@ def export_dicom(study: Study, w: Wildcards) -> dict[str, Any]:
 def segmentation_quality(study: Study, w: Wildcards) -> dict[str, Any]:
     model = study.segmentation[study.analyses[w["analysis"]].segmentation]
     return _analysis(study, w) | {"segmentation": training(model)}
-
-
-@_rule
-def feature_agreement(study: Study, w: Wildcards) -> dict[str, Any]:
-    return _analysis(study, w)
 
 
 @_rule

@@ -31,7 +31,6 @@ def prepare_shard(
     patients: Path | None = None,
     model: Path | None = None,
     fold: str = "main",
-    seed: int = 0,
     settings_json: str = "",
     code: str = "",
     log: Log = SILENT,
@@ -43,10 +42,8 @@ def prepare_shard(
     it is made from; `masks` the shard's manifest of the view's mask source; `references` that of `onto: view`, `minus`
     that of the view that is subtracted; `scans` and `patients` the cohort's tables where the view has conditions;
     `model` the fitted parameters (`fit_view`). The volumes lie beside `manifest`, in a folder of its name. A scan that
-    is not there upstream, or not selected, becomes a row with status missing and the reason. `seed` is for steps with
-    a random part; none has one.
+    is not there upstream, or not selected, becomes a row with status missing and the reason.
     """
-    del seed
     if view.synthesis is not None:
         raise ValueError(f"view {view_name!r} is made by a synthesis model, not by steps")
     for given, needed, what in (

@@ -82,12 +82,32 @@ class Results:
                     yield Found(f"{what} of {entry['title']}", f"result-{entry['name']}", item["file"])
                     break
 
-    def prediction(self, *names: str, what: str) -> list[Found]:
-        return list(self.artefacts(names, self.of(*PREDICTION), what))
-
 
 Finder = Callable[[Results], Iterable[Found]]
-FINDERS: dict[str, Finder] = {}
+
+
+def _artefacts(what: str, kinds: tuple[str, ...], *names: str) -> Finder:
+    """Finds the figures or tables of these names that the analyses of these kinds have."""
+    return lambda r: r.artefacts(names, r.of(*kinds), what)
+
+
+FINDERS: dict[str, Finder] = {
+    "acquisition": _artefacts("Acquisition, from the headers,", ("cohort",), "acquisition", "scanners"),
+    "table1": _artefacts("Table 1", ("cohort",), "table1"),
+    "stability": _artefacts("Stability of features:", ("stability",), "features"),
+    "feature-statistics": _artefacts("Statistics of features:", ("exploration",), "statistics", "features"),
+    "performance": _artefacts("Performance", PREDICTION, "performance"),
+    "comparisons": _artefacts("Paired comparisons", PREDICTION, "comparisons"),
+    "calibration": _artefacts("Calibration", PREDICTION, "calibration"),
+    "decision": _artefacts("Decision curves", PREDICTION, "decision"),
+    "thresholds": _artefacts("Thresholds from training", PREDICTION, "thresholds"),
+    "risk-groups": _artefacts("Risk groups", ("survival",), "groups"),
+    "confusion": _artefacts("Calls against the truth", PREDICTION, "confusion"),
+    "sample-size": _artefacts("What the training data carry", PREDICTION, "sample-size"),
+    "equations": _artefacts("Models as equations", PREDICTION, "equations"),
+    "variables": _artefacts("Variables", PREDICTION, "variables"),
+    "explanations": _artefacts("Explanations", PREDICTION, "importance", "shapley", "dependence"),
+}
 
 
 def _evidence(name: str) -> Callable[[Finder], Finder]:
@@ -177,16 +197,6 @@ def _subsets(r: Results) -> Iterator[Found]:
             chosen.append(f"domains of {name}")
     if chosen:
         yield _settings(f"Conditions on scans: {', '.join(chosen)}")
-
-
-@_evidence("acquisition")
-def _acquisition(r: Results) -> Iterator[Found]:
-    return r.artefacts(("acquisition", "scanners"), r.of("cohort"), "Acquisition, from the headers,")
-
-
-@_evidence("table1")
-def _table1(r: Results) -> Iterator[Found]:
-    return r.artefacts(("table1",), r.of("cohort"), "Table 1")
 
 
 @_evidence("table1-by-part")
@@ -421,22 +431,12 @@ def _imported(r: Results) -> Iterator[Found]:
             yield Found(f"Imported table {name}", "licences", f"features/{name}.parquet")
 
 
-@_evidence("stability")
-def _stability(r: Results) -> Iterator[Found]:
-    return r.artefacts(("features",), r.of("stability"), "Stability of features:")
-
-
 @_evidence("stable-features")
 def _stable(r: Results) -> Iterator[Found]:
     chosen = {n for n, own in r.section("features").items() if own.get("kind") == "selected"}
     for entry in r.of(*PREDICTION):
         if used := sorted(chosen & set(_sets_of(r.declared(entry)))):
             yield Found(f"{entry['title']} uses stable features only: {', '.join(used)}", f"result-{entry['name']}")
-
-
-@_evidence("feature-statistics")
-def _feature_statistics(r: Results) -> Iterator[Found]:
-    return r.artefacts(("statistics", "features"), r.of("exploration"), "Statistics of features:")
 
 
 @_evidence("harmonisation")
@@ -551,11 +551,6 @@ def _class_weights(r: Results) -> Iterator[Found]:
             yield _settings(f"{entry['title']}: {given}")
 
 
-@_evidence("performance")
-def _performance(r: Results) -> list[Found]:
-    return r.prediction("performance", what="Performance")
-
-
 @_evidence("accuracy")
 def _accuracy(r: Results) -> Iterator[Found]:
     """Performance of classifiers on patients that they have not seen, with intervals."""
@@ -612,36 +607,6 @@ def _external(r: Results) -> Iterator[Found]:
             yield Found(f"{entry['title']}: external centres", f"result-{entry['name']}")
 
 
-@_evidence("comparisons")
-def _comparisons(r: Results) -> list[Found]:
-    return r.prediction("comparisons", what="Paired comparisons")
-
-
-@_evidence("calibration")
-def _calibration(r: Results) -> list[Found]:
-    return r.prediction("calibration", what="Calibration")
-
-
-@_evidence("decision")
-def _decision(r: Results) -> list[Found]:
-    return r.prediction("decision", what="Decision curves")
-
-
-@_evidence("thresholds")
-def _thresholds(r: Results) -> list[Found]:
-    return r.prediction("thresholds", what="Thresholds from training")
-
-
-@_evidence("risk-groups")
-def _risk_groups(r: Results) -> list[Found]:
-    return list(r.artefacts(("groups",), r.of("survival"), "Risk groups"))
-
-
-@_evidence("confusion")
-def _confusion(r: Results) -> list[Found]:
-    return r.prediction("confusion", what="Calls against the truth")
-
-
 def _judged(entry: Mapping[str, Any]) -> set[str]:
     """Groups of patients with an estimate of their own, such as `centre: north` or `sex: female`."""
     places = {"groups", "subgroups", "centres"}
@@ -668,11 +633,6 @@ def _centre_performance(r: Results) -> Iterator[Found]:
             yield from r.artefacts(("subgroups",), [entry], f"Performance by centre ({', '.join(sorted(shown))})")
 
 
-@_evidence("sample-size")
-def _sample_size(r: Results) -> list[Found]:
-    return r.prediction("sample-size", what="What the training data carry")
-
-
 @_evidence("events")
 def _events(r: Results) -> Iterator[Found]:
     for entry in r.of(*PREDICTION):
@@ -681,26 +641,11 @@ def _events(r: Results) -> Iterator[Found]:
             yield Found(f"{entry['title']}: patients and events by part", f"result-{entry['name']}", file)
 
 
-@_evidence("equations")
-def _equations(r: Results) -> list[Found]:
-    return r.prediction("equations", what="Models as equations")
-
-
-@_evidence("variables")
-def _variables(r: Results) -> list[Found]:
-    return r.prediction("variables", what="Variables")
-
-
-@_evidence("explanations")
-def _explanations(r: Results) -> list[Found]:
-    return r.prediction("importance", "shapley", "dependence", what="Explanations")
-
-
 @_evidence("robustness")
 def _robustness(r: Results) -> Iterator[Found]:
     for entry in r.of("stability", "synthesis-probe"):
         yield Found(f"{entry['title']}", f"result-{entry['name']}")
-    yield from r.prediction("validation", "splits", what="Other divisions of the patients:")
+    yield from r.artefacts(("validation", "splits"), r.of(*PREDICTION), "Other divisions of the patients:")
 
 
 @_evidence("predictions")
