@@ -147,13 +147,13 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("norm", ["instance", "batch", "spectral"])
 @pytest.mark.parametrize("inputs", [1, 2, 3])
 @pytest.mark.parametrize("losses", LOSSES)
 def test_an_iteration_equals_separate_passes(inputs: int, losses: str, norm: str) -> None:
     chosen = {"identity": 4 if inputs == 1 else 0} | LOSSES[losses]
     sigmoid = losses.startswith("minimax")
-    parts = {"generator": TINY["generator"] | {"norm": norm}}
+    parts = {"generator": TINY["generator"] | {"norm": "none" if norm == "spectral" else norm}}
     parts["discriminator"] = TINY["discriminator"] | {"norm": norm, "sigmoid": sigmoid}
     merged, plain = (model(inputs, losses=chosen, **parts) for _ in range(2))
     a, b = merged.draw("source"), merged.draw("target")
@@ -280,6 +280,7 @@ RICH = {
     "schedule": {"kind": "cosine", "start": 1},
     "augment": {"flip": ["x", "y"], "rotate_degrees": [-20, 20], "scale": [0.8, 1.2], "crop": [0.7, 1], "share": 0.7},
     "generator": TINY["generator"] | {"norm": "batch", "padding": "reflect", "upsampling": "resize"},
+    "discriminator": TINY["discriminator"] | {"norm": "spectral"},
     "losses": {"identity": 0, "adversarial": "bce", "cycle": {"measure": "mean", "similarity": {"size": 5}}},
     "batch": 2,
     "average": 0.9,

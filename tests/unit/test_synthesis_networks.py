@@ -13,7 +13,7 @@ from polycentric.errors import UserError
 from polycentric.networks import devices
 from polycentric.networks.discriminator import Discriminator, receptive_field
 from polycentric.networks.generator import Generator
-from polycentric.networks.layers import LAYOUT, InstanceNorm, Reflect, initialise, parameters
+from polycentric.networks.layers import LAYOUT, InstanceNorm, Reflect, advance, initialise, parameters
 from polycentric.networks.unet import UNet
 from polycentric.synthesis.losses import absolute, judge, least_squares, ssim
 from polycentric.synthesis.pool import ImagePool
@@ -159,6 +159,61 @@ def test_instance_norm_of_nearly_constant_channels_is_exact_in_either_layout(dim
         torch.testing.assert_close(made.double(), expected, atol=1e-3, rtol=0)
         made.pow(3).sum().backward()
         torch.testing.assert_close(x.grad.double(), exact.grad, atol=1e-3 * float(exact.grad.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_spectral_normalisation_equals_torch_and_the_singular_values(dimensions: int) -> None:
+    own = Discriminator(dimensions, width=3, layers=2, norm="spectral")
+    initialise(own, 4)
+    own.to(memory_format=LAYOUT[dimensions])
+    advance(own, 500)
+    other = Discriminator(dimensions, width=3, layers=2, norm="none")
+    initialise(other, 4)
+    convolutions = [[m for m in n.modules() if hasattr(m, "out_channels")] for n in (own, other)]
+    for mine, theirs in zip(*convolutions, strict=True):
+        weight = theirs.weight.detach().flatten(1).numpy()
+        found = np.linalg.svd(mine.weight.detach().flatten(1).numpy(), compute_uv=False)
+        assert found[0] == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(found, (s := np.linalg.svd(weight, compute_uv=False)) / s[0], atol=1e-5)
+        torch.nn.utils.parametrizations.spectral_norm(theirs, n_power_iterations=500)
+    x = torch.randn(2, 1, *[16] * dimensions, generator=torch.Generator().manual_seed(1))
+    said = [network(x) for network in (own, other)]
+    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
+    for verdicts in said:
+        verdicts.square().sum().backward()
+    for mine, theirs in zip(*convolutions, strict=True):
+        of = [m.parametrizations["weight"].original.grad for m in (mine, theirs)]
+        torch.testing.assert_close(*of, rtol=1e-3, atol=1e-4 * float(of[1].abs().max()))
+        torch.testing.assert_close(mine.bias.grad, theirs.bias.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_spectral_normalisation_bounds_what_a_network_says_and_moves_only_when_told() -> None:
+    x, y = torch.randn(2, 1, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+    # a convolution of kernel 4 and stride 2 shows each voxel at most 4 times, one of stride 1 16 times
+    for norm, bounded in (("spectral", True), ("none", False)):
+        network = Discriminator(2, width=4, layers=2, flat=0, norm=norm)
+        initialise(network, 1)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(50)
+        advance(network, 200)
+        state = {key: value.clone() for key, value in network.state_dict().items()}
+        far = (network(x) - network(y)).norm() / (x - y).norm()
+        assert (far <= 2 * 2 * 4) == bounded
+        network(x).sum().backward()
+        assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_spectral_normalisation_is_float32_within_autocast() -> None:
+    network = Discriminator(2, width=4, layers=1, norm="spectral")
+    initialise(network, 1)
+    x = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = network(x)
+        weight = network.layers[0].weight
+    assert rough.dtype == torch.bfloat16
+    assert torch.equal(weight, network.layers[0].weight)
+    torch.testing.assert_close(rough.float(), network(x), rtol=0.05, atol=0.02)
 
 
 def test_initialisation_does_not_depend_on_other_draws() -> None:

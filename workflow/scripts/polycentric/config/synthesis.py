@@ -120,7 +120,11 @@ class Discriminator(Section):
     flat: Annotated[int, Field(ge=0, le=2)] = Field(
         1, description="layers of stride 1 between those and the last; with 0, three layers see 46 voxels"
     )
-    norm: Literal["instance", "batch", "none"] = Field("instance", description="normalisation")
+    norm: Literal["instance", "batch", "spectral", "none"] = Field(
+        "instance",
+        description="normalisation; spectral divides weights by their largest singular value, so that discriminators "
+        "never win and generators that took one tissue for another find back, with more iterations",
+    )
     norm_first: bool = Field(False, description="normalise the first layer, too")
     slope: NonNegativeFloat = Field(0.2, description="slope of the rectifiers below zero; 0 is the plain rectifier")
     sigmoid: bool = Field(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from . import layers as parts
-from .layers import CONVOLUTION, Norm
+from .layers import CONVOLUTION, NormOrSpectral
 
 
 class Discriminator(nn.Module):
@@ -14,7 +15,8 @@ class Discriminator(nn.Module):
     Convolutions of kernel 4 (Isola et al. 2017, appendix 6.1.2): `layers` of stride 2, `flat` of stride 1, and the last
     of stride 1; three and one see 70 voxels along each axis. No layer of stride 2: convolutions of kernel 1, so that
     each logit sees one voxel (Isola's PixelGAN). Channels double with each layer, eight-fold at most. Rectifiers have
-    the slope `slope` below zero. The first layer is normalised only with `norm_first`.
+    the slope `slope` below zero. The first layer is normalised only with `norm_first`; spectral normalisation is of the
+    weights of all layers, the first and the last among them.
     """
 
     def __init__(
@@ -24,7 +26,7 @@ class Discriminator(nn.Module):
         width: int = 64,
         layers: int = 3,
         flat: int = 1,
-        norm: Norm = "instance",
+        norm: NormOrSpectral = "instance",
         norm_first: bool = False,
         slope: float = 0.2,
         inputs: int = 1,
@@ -43,6 +45,10 @@ class Discriminator(nn.Module):
             modules.append(nn.LeakyReLU(slope, inplace=True))
             before = channels
         modules.append(convolution(before, 1, kernel, 1, border))
+        if norm == "spectral":
+            for module in modules:
+                if isinstance(module, convolution):
+                    parametrize.register_parametrization(module, "weight", parts.Spectral(module.out_channels))
         self.layers = nn.Sequential(*modules)
 
     def forward(self, x: Tensor) -> Tensor:

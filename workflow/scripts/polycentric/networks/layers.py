@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -15,6 +16,7 @@ LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 Padding = Literal["replicate", "reflect", "zero"]
 Norm = Literal["instance", "batch", "none"]
+NormOrSpectral = Literal["instance", "batch", "spectral", "none"]
 Upsampling = Literal["transposed", "resize"]
 
 
@@ -41,6 +43,40 @@ class InstanceNorm(nn.Module):
             made = functional.group_norm(x.contiguous(), x.shape[1])
             return made.contiguous(memory_format=LAYOUT[x.ndim - 2])
         return functional.group_norm(x, x.shape[1])
+
+
+class Spectral(nn.Module):
+    """Divides a convolution's weights by their largest singular value, as a matrix of (outputs, all else).
+
+    What a network of such layers says cannot change faster than its input by more than a fixed factor (Miyato et al.
+    2018, section 2.1). The left singular vector is a buffer that `advance` alone moves, once an iteration and not in
+    each pass: what a network says depends on nothing but what a checkpoint holds.
+    """
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("left", torch.full((outputs,), outputs**-0.5))
+        self.left: Tensor
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            return weight / torch.linalg.vector_norm(weight.flatten(1).T @ self.left)
+
+    @torch.no_grad()
+    def step(self, weight: Tensor, times: int) -> None:
+        """Power iterations (Miyato et al. 2018, algorithm 1)."""
+        matrix = weight.flatten(1)
+        for _ in range(times):
+            right = functional.normalize(matrix.T @ self.left, dim=0)
+            self.left.copy_(functional.normalize(matrix @ right, dim=0))
+
+
+def advance(network: nn.Module, times: int = 1) -> None:
+    """Let the singular vectors of a network with spectral normalisation follow its weights; of others nothing."""
+    for module in network.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            kept = module.parametrizations["weight"]
+            kept[0].step(kept.original, times)
 
 
 class Reflect(nn.Module):
@@ -80,8 +116,11 @@ def pad(dimensions: int, kind: Padding, border: int) -> nn.Module:
     return (nn.ReplicationPad2d, nn.ReplicationPad3d)[dimensions - 2](border)
 
 
-def norm(dimensions: int, kind: Norm, channels: int) -> list[nn.Module]:
-    """A normalisation as a list of at most one module; the one by batch has a scale, an offset, running statistics."""
+def norm(dimensions: int, kind: NormOrSpectral, channels: int) -> list[nn.Module]:
+    """A normalisation as a list of at most one module; the one by batch has a scale, an offset, running statistics.
+
+    That of weights (spectral) is no module behind a layer: none.
+    """
     if kind == "batch":
         return [BATCH_NORM[dimensions](channels)]
     return [InstanceNorm()] if kind == "instance" else []
@@ -103,14 +142,22 @@ def initialise(network: nn.Module, seed: int, deviation: float | None = None, *,
     convolutions = [m for m in network.modules() if isinstance(m, (*CONVOLUTION.values(), *TRANSPOSED.values()))]
     for module in convolutions:
         if deviation is None:
-            nn.init.kaiming_normal_(module.weight, a=0.01, generator=stream)
+            nn.init.kaiming_normal_(_own_weight(module), a=0.01, generator=stream)
         else:
-            nn.init.normal_(module.weight, 0.0, deviation, generator=stream)
+            nn.init.normal_(_own_weight(module), 0.0, deviation, generator=stream)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     if last != 1:
         with torch.no_grad():
-            convolutions[-1].weight.mul_(last)
+            _own_weight(convolutions[-1]).mul_(last)
+    advance(network, 20)
+
+
+def _own_weight(module: nn.Module) -> Tensor:
+    """The weight that is trained, not what a normalisation of weights makes of it."""
+    return (
+        module.parametrizations["weight"].original if parametrize.is_parametrized(module, "weight") else module.weight
+    )
 
 
 def parameters(network: nn.Module) -> int:

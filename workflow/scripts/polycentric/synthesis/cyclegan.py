@@ -17,7 +17,7 @@ from ..networks import weights
 from ..networks.devices import Arithmetic
 from ..networks.discriminator import Discriminator
 from ..networks.generator import Generator
-from ..networks.layers import LAYOUT, initialise
+from ..networks.layers import LAYOUT, advance, initialise
 from ..randomness import generator as stream
 from ..randomness import integer_seed
 from ..training import patches, state
@@ -124,7 +124,7 @@ class CycleGan:
         for name, network in self.networks.items():
             part = settings.generator if name in GENERATORS else settings.discriminator
             # without normalisation so small weights would let the signal die away from layer to layer
-            deviation = 0.02 if part.norm != "none" else None
+            deviation = 0.02 if part.norm in ("instance", "batch") else None
             last = LAST if deviation is None else 1.0
             if name in GENERATORS and settings.generator.first is not None:
                 last = settings.generator.first
@@ -278,6 +278,8 @@ class CycleGan:
         sum(judged[1:], judged[0]).backward()
         self.team.mean_gradients(self.optimizers["discriminators"])
         self.optimizers["discriminators"].step()
+        for name in self.judges:
+            advance(self.networks[name])
         losses = torch.stack([x.detach() for x in (*fooled, *cycle, *identity, *judged)]).float()
         self.team.mean_([losses])
         return losses
