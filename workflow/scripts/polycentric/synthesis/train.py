@@ -144,6 +144,7 @@ def train(
         split=settings.split,
         seen={"training": used} | ({"elsewhere": elsewhere} if settings.start_from else {}),
         upstream=upstream,
+        unknown=adopt.unknown(settings.start_from, elsewhere) if settings.start_from else "",
         settings=settings_json,
         code=code,
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import ledger as ledgers
 from ..errors import UserError
-from ..files import atomic, sha256_file, write_json, write_text
+from ..files import atomic, read_json, sha256_file, write_json, write_text
 from ..jobs import Log
 from ..networks import weights as weight_files
 
 if TYPE_CHECKING:
     from ..config.base import ImportedWeights
+
+
+UNKNOWN = "which patients its weights have seen: no ledger lies beside them, and seen names nobody"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def adopt(
         stage=stage,
         split=split,
         seen={"elsewhere": known},
+        unknown=unknown(given, known),
         settings=settings_json,
         code=code,
     )
@@ -88,7 +92,7 @@ def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[s
         return given.seen
     record = ledgers.read(beside)
     stated = weight_files.facts(given.path).get("name", record["name"])
-    if (record["stage"], record["name"]) != (stage, stated):
+    if (record["stage"], record["name"]) != (stage, stated) and not _adopted(beside, record, stage, given):
         raise UserError(
             f"{where}: beside the weights of {stage} model {stated!r} lies the ledger of {record['stage']} model "
             f"{record['name']!r}. Write the path of weights in the folder where they were trained, or in one of their "
@@ -102,6 +106,20 @@ def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[s
             f"({', '.join(left_out[:3])}{', ...' if len(left_out) > 3 else ''}). Leave seen out; the ledger is read."
         )
     return tuple(sorted(behind | set(given.seen)))
+
+
+def _adopted(beside: Path, record: dict[str, Any], stage: str, given: ImportedWeights) -> bool:
+    """Whether the ledger is that of a study which had imported these very weights, perhaps under another name."""
+    settings = beside.with_name("settings.json")
+    told = read_json(settings).get("imported") if settings.is_file() else None
+    return record["stage"] == stage and bool(told) and told["sha256"] == given.sha256
+
+
+def unknown(given: ImportedWeights, known: tuple[str, ...]) -> str:
+    """What is not known of the patients behind given weights, for the ledger."""
+    if (beside := ledgers.beside(given.path)) is not None:
+        return "; ".join(ledgers.unknown([beside]).values())
+    return "" if known else UNKNOWN
 
 
 def checked(given: ImportedWeights, where: str) -> Path:
