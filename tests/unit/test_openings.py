@@ -113,6 +113,7 @@ def test_weights_of_whom_nothing_is_known_say_so_and_imported_ones_can_be_import
     adopt("other", ImportedWeights(path=str(first.weights), sha256=sha), second, **facts)
     with pytest.raises(UserError, match="'other' behind its inputs has seen 1"):
         ledger.refuse_leaks(["P-1"], [second.ledger], where="analyses.x")
-    first.settings.write_text("{}")  # of a model that was trained there, not imported
-    with pytest.raises(UserError, match="lies the ledger of segmentation model 'unet'"):
-        adopt("other", ImportedWeights(path=str(first.weights), sha256=sha), second, **facts)
+    # another training of a model of that name, whose ledger did not come along
+    weights.write({"net.weight": torch.arange(3.0)}, first.weights, name="unet")
+    with pytest.raises(UserError, match="the ledger of other weights of model 'unet'"):
+        adopt("other", ImportedWeights(path=str(first.weights), sha256=sha256_file(first.weights)), second, **facts)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import ledger as ledgers
 from ..errors import UserError
-from ..files import atomic, read_json, sha256_file, write_json, write_text
+from ..files import atomic, sha256_file, write_json, write_text
 from ..jobs import Log
 from ..networks import weights as weight_files
 
@@ -67,6 +67,7 @@ def adopt(
         split=split,
         seen={"elsewhere": known},
         unknown=unknown(given, known),
+        weights=found,
         settings=settings_json,
         code=code,
     )
@@ -81,7 +82,7 @@ def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[s
     Raises
     ------
     UserError
-        if the ledger is of another model or kind of model than the weights, or the settings name some patients as seen
+        if the ledger is of other weights, or of another kind of model, or the settings name some patients as seen
         and leave out others of this study that the ledger names.
     """
     from .. import tables
@@ -92,7 +93,13 @@ def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[s
         return given.seen
     record = ledgers.read(beside)
     stated = weight_files.facts(given.path).get("name", record["name"])
-    if (record["stage"], record["name"]) != (stage, stated) and not _adopted(beside, record, stage, given):
+    if record["stage"] == stage and record.get("weights", given.sha256) != given.sha256:
+        raise UserError(
+            f"{where}: beside the weights lies the ledger of other weights of model {record['name']!r}. Write the path "
+            f"of weights in the folder where they were trained, or in one of their own."
+        )
+    # imported weights keep the name that they had; ledgers of before name no weights
+    if record["stage"] != stage or ("weights" not in record and record["name"] != stated):
         raise UserError(
             f"{where}: beside the weights of {stage} model {stated!r} lies the ledger of {record['stage']} model "
             f"{record['name']!r}. Write the path of weights in the folder where they were trained, or in one of their "
@@ -106,13 +113,6 @@ def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[s
             f"({', '.join(left_out[:3])}{', ...' if len(left_out) > 3 else ''}). Leave seen out; the ledger is read."
         )
     return tuple(sorted(behind | set(given.seen)))
-
-
-def _adopted(beside: Path, record: dict[str, Any], stage: str, given: ImportedWeights) -> bool:
-    """Whether the ledger is that of a study which had imported these very weights, perhaps under another name."""
-    settings = beside.with_name("settings.json")
-    told = read_json(settings).get("imported") if settings.is_file() else None
-    return record["stage"] == stage and bool(told) and told["sha256"] == given.sha256
 
 
 def unknown(given: ImportedWeights, known: tuple[str, ...]) -> str:
