@@ -181,6 +181,7 @@ def test_authors_answer_what_the_software_cannot_know(study: factory.Study, tmp_
     [
         ({"claim": {"45": "x"}}, "no item '45'"),
         ({"metrics": {"3": "fine"}}, "begin with yes or no"),
+        ({"metrics": {"3": "Noted in the protocol."}}, "begin with yes or no"),
         ({"claim": {"3": "not applicable:"}}, "say why"),
         ({"stard": {"3": "x"}}, "stard"),
     ],
@@ -257,3 +258,47 @@ def test_groups_count_where_they_have_estimates(
     made = dataclasses.replace(_results(study), analyses=[entry])
     assert bool(evidence.find("centre-performance", made)) == by_centre
     assert bool(evidence.find("subgroups", made)) == by_group
+
+
+def test_no_leak_is_claimed_where_it_is_not_known_who_was_seen(study: factory.Study) -> None:
+    from polycentric.report.leaks import Entry
+
+    known = Entry("a", "synthesis", "synthesis", {"training": 3}, [], 5, {})
+    results = dataclasses.replace(_results(study), audit=[known])
+    assert evidence.find("ledger", results)
+    silent = dataclasses.replace(known, name="b", seen={"elsewhere": 0}, unknown="which patients its weights have seen")
+    assert not evidence.find("ledger", dataclasses.replace(results, audit=[known, silent]))
+
+
+def test_imported_weights_have_no_training_curve(study: factory.Study) -> None:
+    results = _results(study)
+    (name,) = [n for n, files in study.inputs.models.items() if files.history is not None]
+    path = study.inputs.models[name].history
+    assert evidence.find("history", results)
+    path.write_text("iteration\n")  # as `adopt` writes it
+    assert not evidence.find("history", results)
+
+
+def _entry(name: str, kind: str, *path: str) -> dict:
+    from polycentric.report import results
+
+    own: dict = {"value": 0.7, "lower": 0.6, "upper": 0.8, "n": 20}
+    for key in reversed(path):
+        own = {key: own}
+    return {"name": name, "kind": kind, "title": name, "question": "", "figures": [], "tables": [], "scalars": [],
+            "estimates": results.estimates({"estimates": own})}  # fmt: skip
+
+
+def test_a_selected_set_beside_a_whole_one_does_not_remove_unstable_features(study: factory.Study) -> None:
+    study.settings["features"] |= {"stable": {"kind": "selected", "of": "mixed"}}
+    made = dataclasses.replace(_results(study), analyses=[_entry("covid", "classification", "auc")])
+    for features, found in ((["stable"], True), (["mixed", "stable"], False), (["mixed"], False)):
+        study.settings["analyses"]["covid"]["features"] = features
+        assert bool(evidence.find("stable-features", made)) == found
+
+
+def test_images_of_external_patients_alone_are_no_internal_test(study: factory.Study) -> None:
+    made = dataclasses.replace(_results(study), analyses=[_entry("images", "synthesis-fidelity", "mean_hu")])
+    for parts, found in ((["test", "external"], True), (["external"], False)):
+        study.settings["analyses"]["images"] = {"kind": "synthesis-fidelity", "parts": parts}
+        assert bool(evidence.find("internal-test", made)) == found

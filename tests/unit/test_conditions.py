@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import yaml
-from polycentric.columns import Column
+from polycentric import tables
+from polycentric.columns import SCAN_COLUMNS, Column
 from polycentric.conditions import parse, problems
 from polycentric.config.study import load
 from polycentric.errors import UserError
+from polycentric.tables import Schema
 from polycentric.tables.schemas import PATIENTS, SCANS
 from polycentric.where import holds
 
@@ -56,6 +60,8 @@ def test_conditions_choose_rows_and_pass_the_check(expression: str, chosen: list
         ("'60' < age_years", "age_years holds numbers"),
         ("age_years > -'6'", "is not a condition"),
         ("clinical == 'yes'", "clinical is true or false"),
+        ("kernel < 'C'", "kernel holds words without an order; write kernel in"),
+        ("'no' <= contrast", "contrast holds words without an order"),
         ("contrast = 'yes'", "is not a condition"),
         ("age_years and contrast == 'yes'", "age_years alone is no condition"),
     ],
@@ -63,6 +69,12 @@ def test_conditions_choose_rows_and_pass_the_check(expression: str, chosen: list
 def test_what_can_never_be_meant_is_said(expression: str, said: str) -> None:
     (found,) = problems(expression, COLUMNS)
     assert said in found
+
+
+@pytest.mark.parametrize("name", ["class", "tumour stage", "dose_\u00b5Gy", "2nd"])
+def test_a_column_that_no_condition_can_name_is_to_be_called_otherwise(name: str) -> None:
+    (found,) = problems(f"{name} == 'a'", COLUMNS | {name: Column("text", "")})
+    assert f"cannot name a column {name!r}; declare it under another name" in found
 
 
 @pytest.mark.parametrize(
@@ -75,6 +87,35 @@ def test_nothing_else_is_evaluated(expression: str) -> None:
         parse(expression)
     with pytest.raises(UserError, match="cannot be evaluated"):
         holds(expression, FRAME, where="here")
+
+
+def test_words_that_a_table_gives_back_as_numbers_are_still_found(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"centre": "n", "patient": list("wxyz"), "role": "development", "scans": 1, "clinical": True,
+         "stage": ["1", "2", "3", None], "grade": ["01", "02", "03", "04"], "smoker": ["True", "False", "True", None]}
+    )  # fmt: skip
+    tables.write(frame, tmp_path / "p.tsv", PATIENTS)
+    read = tables.read(tmp_path / "p.tsv", PATIENTS)
+    columns = {"stage": Column("text", "", values=("1", "2", "3")), "grade": Column("text", "")}
+    columns |= {"smoker": Column("text", "", values=("True", "False"))}
+    for expression, chosen in (
+        ("stage == '1'", "w"), ("stage in ('1', '2')", "wx"), ("stage not in ('1', '2')", "y"), ("stage != '1'", "xy"),
+        ("grade == '01'", "w"), ("grade in ('none', '04')", "z"), ("smoker == 'True'", "wy"),
+    ):  # fmt: skip
+        assert list(problems(expression, columns)) == []
+        assert "".join(read["patient"][holds(expression, read, where="x")]) == chosen, expression
+
+
+def test_a_text_that_a_scan_has_not_is_a_missing_value() -> None:
+    schema = Schema("t", 1, {name: SCAN_COLUMNS[name] for name in ("scan", "kernel", "sequence")})
+    rows = {"scan": list("abc"), "kernel": ["B30", None, "B70"], "sequence": ["T1", None, "T2"]}
+    frame = schema.check(pd.DataFrame(rows), "x")
+    for expression, chosen in (
+        ("kernel != 'B30'", "c"), ("sequence not in ('T1',)", "c"), ("sequence != 'T1'", "c"), ("sequence == ''", "b"),
+        ("kernel != ''", "ac"), ("kernel in ('', 'B70')", "bc"), ("not kernel == 'B30'", "bc"),
+    ):  # fmt: skip
+        assert list(problems(expression, SCAN_COLUMNS)) == []
+        assert "".join(frame["scan"][holds(expression, frame, where="x")]) == chosen, expression
 
 
 def refused(**changes: object) -> list[str]:
@@ -100,7 +141,10 @@ def refused(**changes: object) -> list[str]:
         ({"views__ct__where": "kernel == 'B31f' and modality = 'CT'"}, "views.ct.where"),
         ({"synthesis__decontrast__source__where": "contrast == 'Yes'"}, "synthesis.decontrast.source.where"),
         ({"segmentation__unet__where": "scanner == 'x'"}, "segmentation.unet.where"),
+        ({"splits__images__where": "centre == 'nort'"}, "splits.images.where"),
+        ({"views__ct__where": "centre in ('north', 'nort')"}, "views.ct.where"),
         ({"features__combat__batch": "scaner"}, "features.combat.batch"),
+        ({"features__combat__batch": "perturbation"}, "features.combat.batch"),
         ({"features__combat__covariates": ["agee"]}, "features.combat.covariates"),
         ({"analyses__severity__clinical": ["agee"]}, "analyses.severity.clinical"),
         ({"analyses__severity__subgroups": {"sexx": []}}, "analyses.severity.subgroups"),

@@ -242,3 +242,17 @@ def test_decimals_fit_their_field() -> None:
 def test_the_description_must_say_it() -> None:
     with pytest.raises(ValidationError, match="description"):
         DicomExport(view="x", description="Thorax")
+
+
+def test_mr_far_beyond_the_range_is_written_in_coarser_steps(tmp_path: Path) -> None:
+    """Vessels many times as bright as the range: what was clipped off is added again."""
+    root, source, image = study(tmp_path)
+    path = root / tables.read(root / "views" / "noncontrast" / "main" / "north-0.tsv", VIEWS).loc[0, "path"]
+    array = RNG.uniform(0, 1000, image.array.shape).round().astype(np.int16)
+    array[0, 0, 0] = 6000
+    volumes.write(Volume(array, image.geometry), path)
+    rows = export(root, source, Target("MR", (0.0, 1000.0)))
+    assert set(rows["status"]) == {"ok"}
+    read = [pydicom.dcmread(root / p) for p in rows["path"]]
+    found = np.stack([d.pixel_array * float(d.RescaleSlope) for d in read])
+    np.testing.assert_allclose(found, array, atol=0.5001 * 6000 / 32767)

@@ -84,3 +84,36 @@ def test_weights_from_elsewhere_are_checked_and_have_a_ledger(tmp_path: Path) ->
 
     with pytest.raises(UserError, match="sha256"):
         adopt("unet", ImportedWeights(path=str(given), sha256="0" * 64), files, **facts)
+
+
+def test_weights_of_whom_nothing_is_known_say_so_and_imported_ones_can_be_imported_again(tmp_path: Path) -> None:
+    import torch
+    from polycentric import tables
+    from polycentric.jobs import SILENT
+    from polycentric.networks import weights
+    from polycentric.tables.schemas import SPLIT
+    from polycentric.training.adopt import Outputs, adopt
+
+    given = tmp_path / "given" / "weights.safetensors"
+    weights.write({"net.weight": torch.arange(4.0)}, given, name="elsewhere")
+    tables.write([{"centre": "n", "patient": "P-1", "part": "test", "stratum": ""}], tmp_path / "split.tsv", SPLIT)
+    facts = {"stage": "segmentation", "split": "main", "settings_json": "{}", "code": "c", "where": "x", "log": SILENT}
+    facts["patients"] = tmp_path / "split.tsv"
+    names = ("weights.safetensors", "settings.json", "history.csv", "ledger.json")
+    first, second = (Outputs(*(tmp_path / folder / n for n in names)) for folder in ("first", "second"))
+    sha = sha256_file(given)
+
+    adopt("unet", ImportedWeights(path=str(given), sha256=sha), first, **facts)
+    assert "which patients" in ledger.unknown([first.ledger])["unet"]
+    adopt("again", ImportedWeights(path=str(first.weights), sha256=sha), second, **facts)
+    assert "which patients" in ledger.unknown([second.ledger])["again"]
+    adopt("unet", ImportedWeights(path=str(given), sha256=sha, seen=("P-1",)), first, **facts)
+    assert not ledger.unknown([first.ledger])
+
+    adopt("other", ImportedWeights(path=str(first.weights), sha256=sha), second, **facts)
+    with pytest.raises(UserError, match="'other' behind its inputs has seen 1"):
+        ledger.refuse_leaks(["P-1"], [second.ledger], where="analyses.x")
+    # another training of a model of that name, whose ledger did not come along
+    weights.write({"net.weight": torch.arange(3.0)}, first.weights, name="unet")
+    with pytest.raises(UserError, match="the ledger of other weights of model 'unet'"):
+        adopt("other", ImportedWeights(path=str(first.weights), sha256=sha256_file(first.weights)), second, **facts)

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from polycentric import space, tables, volumes
+from polycentric import passing, space, tables, volumes
 from polycentric.config import plan
 from polycentric.config.study import load_file
 from polycentric.config.views import View
 from polycentric.errors import UserError
 from polycentric.prepare import apply
 from polycentric.tables.schemas import CURATION
+from polycentric.tables.schemas import VIEWS as VIEWS_SCHEMA
 from polycentric.volumes import Geometry, Volume
 
 SIZES = [((56, 50, 32), (0.9, 0.9, 3.0)), ((40, 40, 21), (1.5, 1.4, 5.0))]
@@ -116,3 +117,34 @@ def test_the_settings_of_the_toy_study_are_a_plan() -> None:
     rows = space.estimate(curation(), own)
     assert set(rows["name"]) == {"volumes", "manual", "unet", *study.views}
     assert (rows["stage"] == "synthesize").sum() == 1
+
+
+def test_images_that_came_and_went_need_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a view with keep: false; and whole numbers, which take half of what is estimated, leave nothing to be made."""
+    usage = namedtuple("usage", "total used free")
+    own = planned({"fine": VIEWS["fine"].model_copy(update={"keep": False})})
+    rows = []
+    for scan, (size, spacing) in zip("ab", SIZES, strict=True):
+        made = apply(VIEWS["fine"], Volume(np.zeros(size[::-1], np.int16), Geometry(size, spacing)))
+        path = tmp_path / "views" / "fine" / "main" / "north-0" / f"{scan}.nii"
+        volumes.write(Volume(made.array.astype(np.int16), made.geometry), path)
+        keys = {"centre": "north", "patient": "P", "session": "S", "scan": scan, "view": "fine", "fold": "main"}
+        there = {"path": path.relative_to(tmp_path).as_posix(), "sha256": "0", "status": "ok"}
+        rows.append({**keys, **there, **made.geometry.columns()})
+    manifest = tmp_path / "views" / "fine" / "main" / "north-0.tsv"
+    tables.write(rows, manifest, VIEWS_SCHEMA)
+    volumes_only = int(space.estimate(curation(), own).set_index("name").loc["volumes", "bytes"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, volumes_only))
+    passing.hold(manifest, manifest.with_name("north-0.for.x.tsv"), tmp_path)
+    space.check(whole(tmp_path), own, root=tmp_path, output=None, strict=True)
+    passing.remove(manifest, manifest.with_name("north-0.removed.json"), tmp_path)
+    space.check(whole(tmp_path), own, root=tmp_path, output=None, strict=True)
+    # of a view that is made of other scans
+    empty = dict.fromkeys([*Geometry((1, 1, 1), (1, 1, 1)).columns(), "path", "sha256"])
+    tables.write(
+        [{**rows[0], **empty, "status": "missing", "reason": "VIEW_NOT_SELECTED"}, rows[1]], manifest, VIEWS_SCHEMA
+    )
+    space.check(whole(tmp_path), own, root=tmp_path, output=None, strict=True)
+    manifest.unlink()  # as Snakemake does before the job runs again
+    with pytest.raises(UserError, match="still to be made"):
+        space.check(whole(tmp_path), own, root=tmp_path, output=None, strict=True)

@@ -480,6 +480,7 @@ def in_folder(trained: Path, folder: Path, seen: list[str], name: str = "several
     """Weights with a ledger beside them, whose model stands on another that has seen p3, too; as settings."""
     behind = ledger.read(trained / "ledger.json") | {"name": "upstream", "seen": {"training": ["p3"]}}
     record = ledger.read(trained / "ledger.json") | {"name": name, "stage": stage, "upstream": [behind]}
+    del record["weights"]  # as ledgers of before, which are known by the name of their model alone
     write_json(folder / "ledger.json", record | {"seen": {"training": seen}})
     given = folder / "weights.safetensors"
     given.write_bytes((trained / "weights.safetensors").read_bytes())

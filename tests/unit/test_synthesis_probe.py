@@ -14,6 +14,7 @@ from polycentric.anatomy import body
 from polycentric.codehash import PACKAGE
 from polycentric.config.synthesis import Synthesis
 from polycentric.config.synthesis_analyses import SynthesisProbe
+from polycentric.errors import UserError
 from polycentric.fidelity.probe import probe
 from polycentric.inference import sliding
 from polycentric.networks import weights
@@ -148,3 +149,11 @@ def test_models_of_several_inputs_are_probed(trained: tuple[Phantom, Path], tmp_
     assert found["patients"] == 1  # p4; p6 lacks an input
     coarse = np.abs(generators.translate(image, window) - made)[body(image[0])].mean()
     assert found["estimates"]["coarsest_stride_mean_hu"]["value"] == pytest.approx(coarse, rel=1e-4)
+    nothing = dict.fromkeys(further, ((), "no image as input 2"))
+    with pytest.raises(UserError, match="no scan of the source domain"):
+        probe(
+            "probe", SynthesisProbe(synthesis="m", parts=("external",)), synthesis=settings, generators=generators,
+            seed=1, source=[cohort.view], target=[cohort.view], scans=cohort.scans, patients=cohort.patient_table,
+            split=cohort.split, ledgers=[tmp_path / "ledger.json"], root=cohort.root, folder=tmp_path / "none",
+            settings_json="{}", code="0", further=nothing,
+        )  # fmt: skip

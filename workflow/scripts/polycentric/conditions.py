@@ -9,11 +9,14 @@ from __future__ import annotations
 import ast
 import difflib
 import itertools
+import keyword
+import unicodedata
 from collections.abc import Iterator, Mapping
 
 from .columns import Column
 
-COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+ORDER = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+COMPARISONS = (ast.Eq, ast.NotEq, *ORDER)
 
 
 def parse(expression: str) -> ast.expr:
@@ -37,22 +40,41 @@ def problems(expression: str, columns: Mapping[str, Column]) -> Iterator[str]:
     try:
         tree = parse(expression)
     except ValueError as error:
-        yield f"{expression!r} is not a condition: {error}. Write comparisons such as contrast == 'yes'."
+        hint = _unspeakable(expression, columns) or "Write comparisons such as contrast == 'yes'."
+        yield f"{expression!r} is not a condition: {error}. {hint}"
         return
     for name in dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name)):
         if name not in columns:
             near = difflib.get_close_matches(name, columns, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"write one of: {', '.join(columns)}."
+            hint = _unspeakable(expression, columns) or hint
             yield f"{expression!r}: there is no column {name!r}; {hint}"
     for name in _alone(tree):
         if name in columns and columns[name].kind != "flag":
             yield f"{expression!r}: {name} alone is no condition; compare it with something."
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
-            for left, right in itertools.pairwise([node.left, *node.comparators]):
+            sides = itertools.pairwise([node.left, *node.comparators])
+            for op, (left, right) in zip(node.ops, sides, strict=True):
                 for name, other in ((left, right), (right, left)):
                     if isinstance(name, ast.Name) and name.id in columns:
-                        yield from _never(expression, name.id, columns[name.id], _constants(other))
+                        column, constants = columns[name.id], _constants(other)
+                        if column.kind == "text" and isinstance(op, ORDER):
+                            yield f"{expression!r}: {name.id} holds words without an order; write {name.id} in (...)."
+                            break
+                        yield from _never(expression, name.id, column, constants)
+
+
+def _unspeakable(expression: str, columns: Mapping[str, Column]) -> str:
+    """What to do about a column of an expression whose name Python cannot read, or reads as another one."""
+    for name in columns:
+        if name in expression and (keyword.iskeyword(name) or unicodedata.normalize("NFKC", name) != name
+                                   or not name.isidentifier()):  # fmt: skip
+            return (
+                f"A condition cannot name a column {name!r}; declare it under another name, as in clinical.columns: "
+                f"{{other_name: {{type: ..., column: {name!r}}}}}."
+            )
+    return ""
 
 
 def _alone(node: ast.expr) -> Iterator[str]:
@@ -68,6 +90,8 @@ def _alone(node: ast.expr) -> Iterator[str]:
 def _never(expression: str, name: str, column: Column, constants: list[object]) -> Iterator[str]:
     for value in constants:
         number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value == "" and column.kind == "text" and not column.required:
+            continue  # asks for a missing value
         if column.values and value not in column.values:
             yield f"{expression!r}: {name} is never {value!r}; write one of: {', '.join(map(repr, column.values))}."
         elif column.kind == "text" and not isinstance(value, str):

@@ -22,6 +22,7 @@ def write(
     seen: dict[str, Iterable[str]],
     upstream: Iterable[str | Path] = (),
     unknown: str = "",
+    weights: str = "",
     settings: str,
     code: str,
 ) -> None:
@@ -29,11 +30,12 @@ def write(
 
     `seen` maps a part (training, validation) to the patients whose data any fit, choice or stopping rule used;
     `upstream` are the ledger files of the models that made the inputs; they are embedded, so that one file tells all.
-    `unknown` says what is not known of who was seen.
+    `unknown` says what is not known of who was seen; `weights` is the SHA-256 of the weights that a training gave.
     """
     write_json(
         path,
         ({"unknown": unknown} if unknown else {})
+        | ({"weights": weights} if weights else {})
         | {
             "schema_version": VERSION,
             "name": name,

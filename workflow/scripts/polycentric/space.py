@@ -6,6 +6,7 @@ tables, figures, networks with their states of training, and exports.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from . import tables
 from .errors import UserError
 from .jobs import SILENT, Log
 from .tables import Column, Schema
-from .tables.schemas import CURATION, integer, text
+from .tables.schemas import CURATION, VIEWS, integer, text
 
 SPACE = Schema(
     "space",
@@ -112,11 +113,32 @@ def _grid(source: tuple[np.ndarray, np.ndarray, str], own: Mapping[str, Any]) ->
 
 
 def present(root: Path, row: Mapping[str, Any]) -> int:
-    """Bytes of images of a row that are there already."""
+    """Bytes of images of a row that need not be made any more: they are there, or a view's that came and went.
+
+    Listed images of views count as in the estimate, whatever their type. Nothing of a view is left to be made when its
+    manifests tell of all scans, those that it is not made of included.
+    """
     kind = {"volumes": "volumes"}.get(row["name"]) if row["stage"] == "convert" else None
     folder = kind or ("views" if row["stage"] in ("prepare", "synthesize") else "masks")
     place = root / folder / ("" if folder == "volumes" else row["name"])
-    return sum(path.stat().st_size for path in place.rglob("*.nii")) if place.is_dir() else 0
+    listed: set[Path] = set()
+    size = told = 0
+    for manifest in sorted(place.glob("*/*.tsv")) if folder == "views" else ():
+        if ".for." in manifest.name:  # a lease, a copy of the manifest
+            continue
+        # its job begins just now, or it is of another version and will be made again
+        with contextlib.suppress(FileNotFoundError, UserError):
+            rows = tables.read(manifest, VIEWS)
+            told += len(rows)
+            rows = rows[rows["path"].ne("")]
+            size += VIEW_BYTES * int(rows[["size_x", "size_y", "size_z"]].prod(axis=1).sum())
+            listed |= {root / path for path in rows["path"]}
+    if told >= row["scans"] > 0:
+        return int(row["bytes"])
+    for path in place.rglob("*.nii") if place.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # other jobs write and remove meanwhile
+            size += 0 if path in listed else path.stat().st_size
+    return size
 
 
 def guard(root: Path, room: str, log: Log) -> None:

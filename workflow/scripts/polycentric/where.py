@@ -24,6 +24,9 @@ _COMPARE = {
 def holds(expression: str, frame: pd.DataFrame, *, where: str) -> pd.Series:
     """Boolean Series: for which rows the expression holds; a missing value makes a comparison false.
 
+    An empty text is a missing value, unless the expression compares with ''. Words such as '1' find the numbers and
+    truth values as which a table gives them back.
+
     Raises
     ------
     UserError
@@ -62,14 +65,32 @@ def _condition(node: ast.expr, frame: pd.DataFrame) -> pd.Series:
 
 
 def _compare(op: ast.cmpop, left: Any, right: Any) -> pd.Series:
+    left, right = _as_read(left, right), _as_read(right, left)
     if isinstance(op, ast.In | ast.NotIn):
-        inside = left.isin(right)
-        return (inside if isinstance(op, ast.In) else ~inside & left.notna()).astype(bool)
+        inside = left.isin([value for value in right if not pd.isna(value)]) & _there(left, right)
+        return (inside if isinstance(op, ast.In) else ~inside & _there(left, right)).astype(bool)
     result = _COMPARE[type(op)](left, right)
-    for side in (left, right):  # NaN != 1 is true in pandas: a missing value satisfies nothing here
+    for side, other in ((left, right), (right, left)):  # NaN != 1 is true in pandas: nothing is satisfied here
         if isinstance(side, pd.Series):
-            result = result & side.notna()
+            result = result & _there(side, other)
     return result.fillna(False).astype(bool)
+
+
+def _there(column: pd.Series, other: Any) -> pd.Series:
+    """Where a column has a value."""
+    asked = "" in other if isinstance(other, list) else isinstance(other, str) and other == ""
+    return column.notna() if asked else column.notna() & column.ne("").fillna(False)
+
+
+def _as_read(value: Any, column: Any) -> Any:
+    """Words as what a column of such words is when it was read: further columns of a table have no declared type."""
+    if isinstance(value, list):
+        return [_as_read(one, column) for one in value]
+    if not isinstance(value, str) or not isinstance(column, pd.Series):
+        return value
+    if pd.api.types.infer_dtype(column, skipna=True) == "boolean":
+        return {"true": True, "false": False}.get(value.lower(), float("nan"))
+    return pd.to_numeric(value, errors="coerce") if pd.api.types.is_numeric_dtype(column) else value
 
 
 def _value(node: ast.expr, frame: pd.DataFrame) -> Any:

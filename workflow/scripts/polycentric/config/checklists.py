@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -93,6 +94,6 @@ def problems(name: ChecklistName, answers: Answers) -> list[str]:
         lower = text.lower()
         if lower.startswith("not applicable") and not lower.removeprefix(NOT_APPLICABLE).strip():
             found.append(f"checklists.{name}.{number}: say why, as in 'not applicable: no one was treated'")
-        elif number in known and known[number].weight is not None and not lower.startswith(("yes", "no")):
+        elif number in known and known[number].weight is not None and not re.match(r"(yes|no)\b", lower):
             found.append(f"checklists.{name}.{number}: begin with yes or no, since the item counts in a score")
     return found

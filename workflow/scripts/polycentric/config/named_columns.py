@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..columns import PATIENT_COLUMNS, SCAN_COLUMNS, Column
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 
 Named = tuple[str, Collection[str], Collection[str]]
 ROW = {key: Column("text", "key of a row of a feature set") for key in ("set", "source", "view", "roi", "perturbation")}
+# rows of perturbed images are a table of their own, which nothing harmonises
+SET_ROW = {key: column for key, column in ROW.items() if key != "perturbation"}
 REPEATS = ("source", "set", "perturbation", "session", "timepoint", "scan")
 
 
 def column_problems(study: Study) -> Iterator[tuple[str, str]]:
     """Where a column or a condition stands, and what is wrong with it."""
     patients = _patient_columns(study)
-    for where, expression, columns in _conditions(study, patients, patients | SCAN_COLUMNS):
+    scans = SCAN_COLUMNS | {"centre": patients["centre"]}
+    for where, expression, columns in _conditions(study, patients, scans):
         if expression is not None:
             yield from ((where, message) for message in problems(expression, columns))
     for where, names, known in _names(study, patients):
@@ -44,6 +48,7 @@ def column_problems(study: Study) -> Iterator[tuple[str, str]]:
 def _patient_columns(study: Study) -> dict[str, Column]:
     """Columns of the patient table: its own and those of the clinical table."""
     columns = dict(PATIENT_COLUMNS)
+    columns["centre"] = replace(columns["centre"], values=tuple(study.centres))
     if study.clinical is None:
         return columns
     times = {o.time for o in study.clinical.outcomes.values() if o.type == "time-to-event"}
@@ -56,8 +61,9 @@ def _patient_columns(study: Study) -> dict[str, Column]:
 
 
 def _conditions(
-    study: Study, patients: Mapping[str, Column], both: Mapping[str, Column]
+    study: Study, patients: Mapping[str, Column], scans: Mapping[str, Column]
 ) -> Iterator[tuple[str, str | None, Mapping[str, Column]]]:
+    both = {**patients, **scans}
     for name, split in study.splits.items():
         yield f"splits.{name}.where", split.where, patients
     for name, view in study.views.items():
@@ -75,16 +81,16 @@ def _conditions(
         yield f"segmentation.{name}.where", net.where, both
     for name, features in study.features.items():
         if isinstance(features, HarmonisedSet) and features.phantom:
-            yield f"features.{name}.phantom.where", features.phantom.where, {**both, **ROW}
+            yield f"features.{name}.phantom.where", features.phantom.where, {**both, **SET_ROW}
     for name, analysis in study.analyses.items():
         if isinstance(analysis, FeatureShift):
             yield f"analyses.{name}.where", analysis.where, both
         elif isinstance(analysis, StabilityAnalysis):
             for design, one in analysis.designs.items():
-                yield f"analyses.{name}.designs.{design}.where", one.where, {**SCAN_COLUMNS, **ROW}
+                yield f"analyses.{name}.designs.{design}.where", one.where, {**scans, **ROW}
     for name, reader in study.readers.items():
         for arm in ("acquired", "synthetic"):
-            yield f"readers.{name}.views.{arm}.where", getattr(reader.views, arm).where, SCAN_COLUMNS
+            yield f"readers.{name}.views.{arm}.where", getattr(reader.views, arm).where, scans
 
 
 def _names(study: Study, patients: Mapping[str, Column]) -> Iterator[Named]:
@@ -97,7 +103,7 @@ def _names(study: Study, patients: Mapping[str, Column]) -> Iterator[Named]:
     for name, features in study.features.items():
         if isinstance(features, HarmonisedSet):
             batch = (features.batch,) if isinstance(features.batch, str) else features.batch
-            yield f"features.{name}.batch", batch, [*images, *ROW]
+            yield f"features.{name}.batch", batch, [*images, *SET_ROW]
             yield f"features.{name}.covariates", features.covariates, list(patients)
     for name, analysis in study.analyses.items():
         where = f"analyses.{name}"

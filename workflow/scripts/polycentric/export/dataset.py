@@ -63,10 +63,15 @@ def decimal(value: float) -> str:
     raise ValueError(f"{value} does not fit a decimal string")
 
 
-def slope(modality: Modality, limits: tuple[float, float]) -> float:
-    """What one step of the stored numbers means: 1 HU; of MR a share of the model's range, unless that is wide."""
+def slope(modality: Modality, limits: tuple[float, float], largest: float = 0.0) -> float:
+    """What one step of the stored numbers means: 1 HU; of MR a share of the model's range, unless that is wide.
+
+    Steps of MR are coarser where 16 bits would not hold an image that reaches beyond the range, to `largest`.
+    """
     width = limits[1] - limits[0]
-    return 1.0 if modality == "CT" or width >= STEPS else float(decimal(width / STEPS))
+    if modality == "CT":
+        return 1.0
+    return float(decimal(max(1.0 if width >= STEPS else width / STEPS, largest / 32767)))
 
 
 def stored(values: np.ndarray, step: float = 1.0) -> np.ndarray:

@@ -191,7 +191,8 @@ def _export(
     if pd.isna(row["diagnostics"]) or not row["diagnostics"]:  # what a network made has them
         return [{"status": "missing", "reason": "SOURCE_UNCHANGED: the model has handed this scan on as it was"}]
     volume = volumes.read(results / str(row["path"]), row)
-    step = dataset.slope(like.modality, like.limits)
+    largest = float(np.abs(volume.array.astype(np.float64)).max(initial=0.0))
+    step = dataset.slope(like.modality, like.limits, largest if np.isfinite(largest) else 0.0)
     try:
         pixels = dataset.stored(volume.array, step)
     except ValueError as error:

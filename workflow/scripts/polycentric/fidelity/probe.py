@@ -89,7 +89,7 @@ def probe(
     rows = tables.read_all(list(source), schemas.VIEWS)
     rows = rows[(rows["view"] == synthesis.source.view) & (rows["status"] == "ok") & rows["scan"].isin(chosen["scan"])]
     if further is not None:
-        rows = rows[[not further[scan][1] for scan in rows["scan"]]]
+        rows = rows[rows["scan"].map(lambda scan: not further[scan][1]).astype(bool)]
     rows = rows.sort_values("scan").drop_duplicates("patient").reset_index(drop=True)
     ledger.refuse_leaks(set(rows["patient"]), list(ledgers), where=where)
     if rows.empty:

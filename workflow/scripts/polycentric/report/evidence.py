@@ -243,7 +243,7 @@ def _apart(r: Results) -> Iterator[Found]:
 @_evidence("ledger")
 def _ledger(r: Results) -> Iterator[Found]:
     known = [entry for entry in r.audit if entry.held_out is not None]
-    if known and not any(entry.overlaps for entry in r.audit):
+    if known and not any(entry.overlaps or entry.unknown for entry in r.audit):
         yield Found(f"No held-out patient was seen: {plural(len(known), 'ledger')} compared with splits", "ledger")
 
 
@@ -314,7 +314,9 @@ def _network_settings(r: Results) -> Iterator[Found]:
 @_evidence("history")
 def _history(r: Results) -> Iterator[Found]:
     for name, files in r.inputs.models.items():
-        if files.history is not None and files.history.is_file():
+        if files.history is None or not files.history.is_file():
+            continue
+        if len(files.history.read_text(encoding="utf-8").splitlines()) > 1:  # imported weights have no curve
             yield Found(f"Training curve of {name}", "training", files.history.relative_to(r.root).as_posix())
 
 
@@ -435,7 +437,8 @@ def _imported(r: Results) -> Iterator[Found]:
 def _stable(r: Results) -> Iterator[Found]:
     chosen = {n for n, own in r.section("features").items() if own.get("kind") == "selected"}
     for entry in r.of(*PREDICTION):
-        if used := sorted(chosen & set(_sets_of(r.declared(entry)))):
+        used = sorted(set(_sets_of(r.declared(entry))))
+        if used and chosen.issuperset(used):
             yield Found(f"{entry['title']} uses stable features only: {', '.join(used)}", f"result-{entry['name']}")
 
 
@@ -589,7 +592,10 @@ def _internal(r: Results) -> Iterator[Found]:
     development = set(r.patients.loc[r.patients["role"] != "external", "centre"])
     held_out = any(((table["part"] == "test") & table["centre"].isin(development)).any() for table in r.splits.values())
     if held_out:
-        yield from _image_measures(r)
+        for found in _image_measures(r):
+            declared = r.section("analyses").get(found.place.removeprefix("result-")) or {}
+            if "test" in declared.get("parts", ("test",)):
+                yield found
 
 
 @_evidence("test-part")

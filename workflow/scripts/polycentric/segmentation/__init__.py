@@ -3,4 +3,4 @@
 `ENGINE_VERSION` is raised when training gives other weights from the same settings, scans and masks.
 """
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"

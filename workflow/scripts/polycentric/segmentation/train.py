@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ledger as ledgers
 from ..errors import UserError
-from ..files import hash_of, write_json
+from ..files import hash_of, sha256_file, write_json
 from ..jobs import SILENT, Log
 from ..networks import devices
 from ..networks import weights as weight_files
@@ -120,6 +120,7 @@ def train(
         split=settings.split,
         seen={"training": used},
         upstream=upstream,
+        weights=sha256_file(weights),
         settings=settings_json,
         code=code,
     )

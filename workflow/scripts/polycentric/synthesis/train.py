@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import ledger as ledgers
-from ..files import hash_of, write_json
+from ..files import hash_of, sha256_file, write_json
 from ..jobs import SILENT, Log
 from ..networks import devices, discriminator
 from ..networks import weights as weight_files
@@ -144,6 +144,8 @@ def train(
         split=settings.split,
         seen={"training": used} | ({"elsewhere": elsewhere} if settings.start_from else {}),
         upstream=upstream,
+        unknown=adopt.unknown(settings.start_from, elsewhere) if settings.start_from else "",
+        weights=sha256_file(weights),
         settings=settings_json,
         code=code,
     )

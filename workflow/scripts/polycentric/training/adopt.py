@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..config.base import ImportedWeights
 
 
+UNKNOWN = "which patients its weights have seen: no ledger lies beside them, and seen names nobody"
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Files of a fitted model."""
@@ -63,6 +66,8 @@ def adopt(
         stage=stage,
         split=split,
         seen={"elsewhere": known},
+        unknown=unknown(given, known),
+        weights=found,
         settings=settings_json,
         code=code,
     )
@@ -77,7 +82,7 @@ def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[s
     Raises
     ------
     UserError
-        if the ledger is of another model or kind of model than the weights, or the settings name some patients as seen
+        if the ledger is of other weights, or of another kind of model, or the settings name some patients as seen
         and leave out others of this study that the ledger names.
     """
     from .. import tables
@@ -88,7 +93,13 @@ def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[s
         return given.seen
     record = ledgers.read(beside)
     stated = weight_files.facts(given.path).get("name", record["name"])
-    if (record["stage"], record["name"]) != (stage, stated):
+    if record["stage"] == stage and record.get("weights", given.sha256) != given.sha256:
+        raise UserError(
+            f"{where}: beside the weights lies the ledger of other weights of model {record['name']!r}. Write the path "
+            f"of weights in the folder where they were trained, or in one of their own."
+        )
+    # imported weights keep the name that they had; ledgers of before name no weights
+    if record["stage"] != stage or ("weights" not in record and record["name"] != stated):
         raise UserError(
             f"{where}: beside the weights of {stage} model {stated!r} lies the ledger of {record['stage']} model "
             f"{record['name']!r}. Write the path of weights in the folder where they were trained, or in one of their "
@@ -102,6 +113,13 @@ def seen(given: ImportedWeights, split: Path, stage: str, where: str) -> tuple[s
             f"({', '.join(left_out[:3])}{', ...' if len(left_out) > 3 else ''}). Leave seen out; the ledger is read."
         )
     return tuple(sorted(behind | set(given.seen)))
+
+
+def unknown(given: ImportedWeights, known: tuple[str, ...]) -> str:
+    """What is not known of the patients behind given weights, for the ledger."""
+    if (beside := ledgers.beside(given.path)) is not None:
+        return "; ".join(ledgers.unknown([beside]).values())
+    return "" if known else UNKNOWN
 
 
 def checked(given: ImportedWeights, where: str) -> Path:
