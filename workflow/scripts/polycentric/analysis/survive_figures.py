@@ -247,7 +247,7 @@ def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
     rows, useful = [], []
     for (key, part, t), found in judged.decisions.items():
         common = {"part": part, "time": t}
-        for strategy, values in ((key, found.model), ("all", found.everyone)):
+        for strategy, values in ((key, found.model), (survival_plots.EVERYBODY, found.everyone)):
             gain = found.gain if strategy == key else np.full((3, len(found.thresholds)), np.nan)
             rows += [
                 {**common, "strategy": strategy, "threshold": a, **dict(zip(COLUMNS, v, strict=True))}
