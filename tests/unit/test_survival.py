@@ -579,6 +579,8 @@ def test_competing_events_give_incidences_and_gray(tmp_path: Path) -> None:
     assert rows.loc["test", "competing events"] == (status == 2).sum()
     (column,) = (c for c in rows.columns if c.startswith("incidence at"))
     assert not [c for c in rows.columns if "survival" in c]
+    groups = pd.read_csv(tmp_path / "analyses/os/tables/subgroups.csv")
+    assert not [c for c in groups.columns if "expected" in c]  # no risk is predicted
     fit = AalenJohansenFitter(jitter_level=1e-9, seed=1).fit(time, status, event_of_interest=1)
     found = fit.cumulative_density_.iloc[:, 0]
     expected = found[found.index <= float(column.split()[2]) + 0.5].iloc[-1]

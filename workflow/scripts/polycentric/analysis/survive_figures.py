@@ -260,7 +260,7 @@ def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
              "better than all and none at thresholds": better or "none",
              "largest gain in net benefit": shown(dict(zip(("value", "lower", "upper"), found.gain[:, best],
                                                            strict=True)), 3),
-             "at threshold": f"{found.thresholds[best]:.2f}"}
+             "at threshold": decision.text(found.thresholds[best])}
         )  # fmt: skip
     frame = pd.DataFrame(rows)
     if not len(frame):
