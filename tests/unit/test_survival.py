@@ -579,6 +579,13 @@ def test_competing_events_give_incidences_and_gray(tmp_path: Path) -> None:
     assert rows.loc["test", "competing events"] == (status == 2).sum()
     (column,) = (c for c in rows.columns if c.startswith("incidence at"))
     assert not [c for c in rows.columns if "survival" in c]
+    made = apply.apply(
+        "again", Application(model="os/radiomics", features="mixed", outcome="death"),
+        models=[tmp_path / "analyses/os/models/radiomics.skops"], record=tmp_path / "analyses/os/ledger.json",
+        features=cohort.features["mixed"], patients=cohort.patients, outcome=cohorts.OUTCOMES["death"], columns=None,
+        folder=tmp_path / "applied/again",
+    )  # fmt: skip
+    assert made["performance"]["log_rank"] == test["log_rank"]  # of the same patients
     groups = pd.read_csv(tmp_path / "analyses/os/tables/subgroups.csv")
     assert not [c for c in groups.columns if "expected" in c]  # no risk is predicted
     fit = AalenJohansenFitter(jitter_level=1e-9, seed=1).fit(time, status, event_of_interest=1)

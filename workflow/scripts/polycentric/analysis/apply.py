@@ -214,10 +214,14 @@ def _survived(
     """Add time and event to the predictions; performance in patients whom no fit has seen."""
     followed = data.survival(frame.loc[result.index], outcome, fitted.horizon_days, where)
     result["time"], result["event"] = followed["time"], followed["event"]
-    kept = result[result["time"].notna() & result["seen"].eq("no")]
+    judged = (result["time"].notna() & result["seen"].eq("no")).to_numpy()
+    kept = result[judged]
+    cause = None
+    if fitted.competing is not None:
+        cause = data.causes(frame.loc[result.index], outcome, followed, fitted.competing)[judged]
     time, event, index = (kept[c].to_numpy(dtype=float) for c in ("time", "event", "index"))
     groups = kept["group"].to_numpy(dtype=object) if "group" in kept else None
-    return apply_survival.performance(name, time, event > 0, index, groups, level=fitted.level, seed=seed)
+    return apply_survival.performance(name, time, event > 0, index, groups, cause, level=fitted.level, seed=seed)
 
 
 def _features(
