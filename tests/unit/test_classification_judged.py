@@ -157,8 +157,16 @@ def test_each_of_several_classes_is_judged_against_the_rest(tmp_path: Path) -> N
         return frame.assign(grade=np.where(frame["age_years"] > 65, "old", young))
 
     cohort = cohorts.write(tmp_path, sizes={"north": 500, "south": 200}, external="south", signal=2.0, change=graded)
-    metrics = run(cohort, MulticlassOutcome(column="grade"), models=("ridge",), clinical=("age_years",))
+    metrics = run(cohort, MulticlassOutcome(column="grade"), models=("ridge",), clinical=("age_years",),
+                  validation=[{"kind": "cross-validation", "folds": 3, "repeats": 1}])  # fmt: skip
     found = entry(metrics, "ridge")
+    # the line of everybody is that of the class in further validation, too
+    lines = pd.read_csv(tmp_path / "analyses/a/figures/subgroups.csv")
+    lines = lines[lines["part"].eq("cross-validation") & lines["group"].eq("all")].set_index("model")["value"]
+    each = pd.read_csv(tmp_path / "analyses/a/validation/cross-validation.predictions.csv")
+    for name in ("a", "b", "old"):
+        auc = roc.auc(each["outcome"].eq(name).to_numpy(), each[f"probability_{name}"].to_numpy())
+        assert lines[f"mixed, ridge, {name}"] == pytest.approx(auc)
     people = tables.read(tmp_path / "analyses/a/predictions.parquet", CLASSIFICATION)
     people = people[people["part"].eq("external")]
     for name in ("a", "b", "old"):

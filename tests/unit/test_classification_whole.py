@@ -421,6 +421,39 @@ def test_an_applied_model_is_judged_on_patients_it_has_not_seen(tmp_path: Path) 
     assert "applied/again/figures/calibration.svg" in set(listed)
 
 
+def test_who_has_no_prediction_or_outcome_is_counted_and_nobody_may_be_left(tmp_path: Path) -> None:
+    cohort = cohorts.write(tmp_path, sizes={"north": 90, "south": 40}, external="south", features=2)
+    run(cohort, settings(models=("ridge",)))
+
+    def applied(patients: Path, features: Path) -> dict:
+        return apply.apply(
+            "again", Application(model="a/mixed/ridge", features="mixed", outcome="response",
+                                 subgroups={"age_years": [60]}),
+            models=[tmp_path / "analyses/a/models/mixed--ridge.skops"], record=tmp_path / "analyses/a/ledger.json",
+            features=features, patients=patients, outcome=cohorts.OUTCOMES["response"], columns=None,
+            folder=tmp_path / "applied/again", scans=cohort.scans, root=tmp_path,
+        )  # fmt: skip
+
+    frame = cohort.frame.copy()
+    south = frame.index[frame["centre"].eq("south")]
+    frame.loc[south[:4], "response"] = None
+    tables.write(frame, tmp_path / "patients.tsv", cohorts.PATIENTS)
+    table = tables.read(cohort.features["mixed"], cohorts.FEATURES)
+    table.loc[table["patient"].isin(frame.loc[south[-7:], "patient"]), ["status", "reason"]] = ["rejected", "X: y"]
+    tables.write(table, tmp_path / "features.parquet", cohorts.FEATURES)
+    made = applied(tmp_path / "patients.tsv", tmp_path / "features.parquet")
+    assert (made["patients"], made["without_features"], made["without_outcome"]) == (123, 7, 4)
+    assert any(w.startswith("7 of 130 patients") for w in made["warnings"])
+    assert any(w.startswith("4 of 123 patients") for w in made["warnings"])
+    assert made["performance"]["auc"]["n"] == 123 - 4 - made["seen"]
+    # everybody has been seen: there is nobody to judge, and no group of them
+    seen = ledger.read(tmp_path / "analyses/a/ledger.json")["seen"]["training"]
+    tables.write(frame[frame["patient"].isin(seen)], tmp_path / "seen.tsv", cohorts.PATIENTS)
+    made = applied(tmp_path / "seen.tsv", tmp_path / "features.parquet")
+    assert made["patients"] == made["seen"] == len(seen)
+    assert made["performance"]["auc"]["value"] is None
+
+
 def test_explanations_name_what_drives_the_outcome(tmp_path: Path) -> None:
     cohort = cohorts.write(tmp_path, sizes={"north": 250, "south": 100}, external="south", signal=3.0)
     run(cohort, settings(models=("lasso", "random-forest", "xgboost"), explain={"permutations": 3, "dependence": 1}))

@@ -122,6 +122,9 @@ def test_thresholds_of_a_decision_curve_include_both_ends() -> None:
     assert decision.grid(0.01, 0.99).tolist() == [k / 100 for k in range(1, 100)]
     assert decision.grid(0.075, 0.4)[[0, 1, -2, -1]] == pytest.approx([0.075, 0.085, 0.395, 0.4])
     assert decision.grid(0.001, 0.02).tolist() == [k / 1000 for k in range(1, 21)]
+    # in words they stay apart
+    assert decision.in_words([(0.1, 0.25), (0.4, 0.4)]) == "0.10 to 0.25, 0.40"
+    assert decision.in_words([(0.051, 0.054), (0.075, 0.075)]) == "0.051 to 0.054, 0.075"
     for low, high in ((0.05, 0.4), (0.1, 0.3), (0.333, 0.666), (0.02, 0.03)):
         found = decision.grid(low, high)
         assert (found[0], found[-1]) == (low, high)

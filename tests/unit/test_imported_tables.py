@@ -309,6 +309,17 @@ def test_a_wrong_mark_is_told(tmp_path):
         settings(chosen_on={"centres": ["south"]})
 
 
+def test_a_mark_need_not_stand_in_every_file(tmp_path):
+    """The file of a centre that only validated has no row of the discovery."""
+    chosen = ImportedSet.model_validate(
+        {"kind": "imported", "table": {"north": "n.csv", "south": "s.csv"}, "columns": {"patient": "id"},
+         "chosen_on": {"rows": {"phase": ["found"]}}}
+    )  # fmt: skip
+    path = tmp_path / "ledger.json"
+    take(tmp_path, chosen, "id,phase,x\na,found,1\nb,checked,2\n", "id,phase,x\nc,checked,3\n", ledger=path)
+    assert ledger.read(path)["seen"]["chosen"] == [who("a")]
+
+
 def test_sets_side_by_side(tmp_path):
     radiomics = take(
         tmp_path, settings(columns={"patient": "id", "roi": "r"}), "id,r,x\n1,a,1\n1,b,3\n2,a,5\n", cohort=None,

@@ -248,10 +248,16 @@ def test_settings_do_not_depend_on_the_order_of_keys(toy: dict) -> None:
         ({"model": "survival/clinical", "outcome": "severe"}, "write a time-to-event outcome"),
         ({"model": "severity/mixed/lasso", "features": "mixed", "outcome": "survival"}, "write an outcome of classes"),
         ({"model": "survival/both", "features": "mixed"}, "fitted on several sets"),
+        ({"model": "severity/ensemble/one", "features": "mixed"}, ""),
+        ({"model": "severity/ensemble/two", "features": "mixed"}, "fitted on several sets .combat, mixed."),
+        ({"model": "severity/combat/lasso"}, "write a set, such as 'combat'"),
     ],
 )
 def test_what_is_applied_is_known_and_gets_what_it_needs(toy: dict, own: dict, words: str) -> None:
     toy["analyses"]["survival"]["models"]["both"] = {"stack": ["clinical-radiomics", "automatic"]}
+    toy["analyses"]["severity"]["ensembles"] = {
+        "one": ["mixed/lasso", "mixed/random-forest"], "two": ["mixed/lasso", "combat/lasso"],
+    }  # fmt: skip
     if "other" in own["model"]:
         del toy["analyses"]["survival"]["models"]["both"]
     toy["apply"] = {"again": own}

@@ -373,6 +373,37 @@ def test_cross_validated_indices_do_not_favour_the_model_that_overfits() -> None
     assert weights["cross-validated"] < 0.4
 
 
+@pytest.mark.parametrize("method", ["cox", "forest", "boosting"])
+def test_a_stack_predicts_the_risk_of_new_patients(method: str) -> None:
+    """The mean predicted risk of new patients is their true one, also where indices of a model have another zero."""
+    rng = np.random.default_rng(1)
+    n, t = 600, 0.5
+    x = pd.DataFrame(rng.normal(size=(n, 3))).add_prefix("f")
+    age = pd.DataFrame({"age": rng.normal(size=n)})
+    hazard = np.exp(0.8 * x["f0"] + 0.5 * age["age"]).to_numpy()
+    death, lost = rng.exponential(1 / hazard), rng.uniform(0.5, 3, n)
+    y = np.c_[np.minimum(death, lost), death <= lost]
+    models = {"clinical": {"clinical": ["age"], "method": "cox"}, "image": {"features": "x", "method": method},
+              "both": {"stack": ["clinical", "image"]}}  # fmt: skip
+    chosen = settings(models=models, trees=30, resampling={"folds": 3, "repeats": 1})
+    given, new = ({"clinical": age[rows], "image": x[rows]} for rows in (slice(0, 200), slice(200, n)))
+    fit = chains.fit_all(given, y[:200], chosen, lambda *names: generator(1, *names), 0)["both"]
+    risk = 1 - fit.survival(new, np.array([t]))[:, 0].mean()
+    # a share of 200 patients has an error of 0.035
+    assert risk == pytest.approx(np.mean(1 - np.exp(-t * hazard[200:])), abs=0.08)
+
+
+def test_a_clinical_column_that_a_centre_lacks_is_dropped(tmp_path: Path) -> None:
+    cohort = cohorts.write(
+        tmp_path, sizes={"north": 60, "south": 30}, external="south",
+        change=lambda frame: frame.assign(stage=frame["stage"].where(frame["centre"].ne("south"))),
+    )  # fmt: skip
+    models = {"clinical": {"clinical": ["age_years", "stage"], "method": "cox"}}
+    metrics = run(cohort, settings(models=models, absent_variable="drop"))
+    assert "No patient of south has a value of stage, so no model uses it." in metrics["warnings"]
+    assert metrics["results"]["clinical"]["variables"] == 1
+
+
 @pytest.mark.parametrize("method", ["cox", "lasso", "elastic-net", "forest", "boosting"])
 def test_every_method_predicts_new_patients_and_is_kept(tmp_path: Path, method: str) -> None:
     cohort = cohorts.write(tmp_path, sizes={"north": 160}, external=None, features=6)
@@ -535,6 +566,32 @@ def test_competing_events_give_incidences_and_gray(tmp_path: Path) -> None:
     curve = pd.read_csv(tmp_path / "analyses/os/figures/summary.csv")
     assert curve.groupby(["part", "group"])["value"].apply(lambda v: v.is_monotonic_increasing).all()
     assert any("cause-specific" in w for w in metrics["warnings"])
+    # nobody is lost by a competing event; the incidence is not one minus Kaplan-Meier
+    from lifelines import AalenJohansenFitter, KaplanMeierFitter
+
+    rows = pd.read_csv(tmp_path / "analyses/os/tables/follow-up.csv").set_index("part")
+    frame = tables.read(tmp_path / "analyses/os/predictions.parquet", SURVIVAL)
+    people = frame[frame["model"].eq("radiomics") & frame["part"].eq("test")].set_index("patient")
+    status = cohort.frame.set_index("patient")["event"].loc[people.index].map({"alive": 0, "dead": 1, "other": 2})
+    time = people["time"].astype(float)
+    lost = KaplanMeierFitter().fit(time, status == 0)
+    assert float(rows.loc["test", "median follow-up"]) == lost.median_survival_time_
+    assert rows.loc["test", "competing events"] == (status == 2).sum()
+    (column,) = (c for c in rows.columns if c.startswith("incidence at"))
+    assert not [c for c in rows.columns if "survival" in c]
+    made = apply.apply(
+        "again", Application(model="os/radiomics", features="mixed", outcome="death"),
+        models=[tmp_path / "analyses/os/models/radiomics.skops"], record=tmp_path / "analyses/os/ledger.json",
+        features=cohort.features["mixed"], patients=cohort.patients, outcome=cohorts.OUTCOMES["death"], columns=None,
+        folder=tmp_path / "applied/again",
+    )  # fmt: skip
+    assert made["performance"]["log_rank"] == test["log_rank"]  # of the same patients
+    groups = pd.read_csv(tmp_path / "analyses/os/tables/subgroups.csv")
+    assert not [c for c in groups.columns if "expected" in c]  # no risk is predicted
+    fit = AalenJohansenFitter(jitter_level=1e-9, seed=1).fit(time, status, event_of_interest=1)
+    found = fit.cumulative_density_.iloc[:, 0]
+    expected = found[found.index <= float(column.split()[2]) + 0.5].iloc[-1]
+    assert float(rows.loc["test", column].split()[0]) == pytest.approx(expected, abs=0.0051)
     lost = run(cohort, settings(competing="relapse"))
     assert any("no patient has the value 'relapse'" in w for w in lost["warnings"])
 

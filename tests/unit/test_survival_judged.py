@@ -13,6 +13,7 @@ from lifelines import KaplanMeierFitter
 from lifelines.utils import concordance_index
 from polycentric import tables
 from polycentric.analysis import calibrate, chains, discrimination, subgroups, survival, survive, survive_evaluate
+from polycentric.analysis.artefacts import read_skops
 from polycentric.analysis.schemas import SURVIVAL
 from polycentric.config.survival import SurvivalAnalysis
 from polycentric.estimates import bca_interval
@@ -165,8 +166,30 @@ def test_every_estimate_of_the_analysis_has_an_interval(tmp_path: Path) -> None:
     assert (smooth["lower"] <= smooth["upper"]).all()
     assert smooth["lower"].lt(smooth["observed"]).mean() > 0.9
     decision = pd.read_csv(tmp_path / "analyses/os/figures/decision.csv")
-    assert set(decision["strategy"]) == {"signal", "all"}
+    assert set(decision["strategy"]) == {"signal", "treat all"}
     assert (decision["lower"] <= decision["upper"]).all()
+
+
+def test_a_model_called_all_has_a_decision_curve_of_its_own(tmp_path: Path) -> None:
+    """Net benefit again from the predicted risk of the kept model, by lifelines."""
+    cohort = cohorts.write(tmp_path, sizes={"north": 90, "south": 60}, external="south", features=2)
+    models = {"clinical": {"clinical": ["age_years"], "method": "cox"}, "all": {"features": "mixed", "method": "cox"}}
+    run(cohort, settings(models=models, times_days=(250,)))
+    curve = pd.read_csv(tmp_path / "analyses/os/figures/decision.csv")
+    curve = curve[curve["part"].eq("external")]
+    assert set(curve["strategy"]) == {"clinical", "all", "treat all"}
+    frame = tables.read(tmp_path / "analyses/os/predictions.parquet", SURVIVAL)
+    rows = frame[frame["model"].eq("all")].set_index("patient")
+    chain = read_skops(tmp_path / "analyses/os/models/all.skops")
+    features = tables.read(cohort.features["mixed"], cohorts.FEATURES).set_index("patient").loc[rows.index]
+    z = chain.named_steps["front"].transform(features)
+    risk = 1 - chain.named_steps["model"].survival(z, np.array([250.0]))[:, 0]
+    part, treated = rows["part"].eq("external").to_numpy(), risk >= 0.3
+    here = rows[part & treated]
+    observed = 1 - KaplanMeierFitter().fit(here["time"].astype(float), here["event"].astype(float)).predict(250)
+    by_hand = (part & treated).sum() / part.sum() * (observed - (1 - observed) * 0.3 / 0.7)
+    line = curve[curve["strategy"].eq("all")].set_index("threshold")["net_benefit"]
+    assert line[0.3] == pytest.approx(by_hand)
 
 
 def test_net_benefit_of_samples_is_that_of_the_drawn_patients() -> None:

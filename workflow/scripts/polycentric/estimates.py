@@ -92,7 +92,7 @@ def bca_interval(
     samples = samples[np.isfinite(samples)]
     known = np.isfinite(jackknife)
     if len(samples) < 2 or not math.isfinite(value):
-        return Interval(math.nan, math.nan, len(samples), "no interval: the estimate does not exist")
+        return Interval(math.nan, math.nan, len(samples), "no interval (it exists in fewer than two samples);")
 
     def percentile(why: str) -> Interval:
         return Interval(*percentiles(samples, level), f"percentile (no BCa: {why})")

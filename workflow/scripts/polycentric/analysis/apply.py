@@ -96,7 +96,7 @@ def apply(
         if outcome is not None:
             performance = _survived(name, frame, followed, result, outcome, seed, where)
         artefacts.write()
-        return _write(name, settings, result, performance, folder, facts, warnings, log)
+        return _write(name, settings, result, len(frame), performance, folder, facts, warnings, log)
     fitted = ClassificationAnalysis.model_validate(analysis)
     if features is None and fitted.features:
         raise UserError(f"{where}: the model has features; write features: <set>.")
@@ -153,13 +153,14 @@ def apply(
             )
             warnings += leaks.check(traces, where)
     artefacts.write()
-    return _write(name, settings, result, performance, folder, {}, warnings, log)
+    return _write(name, settings, result, len(frame), performance, folder, {}, warnings, log)
 
 
 def _write(
     name: str,
     settings: Application,
     result: pd.DataFrame,
+    patients: int,
     performance: dict[str, Any],
     folder: Path,
     facts: dict[str, Any],
@@ -172,6 +173,18 @@ def _write(
             f"{known} of {len(result)} patients were seen when the model, or one behind its features, was fitted: "
             "their predictions stand in the table (seen: yes) and count in no estimate.",
         )
+    if lacking := patients - len(result):
+        warnings.append(
+            f"{lacking} of {patients} patients of the cohort have no row of features that is ok: they have no "
+            "prediction."
+        )
+    told = next((c for c in ("time", "outcome") if c in result), None)
+    unknown = int(result[told].isna().sum()) if told else None
+    if unknown:
+        warnings.append(
+            f"{unknown} of {len(result)} patients have no outcome, or one that the model does not know: they count in "
+            "no estimate."
+        )
     tables.write(result.reset_index(drop=True).sort_values("patient"), folder / "predictions.parquet", APPLIED)
     metrics = {
         "schema_version": 1,
@@ -182,6 +195,8 @@ def _write(
         "threshold": settings.threshold,
         "patients": len(result),
         "seen": known,
+        "without_features": lacking,
+        "without_outcome": unknown,
         **facts,
         "performance": performance,
         "warnings": warnings,
@@ -199,10 +214,14 @@ def _survived(
     """Add time and event to the predictions; performance in patients whom no fit has seen."""
     followed = data.survival(frame.loc[result.index], outcome, fitted.horizon_days, where)
     result["time"], result["event"] = followed["time"], followed["event"]
-    kept = result[result["time"].notna() & result["seen"].eq("no")]
+    judged = (result["time"].notna() & result["seen"].eq("no")).to_numpy()
+    kept = result[judged]
+    cause = None
+    if fitted.competing is not None:
+        cause = data.causes(frame.loc[result.index], outcome, followed, fitted.competing)[judged]
     time, event, index = (kept[c].to_numpy(dtype=float) for c in ("time", "event", "index"))
     groups = kept["group"].to_numpy(dtype=object) if "group" in kept else None
-    return apply_survival.performance(name, time, event > 0, index, groups, level=fitted.level, seed=seed)
+    return apply_survival.performance(name, time, event > 0, index, groups, cause, level=fitted.level, seed=seed)
 
 
 def _features(

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..estimates import Estimate, bca_interval, estimate, finite
 from ..files import read_json
 from ..randomness import generator
-from . import chains, data, survival
+from . import chains, competing, data, survival
 from .artefacts import read_skops
 from .survive_evaluate import cox_one
 
@@ -95,9 +95,10 @@ def predict(
     return result, facts
 
 
-def performance(name: str, time: np.ndarray, event: np.ndarray, index: np.ndarray, groups: np.ndarray | None, *,
-                level: float, seed: int) -> dict[str, Any]:  # fmt: skip
-    """Harrell's C, the calibration slope and the log-rank test of the risk groups."""
+def performance(name: str, time: np.ndarray, event: np.ndarray, index: np.ndarray, groups: np.ndarray | None,
+                cause: np.ndarray | None, *, level: float, seed: int) -> dict[str, Any]:  # fmt: skip
+    """Harrell's C, the calibration slope and the log-rank test of the risk groups; Gray's where `cause` (n,) tells of
+    competing events."""
     n = len(time)
     value = survival.concordance(time, event, index)
     method = "Harrell's C"
@@ -115,6 +116,7 @@ def performance(name: str, time: np.ndarray, event: np.ndarray, index: np.ndarra
     found["c_index"] = c
     found["calibration_slope"] = cox_one(index, time, event, level, n, "Wald, Cox regression on the index")
     if groups is not None and n:
-        chi, p = survival.log_rank(time, event, groups)
-        found["log_rank"] = {"test": "log-rank", "chi_squared": finite(chi), "p": finite(p), "n": n}
+        test = "log-rank" if cause is None else "Gray"
+        chi, p = survival.log_rank(time, event, groups) if cause is None else competing.gray(time, cause, groups)
+        found["log_rank"] = {"test": test, "chi_squared": finite(chi), "p": finite(p), "n": n}
     return found

@@ -137,7 +137,9 @@ def fit_all(tables: Tables, y: np.ndarray, settings: SurvivalAnalysis, stream: S
         return {name: fitted[name] for name in settings.models}
     apparent = {name: fitted[name].index(tables) for name in {n for m in stacks.values() for n in m.stack}}
     if any(model.indices == "cross-validated" for model in stacks.values()):
-        unseen = _out_of_fold(tables, y, settings, sorted(apparent), stream, seed) or apparent
+        found = _out_of_fold(tables, y, settings, sorted(apparent), stream, seed)
+        # round the mean of the kept models, whose indices the stack predicts from: trees have no zero of their own
+        unseen = {name: own + apparent[name].mean() for name, own in found.items()} if found else apparent
     for name, model in stacks.items():
         indices = unseen if model.indices == "cross-validated" else apparent
         z = np.column_stack([indices[other] for other in model.stack])

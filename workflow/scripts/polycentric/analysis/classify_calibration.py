@@ -160,7 +160,7 @@ def _useful(study: Study, use: Use, artefacts: TableArtefacts, prefix: str, note
                 "patients": len(use.told[where][0]),
                 "better than all and none at thresholds": ranges or "none",
                 "largest gain in net benefit": shown({k: best[g] for k, g in GAIN.items()}, 3),
-                "at threshold": f"{best['threshold']:.2f}",
+                "at threshold": decision.text(best["threshold"]),
             }
         )
     if rows:

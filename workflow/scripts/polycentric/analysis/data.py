@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from .. import ledger, outcomes, tables
@@ -122,6 +123,17 @@ def survival(frame: pd.DataFrame, outcome: Any, horizon_days: float | None, wher
         result.loc[late & result["event"].notna(), "event"] = 0.0
         result.loc[late, "time"] = horizon
     return result.where((result["time"] > 0) & result["event"].notna())
+
+
+def causes(frame: pd.DataFrame, outcome: Any, follow_up: pd.DataFrame, competing: str | int | None) -> np.ndarray:
+    """What ended the follow-up that `survival` found, (n,): 0 censored or unknown, 1 the event, 2 a competing one."""
+    event = follow_up["event"].to_numpy(dtype=float)
+    cause = np.where(event > 0, 1, 0)
+    if competing is None:
+        return cause
+    other = flag(frame[outcome.event], competing).to_numpy(dtype=float) > 0
+    cut = follow_up["time"].to_numpy(dtype=float) < pd.to_numeric(frame[outcome.time], errors="coerce").to_numpy()
+    return np.where(other & (event == 0) & ~cut, 2, cause)
 
 
 def features(

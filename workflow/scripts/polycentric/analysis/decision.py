@@ -123,4 +123,10 @@ def spans(thresholds: np.ndarray, better: np.ndarray) -> list[tuple[float, float
 
 def in_words(spans: list[tuple[float, float]]) -> str:
     """Such as 0.10 to 0.25, 0.40; empty where there is none."""
-    return ", ".join(f"{a:.2f} to {b:.2f}" if b > a else f"{a:.2f}" for a, b in spans)
+    return ", ".join(f"{text(a)} to {text(b)}" if b > a else text(a) for a, b in spans)
+
+
+def text(threshold: float) -> str:
+    """Such as 0.40, or 0.052 on a fine grid."""
+    found = f"{threshold:.4f}".rstrip("0")
+    return found if len(found) > 4 else f"{threshold:.2f}"

@@ -74,6 +74,9 @@ def _judge(
         entry = metrics[key[0]][key[1]]
         found = {"brier": classify_evaluate.brier(study, y, own[here])}
         found |= classify_calibration.assess(study, key, kind, y, own[here], result.use)
+        for k in () if study.binary else classify_calibration.wanted(study):
+            found[f"auc_{study.classes[k]}"] = roc.delong(y == k, own[here, k], level=study.settings.level)
+            found[f"auc_{study.classes[k]}"]["method"] += ", this class against the rest"
         for value in found.values():
             value["method"] += f"; {classify_calibration.FIRST}"
         entry |= found

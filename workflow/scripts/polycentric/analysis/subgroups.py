@@ -41,7 +41,7 @@ def groups(
             edges = sorted(bounds) or ([float(np.median(known))] if len(known) else [])
             result |= {f"{name}: {label}": mask for label, mask in _by_bounds(at, edges)}
             continue
-        if bounds:
+        if bounds and values.notna().any():
             raise UserError(f"{where}: subgroups: {name!r} holds no numbers; write {name}: [] to take its values.")
         text = values.map(lambda v: None if pd.isna(v) else _text(v))
         for label in sorted(text.dropna().unique()):

@@ -13,6 +13,7 @@ from .. import figures
 from . import plots
 from .plots import GROUP_COLOURS
 
+EVERYBODY = "treat all"  # no name of a model has a space
 DIAGONAL = {"color": "#999999", "linewidth": 0.7, "linestyle": (0, (4, 3))}
 
 
@@ -126,7 +127,7 @@ def predicted(rows: pd.DataFrame, unit: str) -> Figure:
 def decision(rows: pd.DataFrame, unit: str) -> Figure:
     """Net benefit against the threshold, a row of panels per time and a column per part; bands of a single model."""
     times, parts = list(dict.fromkeys(rows["time"])), list(dict.fromkeys(rows["part"]))
-    models = [s for s in dict.fromkeys(rows["strategy"]) if s != "all"]
+    models = [s for s in dict.fromkeys(rows["strategy"]) if s != EVERYBODY]
     figure, axes = figures.new(width_mm=min(80 * len(parts) + 5, 180), height_mm=70 * len(times), columns=len(parts),
                                rows=len(times), squeeze=False)  # fmt: skip
     top = max(float(rows["net_benefit"].max()), 0.01)
@@ -140,8 +141,8 @@ def decision(rows: pd.DataFrame, unit: str) -> Figure:
                     axis.fill_between(here["threshold"], here["lower"], here["upper"], color=colour, alpha=0.15,
                                       linewidth=0)  # fmt: skip
                 axis.plot(here["threshold"], here["net_benefit"], label=strategy, color=colour)
-            everyone = own[own["strategy"] == "all"]
-            axis.plot(everyone["threshold"], everyone["net_benefit"], label="all", **DIAGONAL)
+            everyone = own[own["strategy"] == EVERYBODY]
+            axis.plot(everyone["threshold"], everyone["net_benefit"], label=EVERYBODY, **DIAGONAL)
             axis.set(title=f"{part}, {t:g} {unit}", xlabel="threshold risk", ylabel="net benefit",
                      ylim=(-0.15 * top, 1.05 * top))  # fmt: skip
             axis.legend(loc="upper right", handlelength=1.4)

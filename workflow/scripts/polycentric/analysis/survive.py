@@ -178,7 +178,7 @@ def _fit(study: Study, log: Log) -> tuple[dict[str, chains.Fitted | None], chain
 
 def _say_constant(study: Study, key: str, table: pd.DataFrame) -> None:
     clinical = study.settings.models[key].clinical
-    constant = [c for c in clinical if table[c].nunique(dropna=True) < 2]
+    constant = [c for c in clinical if c in table.columns and table[c].nunique(dropna=True) < 2]
     if constant:
         study.warn(
             f"{key}: column {constant[0]!r}{' and others' * (len(constant) > 1)} has one value in all training "

@@ -247,7 +247,7 @@ def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
     rows, useful = [], []
     for (key, part, t), found in judged.decisions.items():
         common = {"part": part, "time": t}
-        for strategy, values in ((key, found.model), ("all", found.everyone)):
+        for strategy, values in ((key, found.model), (survival_plots.EVERYBODY, found.everyone)):
             gain = found.gain if strategy == key else np.full((3, len(found.thresholds)), np.nan)
             rows += [
                 {**common, "strategy": strategy, "threshold": a, **dict(zip(COLUMNS, v, strict=True))}
@@ -260,7 +260,7 @@ def _decision(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
              "better than all and none at thresholds": better or "none",
              "largest gain in net benefit": shown(dict(zip(("value", "lower", "upper"), found.gain[:, best],
                                                            strict=True)), 3),
-             "at threshold": f"{found.thresholds[best]:.2f}"}
+             "at threshold": decision.text(found.thresholds[best])}
         )  # fmt: skip
     frame = pd.DataFrame(rows)
     if not len(frame):

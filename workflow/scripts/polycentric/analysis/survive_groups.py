@@ -102,8 +102,9 @@ def write(study: Study, results: dict[str, Any], title: str, artefacts: TableArt
             common = {"model": key, "part": part}
             for group, c in measures["c_index"]["groups"].items():
                 values = {
-                    words: shown(measures[name]["groups"][group]) if name in measures else ""
+                    words: shown(measures[name]["groups"][group])
                     for name, words in MEASURES.items()
+                    if name in measures
                 }
                 why = c["method"].removeprefix("not estimated: ") if c["value"] is None else ""
                 rows.append({**common, "group": group, "patients": c["n"], "events": c["events"], **values,
@@ -115,16 +116,19 @@ def write(study: Study, results: dict[str, Any], title: str, artefacts: TableArt
             ]
     if not rows:
         return
+    ratios = any("observed_to_expected" in found for e in results.values() for found in e["subgroups"].values())
     percent = f"{100 * study.settings.level:g} %"
-    at = f" at {study.times[0]:g} {study.unit}" if study.times else ""
+    ratio = ""
+    if ratios:
+        at = f"{study.times[0]:g} {study.unit}"
+        ratio = f"observed (Kaplan-Meier) over mean predicted risk at {at} with intervals from Greenwood's error; "
     artefacts.table(
         pd.DataFrame(rows),
         "subgroups",
         f"{title}: performance by group",
         sentence(
             f"Outcome {study.settings.outcome}; held-out patients; Harrell's C with BCa bootstrap {percent} intervals; "
-            f"observed (Kaplan-Meier) over mean predicted risk{at} with intervals from Greenwood's error; no estimate "
-            "below 10 patients or 5 events"
+            f"{ratio}no estimate below 10 patients or 5 events"
         ),
     )
     artefacts.table(

@@ -108,12 +108,7 @@ def read(
         if model.features is not None:
             table = pd.concat([table, per_set[model.features].loc[table.index]], axis=1)
         per_model[key] = table
-    event = follow_up["event"].to_numpy(dtype=float)
-    cause = np.where(event > 0, 1, 0)
-    if settings.competing is not None:
-        other = data.flag(frame[outcome.event], settings.competing).to_numpy(dtype=float) > 0
-        cut = follow_up["time"].to_numpy(dtype=float) < pd.to_numeric(frame[outcome.time], errors="coerce").to_numpy()
-        cause = np.where(other & (event == 0) & ~cut, 2, cause)
+    cause = data.causes(frame, outcome, follow_up, settings.competing)
     kept = usable.to_numpy()
     frame, follow_up, cause = frame[usable], follow_up[usable], cause[kept]
     per_model, warnings = data.predictors(per_model, frame, settings, where)

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from .. import tables
 from ..artefacts import TableArtefacts
 from ..estimates import Estimate, estimate, holm, normal_quantile, p_of_z, p_text, shown
-from . import chains, cox, survival
+from . import chains, competing, cox, survival
 from .artefacts import sentence
 from .chain import Front
 from .survive_evaluate import Judged
@@ -92,6 +92,15 @@ def _cut_words(study: Study) -> str:
     return words.get(study.settings.cut, study.settings.cut)
 
 
+def _curve_words(study: Study) -> str:
+    if study.settings.competing is not None:
+        return f"cumulative incidence by Aalen and Johansen with {percent_of(study)} intervals on the log-log scale"
+    return (
+        f"median survival and survival by Kaplan-Meier with {percent_of(study)} intervals on the "
+        f"{study.settings.interval} scale"
+    )
+
+
 def _times(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
     rows = []
     for key, entry in judged.results.items():
@@ -142,10 +151,12 @@ def _groups(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
         artefacts.table(
             pd.DataFrame(rows),
             "groups",
-            f"{title_of(study)}: survival of the risk groups",
+            f"{title_of(study)}: survival of the risk groups"
+            if study.settings.competing is None
+            else f"{title_of(study)}: incidence in the risk groups",
             sentence(
-                f"{_outcome(study)}; Kaplan-Meier with {percent_of(study)} intervals on the {study.settings.interval} "
-                f"scale; time in {study.unit}; groups cut at the {_cut_words(study)} of the index in training",
+                f"{_outcome(study)}; {_curve_words(study)}; time in {study.unit}; groups cut at the "
+                f"{_cut_words(study)} of the index in training",
             ),
         )
 
@@ -161,23 +172,30 @@ def _follow_up(study: Study, artefacts: TableArtefacts) -> None:
         "follow-up",
         f"{title_of(study)}: follow-up",
         sentence(
-            f"{_outcome(study)}; median follow-up by reverse Kaplan-Meier, median survival and survival with "
-            f"{percent_of(study)} intervals ({study.settings.interval}); time in {study.unit}",
+            f"{_outcome(study)}; median follow-up by reverse Kaplan-Meier; {_curve_words(study)}; time in {study.unit}",
         ),
     )
 
 
 def _curve(study: Study, here: np.ndarray) -> dict[str, Any]:
     settings, time, event = study.settings, study.follow_up[here, 0], study.event[here]
+    cause = study.cause[here]
+    row: dict[str, Any] = {"patients": len(time), "events": int(event.sum())}
+    # whoever had a competing event was not lost to follow-up
+    followed = _time(survival.kaplan_meier(time, cause == 0, level=settings.level).median)
+    if settings.competing is not None:
+        row |= {"competing events": int((cause > 1).sum()), "median follow-up": followed}
+        found = competing.aalen_johansen(time, cause, level=settings.level)
+        for t in study.times:
+            at = np.searchsorted(found.time, t, side="right")
+            value = (float(np.r_[0.0, v][at]) for v in (found.incidence, found.lower, found.upper))
+            row[f"incidence at {t:g} {study.unit}"] = (
+                shown(estimate(*value, method="", n=len(time))) if t <= time.max() else "not reached"
+            )
+        return row
     km = survival.kaplan_meier(time, event, level=settings.level, interval=settings.interval)
-    reverse = survival.kaplan_meier(time, ~event, level=settings.level)
     low, high = km.median_interval
-    row: dict[str, Any] = {
-        "patients": len(time),
-        "events": int(event.sum()),
-        "median follow-up": _time(reverse.median),
-        "median survival": f"{_time(km.median)} ({_time(low)} to {_time(high)})",
-    }
+    row |= {"median follow-up": followed, "median survival": f"{_time(km.median)} ({_time(low)} to {_time(high)})"}
     for t in study.times:
         lower, upper = (float(b[0]) for b in km.between(np.array([t])))
         value = estimate(float(km.at(np.array([t]))[0]), lower, upper, method="", n=len(time))

@@ -964,13 +964,15 @@ def _applied_features(
         members = analysis.models[key].stack or (key,)
         sets = sorted({s for s in (analysis.models[name].features for name in members) if s is not None})
     else:
-        sets = list(analysis.features[:1])
+        arm, _, model = own.model.partition("/")[2].partition("/")
+        names = analysis.ensembles[model] if arm == "ensemble" else (f"{arm}/{model}",)
+        sets = sorted({s for name in names if (s := analysis.arms[name.partition("/")[0]][0]) is not None})
     if sets and own.features is None:
         yield f"{where}.features", f"{own.model!r} was fitted on features: write a set, such as {sets[0]!r}."
     if len(sets) > 1:
         yield (
             f"{where}.model",
-            f"the models of the stack {own.model!r} were fitted on several sets ({', '.join(sets)}), and one table is "
+            f"the models of {own.model!r} were fitted on several sets ({', '.join(sets)}), and one table is "
             "applied. Apply its models one by one, or fit them on one joined set.",
         )
 

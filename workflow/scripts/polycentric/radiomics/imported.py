@@ -92,10 +92,18 @@ def import_table(
     """
     where = f"features: {set_name}"
     problems: list[str] = []
+    marked = settings.chosen_on.rows if isinstance(settings.chosen_on, Chosen) else {}
+    absent_marks = [(column, value) for column, values in marked.items() for value in values]
     read = [
         found
         for path, (_, centre) in zip(files, settings.files, strict=True)
-        if (found := _read(path, centre, settings, where, problems)) is not None
+        if (found := _read(path, centre, settings, where, problems, absent_marks)) is not None
+    ]
+    _refuse(where, problems)
+    names = ", ".join(r.name for r in read)
+    problems += [
+        f"{where}: chosen_on.rows: no row of {names} has {value!r} in column {column!r}."
+        for column, value in absent_marks
     ]
     _refuse(where, problems)
     _check_names(read, settings, where, problems)
@@ -194,8 +202,18 @@ def _refuse(where: str, problems: list[str]) -> None:
         raise UserError(*problems)
 
 
-def _read(path: Path, centre: str | None, settings: ImportedSet, where: str, problems: list[str]) -> _Read | None:
-    """One file as keys and features, its columns under the project's names; None where it cannot be read."""
+def _read(
+    path: Path,
+    centre: str | None,
+    settings: ImportedSet,
+    where: str,
+    problems: list[str],
+    absent_marks: list[tuple[str, str]],
+) -> _Read | None:
+    """One file as keys and features, its columns under the project's names; None where it cannot be read.
+
+    Columns and values of `chosen_on.rows` that it has leave `absent_marks`: not every file need have each.
+    """
     try:
         raw = read_written(path, f"{where}: table", sheet=settings.sheet, encoding=settings.encoding)
     except UserError as error:
@@ -215,8 +233,8 @@ def _read(path: Path, centre: str | None, settings: ImportedSet, where: str, pro
         missing = absent(raw, name, f"{where}: chosen_on.rows", column)
         problems += missing
         for value in wanted if not missing else ():
-            if not raw[column].str.strip().eq(value).any():
-                problems.append(f"{where}: chosen_on.rows: no row of {name} has {value!r} in column {column!r}.")
+            if (column, value) in absent_marks and raw[column].str.strip().eq(value).any():
+                absent_marks.remove((column, value))
     if settings.long:
         problems += absent(raw, name, f"{where}: long.feature", settings.long.feature)
         problems += absent(raw, name, f"{where}: long.value", settings.long.value)
