@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from polycentric import tables
-from polycentric.analysis import classify, decision, roc
+from polycentric.analysis import classify, decision, roc, subgroups
 from polycentric.analysis.schemas import CLASSIFICATION
 from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.clinical import MulticlassOutcome
@@ -178,3 +178,26 @@ def test_each_of_several_classes_is_judged_against_the_rest(tmp_path: Path) -> N
     curves = pd.read_csv(tmp_path / "analyses/a/figures/decision.csv")
     assert set(curves["class"]) == {"a", "b", "old"}
     assert found["sample_size"]["events"] == min(metrics["cohort"]["parts"]["training"]["by_class"].values())
+
+
+def test_patients_without_a_value_are_a_group_of_their_own_which_counts_in_no_test() -> None:
+    rng = np.random.default_rng(4)
+    outcome = rng.random(300) < 0.5
+    score = outcome + rng.normal(size=300)
+    sex = np.where(rng.random(300) < 0.5, "f", "m").astype(object)
+    age = rng.normal(60, 10, 300)
+    lacking = rng.random(300) < 0.2
+    frame = pd.DataFrame({"sex": sex, "age": age}).mask(np.column_stack([lacking, lacking]))
+    wanted = {"sex": (), "age": (60.0,)}
+    masks = subgroups.groups(frame, wanted, None, np.ones(300, dtype=bool), "here")
+    for name in wanted:
+        of_column = {label: mask for label, mask in masks.items() if label.startswith(name)}
+        assert np.array_equal(np.sum(list(of_column.values()), axis=0), np.ones(300))
+        assert np.array_equal(of_column[f"{name}: no value"], lacking)
+    rows, tests = subgroups.performance(masks, subgroups.by_auc(outcome, score), outcome)
+    unknown = rows[rows["group"] == "no value"]
+    assert unknown["n"].tolist() == [lacking.sum()] * 2
+    assert unknown["value"].isna().all()
+    assert unknown["why_not"].ne("").all()
+    known = {label: mask for label, mask in masks.items() if not label.endswith("no value")}
+    pd.testing.assert_frame_equal(tests, subgroups.performance(known, subgroups.by_auc(outcome, score), outcome)[1])

@@ -221,7 +221,9 @@ def _survived(
         cause = data.causes(frame.loc[result.index], outcome, followed, fitted.competing)[judged]
     time, event, index = (kept[c].to_numpy(dtype=float) for c in ("time", "event", "index"))
     groups = kept["group"].to_numpy(dtype=object) if "group" in kept else None
-    return apply_survival.performance(name, time, event > 0, index, groups, cause, level=fitted.level, seed=seed)
+    return apply_survival.performance(
+        name, time, event > 0, index, groups, cause, samples=fitted.bootstraps, level=fitted.level, seed=seed
+    )
 
 
 def _features(

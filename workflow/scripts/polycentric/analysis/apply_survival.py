@@ -21,8 +21,6 @@ from . import chains, competing, data, survival
 from .artefacts import read_skops
 from .survive_evaluate import cox_one
 
-SAMPLES = 1000
-
 
 def predict(
     frame: pd.DataFrame,
@@ -96,7 +94,7 @@ def predict(
 
 
 def performance(name: str, time: np.ndarray, event: np.ndarray, index: np.ndarray, groups: np.ndarray | None,
-                cause: np.ndarray | None, *, level: float, seed: int) -> dict[str, Any]:  # fmt: skip
+                cause: np.ndarray | None, *, samples: int, level: float, seed: int) -> dict[str, Any]:  # fmt: skip
     """Harrell's C, the calibration slope and the log-rank test of the risk groups; Gray's where `cause` (n,) tells of
     competing events."""
     n = len(time)
@@ -105,10 +103,10 @@ def performance(name: str, time: np.ndarray, event: np.ndarray, index: np.ndarra
     found: dict[str, Any] = {}
     c: Estimate = estimate(math.nan, method=method, n=n, level=level)
     if math.isfinite(value):
-        drawn = bootstrap.counts(np.zeros(n), SAMPLES, generator(seed, "apply", name))
-        samples = survival.bootstrap_concordance(time, event, index, drawn)
+        drawn = bootstrap.counts(np.zeros(n), samples, generator(seed, "apply", name))
+        found_again = survival.bootstrap_concordance(time, event, index, drawn)
         knife = survival.jackknife_concordance(time, event, index)
-        bounds = bca_interval(value, samples, knife, level)
+        bounds = bca_interval(value, found_again, knife, level)
         c = estimate(
             value, bounds.lower, bounds.upper, n=n, level=level, seed=seed, events=int(event.sum()),
             method=f"{method}, {bounds.how} bootstrap over patients, {bounds.used} samples",

@@ -19,6 +19,7 @@ from ..tables.schemas import SCANS
 from . import roc
 
 SEVERAL = "several"
+UNKNOWN = "no value"
 
 
 def groups(
@@ -28,24 +29,26 @@ def groups(
 
     Numbers are divided at the given bounds (a bound belongs to the upper group), without bounds at the median of the
     training patients. A column of the scan table holds one value per patient, or the patient is in group "several".
-    Patients without a value are in no group.
+    Patients without a value are in group "no value", of which nothing is estimated.
     """
     result: dict[str, np.ndarray] = {}
     images = tables.read(scans, SCANS) if scans is not None and wanted else None
     for name, bounds in wanted.items():
         values = _values(frame, name, images, where)
+        lacking = {f"{name}: {UNKNOWN}": values.isna().to_numpy()} if values.isna().any() else {}
         numbers = pd.to_numeric(values, errors="coerce")
         if values.notna().any() and numbers.notna().sum() == values.notna().sum() and (bounds or values.nunique() > 6):
             at = numbers.to_numpy(dtype=float)
             known = at[training & np.isfinite(at)]
             edges = sorted(bounds) or ([float(np.median(known))] if len(known) else [])
-            result |= {f"{name}: {label}": mask for label, mask in _by_bounds(at, edges)}
+            result |= {f"{name}: {label}": mask for label, mask in _by_bounds(at, edges)} | lacking
             continue
         if bounds and values.notna().any():
             raise UserError(f"{where}: subgroups: {name!r} holds no numbers; write {name}: [] to take its values.")
         text = values.map(lambda v: None if pd.isna(v) else _text(v))
         for label in sorted(text.dropna().unique()):
             result[f"{name}: {label}"] = text.eq(label).to_numpy()
+        result |= lacking
     return result
 
 
@@ -169,7 +172,9 @@ def performance(
         column, _, group = label.partition(": ")
         n, events = int(mask.sum()), int(event[mask].sum())
         why = ""
-        if n < smallest:
+        if group == UNKNOWN:
+            why = "not known which group they are in"
+        elif n < smallest:
             why = f"{n} patients, fewer than {smallest}"
         elif events < fewest_events:
             why = f"{events} with the event, fewer than {fewest_events}"

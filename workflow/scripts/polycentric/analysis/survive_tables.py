@@ -292,6 +292,8 @@ def _equations(study: Study, fitted: dict[str, chains.Fitted | None], artefacts:
         for row, fill in zip(frame.itertuples(), fills, strict=True):
             rows.append({"model": key, "term": row.variable, "coefficient": row.coefficient_per_unit,
                          "less": 0.0 if fit.stacked else row.mean, "missing": fill})  # fmt: skip
+        if study.settings.competing is not None:
+            continue  # a cause-specific hazard alone gives no risk
         baseline = cox.survival(np.zeros(1), model.times_, model.hazard_, times)[0]
         rows += [
             {
@@ -304,16 +306,18 @@ def _equations(study: Study, fitted: dict[str, chains.Fitted | None], artefacts:
             for t, s in zip(times, baseline, strict=True)
         ]
     if rows:
+        risk = "Predicted survival at t is S0(t) to the power exp(PI), with S0 the baseline survival"
+        if study.settings.competing is not None:
+            risk = "The hazard is that of the cause alone, which gives no risk"
         artefacts.table(
             pd.DataFrame(rows),
             "equations",
             f"{title_of(study)}: equations",
             sentence(
-                "Predicted survival at t is S0(t) to the power exp(PI), with S0 the baseline survival and the "
-                "prognostic index PI the sum of coefficient times (variable less its mean in training); a "
-                "text column counts as 1 "
-                "for the named category and 0 otherwise; `missing` stands in for a missing value (empty where "
-                "forests impute: apply the kept model instead)",
+                risk,
+                "The prognostic index PI is the sum of coefficient times (variable less its mean in training)",
+                "A text column counts as 1 for the named category and 0 otherwise; `missing` stands in for a missing "
+                "value (empty where forests impute: apply the kept model instead)",
                 "The variables of a stack are the indices of its models",
             ),
         )
