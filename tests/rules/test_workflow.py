@@ -11,6 +11,7 @@ import graph
 import pytest
 import yaml
 from polycentric.config.study import Study
+from polycentric.files import sha256_file
 
 STUDIES = ["config/config.yaml", "config/studies/smoke.yaml"]
 
@@ -83,6 +84,20 @@ def test_a_thousand_permutations_are_fifty_jobs_before_one_analysis(clone: Path)
     assert {rule: jobs[rule] - before[rule] for rule in jobs if jobs[rule] != before[rule]} == {
         "permute_outcomes": 49, "permute_follow_up": 49,
     }  # fmt: skip
+
+
+def test_imported_weights_wait_for_no_images(clone: Path) -> None:
+    study = yaml.safe_load((clone / "config/config.yaml").read_text())
+    (clone / "given.safetensors").write_bytes(b"weights")
+    given = {"path": "given.safetensors", "sha256": sha256_file(clone / "given.safetensors")}
+    changes = {s: {name: {"import": given} for name in study[s]} for s in ("synthesis", "segmentation")}
+    file = graph.write_study(clone, changes, base="config/config.yaml")
+    weights = [f"results/toy/models/{name}/main/weights.safetensors" for own in changes.values() for name in own]
+    arguments = ("--configfile", file, "--", *weights)
+    jobs = graph.planned(clone, *arguments)
+    assert {"train_synthesis", "train_segmentation", "cohort"} <= set(jobs)
+    assert "prepare" not in jobs
+    assert "prepare" in graph.planned(clone, "--", *weights)
 
 
 def test_all_mistakes_are_listed_at_once_without_a_traceback(clone: Path) -> None:

@@ -157,8 +157,10 @@ def imported_weights(section):
 
 
 def synthesis_views(wildcards):
-    """Manifests of both domains; centres of the external role are not even inputs of a training."""
-    return views(study.synthesis[wildcards.model].views, study.development_shards, wildcards.fold)
+    """Manifests of both domains; centres of the external role are not even inputs of a training, and none of imported
+    weights."""
+    model = study.synthesis[wildcards.model]
+    return [] if model.import_ else views(model.views, study.development_shards, wildcards.fold)
 
 
 def synthesis_upstream(wildcards):
@@ -187,11 +189,13 @@ def further_inputs(wildcards):
 
 
 def segmentation_views(wildcards):
-    return views([study.segmentation[wildcards.model].view], study.development_shards, wildcards.fold)
+    model = study.segmentation[wildcards.model]
+    return [] if model.import_ else views([model.view], study.development_shards, wildcards.fold)
 
 
 def segmentation_masks(wildcards):
-    return masks(study.segmentation[wildcards.model].masks, study.development_shards, wildcards.fold)
+    model = study.segmentation[wildcards.model]
+    return [] if model.import_ else masks(model.masks, study.development_shards, wildcards.fold)
 
 
 def segmentation_upstream(wildcards):

@@ -50,9 +50,11 @@ def _users(study: Study) -> Iterator[User]:
         if view.fit:
             yield _user("fit_view", (name,), read, "development", f"models/{name}/{MAIN}/ledger.json")
     for name, model in study.synthesis.items():
-        yield _user("train_synthesis", (name,), model.views, "development", f"models/{name}/{MAIN}/ledger.json")
+        read = [] if model.import_ else model.views
+        yield _user("train_synthesis", (name,), read, "development", f"models/{name}/{MAIN}/ledger.json")
     for name, net in study.segmentation.items():
-        yield _user("train_segmentation", (name,), [net.view], "development", f"models/{name}/{MAIN}/ledger.json")
+        read = [] if net.import_ else [net.view]
+        yield _user("train_segmentation", (name,), read, "development", f"models/{name}/{MAIN}/ledger.json")
         yield _user("segment", (name,), [net.view], "own", f"masks/{name}/{MAIN}/{{shard}}.tsv")
     for name, features in study.features.items():
         if isinstance(features, RadiomicsSet):
