@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import simulated
 from polycentric import concordance, estimates
-from polycentric.analysis import calibration, decision, roc, subgroups
+from polycentric.analysis import calibration, decision, multiclass, roc, subgroups
+from polycentric.analysis.thresholds import at_threshold
 from polycentric.bootstrap import counts
 from scipy import special
 
@@ -130,8 +131,61 @@ def simulate_ici(n: int, cohorts: int) -> float:
     return float(np.mean(inside))
 
 
+def _three_classes(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Classes (n,) and their true probabilities (n, 3), from a normal measurement pair of each class."""
+    shares, means = np.array([0.5, 0.3, 0.2]), np.array([[0.0, 0.0], [1.3, 0.0], [0.5, 1.4]])
+    y = rng.choice(3, n, p=shares)
+    x = means[y] + rng.normal(size=(n, 2))
+    return y, special.softmax(np.log(shares) - ((x[:, None] - means) ** 2).sum(axis=2) / 2, axis=1)
+
+
+HAND_TILL, MACRO = ("AUC of three classes, Hand and Till, percentile", "AUC of three classes, macro, percentile")
+
+
+def _aucs(y: np.ndarray, p: np.ndarray, drawn: multiclass.Drawn) -> dict[str, dict]:
+    samples = multiclass.macro_values(y, p, drawn)
+    return {
+        HAND_TILL: multiclass.auc(y, p, drawn, level=LEVEL, seed=0),
+        MACRO: multiclass.interval(multiclass.macro(y, p), samples, len(y), level=LEVEL, seed=0),
+    }
+
+
+def _calls(y: np.ndarray, p: np.ndarray, drawn: multiclass.Drawn, anybody: np.ndarray) -> dict[str, dict]:
+    """Estimates of the likeliest of three classes, and of the calls of the first against the rest."""
+    value, samples = multiclass.shares(y, p.argmax(axis=1) == y, drawn)
+    three = multiclass.interval(float(value.mean()), samples.mean(axis=1), len(y), level=LEVEL, seed=0)
+    sick, rest = y == 0, np.concatenate([np.flatnonzero(y == k) for k in (1, 2)])
+    others = np.empty((len(samples), len(y)))
+    others[:, rest] = np.hstack(drawn[1:])
+    called = at_threshold(sick.astype(int), p[:, 0], 0.5, [others[:, ~sick], drawn[0]], anybody, level=LEVEL, seed=0)
+    return {
+        "balanced accuracy of three classes, percentile": three,
+        "balanced accuracy, percentile": called["balanced_accuracy"],
+        "F1, BCa": called["f1"],
+    }
+
+
+def simulate_calls(n: int, cohorts: int) -> dict[str, float]:
+    """Shares of cohorts whose intervals hold what a million patients show."""
+    rng = np.random.default_rng([SEED, n, 3])
+    y, p = _three_classes(1_000_000, np.random.default_rng([SEED, 4]))
+    none = [np.zeros((1, k)) for k in np.bincount(y)]
+    truth = {HAND_TILL: multiclass.discrimination(y, p), MACRO: multiclass.macro(y, p)}
+    truth |= {name: own["value"] for name, own in _calls(y, p, none, np.zeros((1, len(y)))).items()}
+    found: dict[str, list[bool]] = {name: [] for name in truth}
+    for _ in range(cohorts):
+        y, p = _three_classes(n, rng)
+        if np.bincount(y, minlength=3).min() < 3:
+            continue
+        drawn = multiclass.weights(y, 3, SAMPLES, rng)
+        for name, own in (_aucs(y, p, drawn) | _calls(y, p, drawn, counts(np.zeros(n), SAMPLES, rng))).items():
+            found[name].append(_inside(own, truth[name]))
+    return {name: float(np.mean(v)) for name, v in found.items()}
+
+
 def _check(n: int, cohorts: int) -> None:
     shares, bias = simulate(n, cohorts)
+    shares |= simulate_calls(n, cohorts)
     sizes = dict.fromkeys(shares, cohorts)
     if cohorts >= 2000:
         sizes["ICI, bootstrap percentile"] = 500  # a loess for every sample

@@ -99,7 +99,13 @@ def _entry(
     operating = {
         name: {
             part: at_threshold(
-                y[here], own.p[here, 1], rule["value"], drawn[part], level=study.settings.level, seed=study.seed
+                y[here],
+                own.p[here, 1],
+                rule["value"],
+                drawn[part],
+                patients(study, int(here.sum())),
+                level=study.settings.level,
+                seed=study.seed,
             )
             for part in data.HELD_OUT
             if (here := study.part(part)).any()
@@ -145,7 +151,7 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
         assert threshold is not None
         result["auc_delong"] = roc.delong(y == 1, positive, level=level)
         result["brier"] = brier(study, y, p)
-        calls = at_threshold(y, positive, threshold, drawn, level=level, seed=seed)
+        calls = at_threshold(y, positive, threshold, drawn, patients(study, n), level=level, seed=seed)
         return result | {key: calls[key] for key in ("accuracy", "sensitivity", "specificity", "balanced_accuracy")}
     for k, name in enumerate(study.classes):
         result[f"auc_{name}"] = roc.delong(y == k, p[:, k], level=level)
@@ -168,9 +174,14 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
 
 def brier(study: Study, y: np.ndarray, p: np.ndarray) -> Estimate:
     """Brier score of patients y (n,), p (n, K)."""
-    stream = generator(study.seed, "analyse", study.name, "brier", len(y))
-    counts = bootstrap.counts(np.zeros(len(y)), study.settings.bootstraps, stream)
-    return multiclass.brier(y, p, counts, level=study.settings.level, seed=study.seed)
+    return multiclass.brier(y, p, patients(study, len(y)), level=study.settings.level, seed=study.seed)
+
+
+def patients(study: Study, n: int) -> np.ndarray:
+    """How often each of n patients is drawn without regard to the outcome, (samples, n)."""
+    return bootstrap.counts(
+        np.zeros(n), study.settings.bootstraps, generator(study.seed, "analyse", study.name, "brier", n)
+    )
 
 
 def _lesion_auc(study: Study, rows: np.ndarray, patients: np.ndarray, drawn: Drawn) -> Estimate:

@@ -116,7 +116,7 @@ def _operating(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             sentence(
                 f"Outcome {study.settings.outcome}; a patient is called positive at or above the threshold, which "
                 f"out-of-fold probabilities of training give; {percent(study)} intervals (proportions: Wilson; "
-                "balanced accuracy and F1: stratified bootstrap)"
+                "balanced accuracy: bootstrap within classes; F1: BCa bootstrap over patients)"
             ),
         )
 

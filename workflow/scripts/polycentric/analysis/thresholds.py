@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..estimates import Estimate, wilson
+from ..estimates import Estimate, bca_interval, estimate, wilson
 from . import multiclass
 from .multiclass import Drawn
 
@@ -23,13 +23,21 @@ def threshold_at(outcome: np.ndarray, score: np.ndarray, sensitivity: float) -> 
 
 
 def at_threshold(
-    y: np.ndarray, positive: np.ndarray, threshold: float, drawn: Drawn, *, level: float, seed: int
+    y: np.ndarray,
+    positive: np.ndarray,
+    threshold: float,
+    drawn: Drawn,
+    counts: np.ndarray,
+    *,
+    level: float,
+    seed: int,
 ) -> dict[str, Estimate]:
     """Calls of two classes at a threshold: proportions with Wilson's, balanced accuracy and F1 with bootstrap
     intervals.
 
-    y (n,) 0 or 1, positive (n,) probability of class 1; who reaches the threshold is called positive; `drawn` as
-    `multiclass.weights` makes it.
+    y (n,) 0 or 1, positive (n,) probability of class 1; who reaches the threshold is called positive. Patients are
+    drawn within each class for balanced accuracy (`drawn` as `multiclass.weights` makes it), and without regard to it
+    (`counts` (samples, n)) for F1, which the prevalence changes.
     """
     known, truth = bool(np.isfinite(positive).all()), y == 1
     called = positive >= threshold
@@ -54,8 +62,18 @@ def at_threshold(
     with np.errstate(invalid="ignore", divide="ignore"):
         both = (tp / positives + 1 - fp / negatives) / 2 if usable else math.nan
         both_samples = (tps / positives + 1 - fps / negatives) / 2 if usable else empty
-        f1 = 2 * tp / (tp + fp + positives) if usable else math.nan
-        f1_samples = 2 * tps / (tps + fps + positives) if usable else empty
     result["balanced_accuracy"] = multiclass.interval(both, both_samples, len(y), level=level, seed=seed)
-    result["f1"] = multiclass.interval(f1, f1_samples, len(y), level=level, seed=seed)
-    return result
+    without_f1 = estimate(math.nan, method="F1", n=len(y), level=level, seed=seed)
+    return result | {"f1": _f1(called, truth, counts, level=level, seed=seed) if usable else without_f1}
+
+
+def _f1(called: np.ndarray, truth: np.ndarray, counts: np.ndarray, *, level: float, seed: int) -> Estimate:
+    """F1, 2 TP / (2 TP + FP + FN), with a BCa interval over patients."""
+    n, right, either = len(truth), 2.0 * (called & truth), called.astype(float) + truth
+    with np.errstate(invalid="ignore", divide="ignore"):
+        samples = (counts @ right) / (counts @ either)
+        without = (right.sum() - right) / (either.sum() - either)
+    value = float(right.sum() / either.sum())
+    found = bca_interval(value, samples, without, level)
+    method = f"F1; {found.how} bootstrap over patients, {found.used} samples"
+    return estimate(value, found.lower, found.upper, method=method, n=n, level=level, seed=seed)
