@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from polycentric import tables
-from polycentric.analysis import classify, decision, roc, subgroups
+from polycentric.analysis import classify, decision, roc, subgroups, thresholds
 from polycentric.analysis.schemas import CLASSIFICATION
 from polycentric.config.classification import ClassificationAnalysis
 from polycentric.config.clinical import MulticlassOutcome
 from polycentric.errors import UserError
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 NOTHING = {"permutations": 0, "dependence": 0, "shap": False}
 
@@ -201,3 +202,19 @@ def test_patients_without_a_value_are_a_group_of_their_own_which_counts_in_no_te
     assert unknown["why_not"].ne("").all()
     known = {label: mask for label, mask in masks.items() if not label.endswith("no value")}
     pd.testing.assert_frame_equal(tests, subgroups.performance(known, subgroups.by_auc(outcome, score), outcome)[1])
+
+
+def test_calls_of_a_threshold_equal_scikit_learn_and_have_intervals_where_all_are_called_alike() -> None:
+    rng = np.random.default_rng(8)
+    y = (rng.random(40) < 0.4).astype(int)
+    score = rng.random(40)
+    for threshold in (0.5, 2.0, -1.0):  # some, nobody, everybody is called positive
+        called = (score >= threshold).astype(int)
+        found = thresholds.at_threshold(y, score, threshold, level=0.95)
+        for key, value in (("f1", f1_score(y, called)), ("balanced_accuracy", balanced_accuracy_score(y, called))):
+            assert found[key]["value"] == pytest.approx(value)
+            assert found[key]["upper"] - found[key]["lower"] > 0.1
+            assert 0 <= found[key]["lower"] <= value <= found[key]["upper"] <= 1
+    assert all(
+        thresholds.at_threshold(y * 0, score, 0.5, level=0.95)[key]["value"] is None for key in ("f1", "sensitivity")
+    )

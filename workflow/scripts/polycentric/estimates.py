@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,33 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     # at 0 and n the bound is exactly 0 or 1; rounding must not push it past the estimate
     lower, upper = (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
     return estimate(p, lower, upper, method="Wilson score interval", n=n, level=level)
+
+
+def mean_of_shares(shares: Sequence[Estimate], *, level: float = 0.95) -> Estimate:
+    """The mean of independent proportions, as `wilson` gives them, such as balanced accuracy.
+
+    The interval recovers the variances from the proportions' own, unsymmetric intervals (Zou and Donner 2008, Stat Med
+    27:1693): it has no zero width where a proportion is 0 or 1.
+    """
+    method, n = "mean of proportions, Wilson's intervals combined (Zou and Donner)", sum(own["n"] for own in shares)
+    if not shares or any(own["value"] is None for own in shares):
+        return estimate(math.nan, method=method, n=n, level=level)
+    value = sum(own["value"] for own in shares) / len(shares)
+    below = math.hypot(*(own["value"] - own["lower"] for own in shares)) / len(shares)
+    above = math.hypot(*(own["upper"] - own["value"] for own in shares)) / len(shares)
+    return estimate(value, value - below, value + above, method=method, n=n, level=level)
+
+
+def f1(right: int, wrong: int, missed: int, *, level: float = 0.95) -> Estimate:
+    """F1, 2 J / (1 + J), of J: the share of those rightly called positive among all who are called so or are so.
+
+    J is a proportion, whose Wilson interval is transformed alike.
+    """
+    method = "F1, from Wilson's interval of the share of right ones among those called or truly positive"
+    share = wilson(right, right + wrong + missed, level=level)
+    value, lower, upper = (math.nan if share[k] is None else share[k] for k in ("value", "lower", "upper"))
+    found = (2 * v / (1 + v) for v in (value, lower, upper))
+    return estimate(*found, method=method, n=share["n"], level=level)
 
 
 def percentiles(samples: np.ndarray, level: float) -> tuple[float, float, int]:

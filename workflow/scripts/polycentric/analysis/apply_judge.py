@@ -54,7 +54,7 @@ def judge(applied: Applied, artefacts: TableArtefacts) -> dict[str, Any]:
     found: dict[str, Any] = {"auc": multiclass.auc(y, p, drawn, level=level, seed=seed)}
     found["brier"] = multiclass.brier(y, p, counts, level=level, seed=seed)
     if applied.threshold is not None:
-        found |= at_threshold(y, p[:, 1], applied.threshold, drawn, counts, level=level, seed=seed)
+        found |= at_threshold(y, p[:, 1], applied.threshold, level=level)
     thresholds = decision.grid(*applied.analysis.decision_thresholds)
     curves, decisions, groups, tests = {}, {}, [], []
     for k in [1] if binary else range(p.shape[1]):

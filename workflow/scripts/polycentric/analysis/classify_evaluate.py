@@ -15,6 +15,7 @@ from ..estimates import (
     estimate,
     finite,
     holm,
+    mean_of_shares,
     p_of_z,
     percentiles,
     permutation_p,
@@ -98,15 +99,7 @@ def _entry(
             value["method"] += "; too good: outcomes of training chose imported features" * bool(study.chosen)
     operating = {
         name: {
-            part: at_threshold(
-                y[here],
-                own.p[here, 1],
-                rule["value"],
-                drawn[part],
-                patients(study, int(here.sum())),
-                level=study.settings.level,
-                seed=study.seed,
-            )
+            part: at_threshold(y[here], own.p[here, 1], rule["value"], level=study.settings.level)
             for part in data.HELD_OUT
             if (here := study.part(part)).any()
         }
@@ -151,7 +144,7 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
         assert threshold is not None
         result["auc_delong"] = roc.delong(y == 1, positive, level=level)
         result["brier"] = brier(study, y, p)
-        calls = at_threshold(y, positive, threshold, drawn, patients(study, n), level=level, seed=seed)
+        calls = at_threshold(y, positive, threshold, level=level)
         return result | {key: calls[key] for key in ("accuracy", "sensitivity", "specificity", "balanced_accuracy")}
     for k, name in enumerate(study.classes):
         result[f"auc_{name}"] = roc.delong(y == k, p[:, k], level=level)
@@ -161,27 +154,20 @@ def performance(study: Study, y: np.ndarray, p: np.ndarray, drawn: Drawn, thresh
     result["brier"] = brier(study, y, p)
     hit = np.argmax(p, axis=1) == y if known else np.zeros(n, dtype=bool)
     result["accuracy"] = wilson(int(hit.sum()), n if known else 0, level=level)
-    value, samples = multiclass.shares(y, hit, drawn)
+    of_class = []
     for k, name in enumerate(study.classes):
         total = int((y == k).sum()) if known else 0
-        result[f"sensitivity_{name}"] = wilson(int((hit & (y == k)).sum()), total, level=level)
-    balanced = float(value.mean()) if known else math.nan
-    result["balanced_accuracy"] = multiclass.interval(
-        balanced, samples.mean(axis=1) if known else np.full(0, np.nan), n, level=level, seed=seed
-    )
+        of_class.append(wilson(int((hit & (y == k)).sum()), total, level=level))
+        result[f"sensitivity_{name}"] = of_class[-1]
+    result["balanced_accuracy"] = mean_of_shares(of_class, level=level)
     return result
 
 
 def brier(study: Study, y: np.ndarray, p: np.ndarray) -> Estimate:
     """Brier score of patients y (n,), p (n, K)."""
-    return multiclass.brier(y, p, patients(study, len(y)), level=study.settings.level, seed=study.seed)
-
-
-def patients(study: Study, n: int) -> np.ndarray:
-    """How often each of n patients is drawn without regard to the outcome, (samples, n)."""
-    return bootstrap.counts(
-        np.zeros(n), study.settings.bootstraps, generator(study.seed, "analyse", study.name, "brier", n)
-    )
+    stream = generator(study.seed, "analyse", study.name, "brier", len(y))
+    counts = bootstrap.counts(np.zeros(len(y)), study.settings.bootstraps, stream)
+    return multiclass.brier(y, p, counts, level=study.settings.level, seed=study.seed)
 
 
 def _lesion_auc(study: Study, rows: np.ndarray, patients: np.ndarray, drawn: Drawn) -> Estimate:

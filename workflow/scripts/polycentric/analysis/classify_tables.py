@@ -115,8 +115,8 @@ def _operating(study: Study, judged: Judged, artefacts: TableArtefacts) -> None:
             f"{title(study)}: calls at thresholds from training",
             sentence(
                 f"Outcome {study.settings.outcome}; a patient is called positive at or above the threshold, which "
-                f"out-of-fold probabilities of training give; {percent(study)} intervals (proportions: Wilson; "
-                "balanced accuracy: bootstrap within classes; F1: BCa bootstrap over patients)"
+                f"out-of-fold probabilities of training give; {percent(study)} intervals (Wilson; balanced accuracy "
+                "and F1: made of Wilson's)"
             ),
         )
 

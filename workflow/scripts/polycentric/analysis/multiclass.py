@@ -103,13 +103,3 @@ def brier(y: np.ndarray, p: np.ndarray, counts: np.ndarray, *, level: float, see
     found = bca_interval(value, counts @ error / n, without, level)
     method = f"{what}; {found.how} bootstrap over patients, {found.used} samples"
     return estimate(value, found.lower, found.upper, method=method, n=n, level=level, seed=seed)
-
-
-def shares(y: np.ndarray, hit: np.ndarray, drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
-    """Share of hits in each class (K,), and in every bootstrap sample (samples, K)."""
-    value = np.array([hit[y == k].mean() if (y == k).any() else math.nan for k in range(len(drawn))])
-    samples = [
-        d @ hit[y == k].astype(float) / max(d.shape[1], 1) if d.shape[1] else np.full(len(d), math.nan)
-        for k, d in enumerate(drawn)
-    ]
-    return value, np.stack(samples, axis=1)

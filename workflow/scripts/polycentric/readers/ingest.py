@@ -10,7 +10,7 @@ import pandas as pd
 
 from .. import bootstrap, figures, kappa, tables
 from ..config.readers import ReaderStudy
-from ..estimates import estimate, finite, wilson
+from ..estimates import estimate, finite, mean_of_shares, wilson
 from ..files import sha256_file, write_json
 from ..jobs import SILENT, Log
 from ..randomness import generator
@@ -120,22 +120,12 @@ def _reader(rows: pd.DataFrame) -> dict[str, Any]:
     synthetic = rows["arm"] == "synthetic"
     sensitivity = wilson(int((right & synthetic).sum()), int(synthetic.sum()))
     specificity = wilson(int((right & ~synthetic).sum()), int((~synthetic).sum()))
-    balanced = (sensitivity["value"] + specificity["value"]) / 2
-    # independent binomials; a binary answer has no further AUC than this
-    half = 0.5 * np.hypot(
-        (sensitivity["upper"] - sensitivity["lower"]) / 2, (specificity["upper"] - specificity["lower"]) / 2
-    )
     return {
         "sensitivity": sensitivity,
         "specificity": specificity,
         "accuracy": wilson(int(right.sum()), len(rows)),
-        "balanced_accuracy": estimate(
-            balanced,
-            max(0.0, balanced - half),
-            min(1.0, balanced + half),
-            method="(sensitivity + specificity) / 2, half widths of the Wilson intervals combined",
-            n=len(rows),
-        ),
+        # a binary answer has no further AUC than this
+        "balanced_accuracy": mean_of_shares([sensitivity, specificity]),
     }
 
 
